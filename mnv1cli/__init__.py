@@ -1,0 +1,37 @@
+"""Batch image classification with MobileNet V1 from TensorFlow Hub.
+
+from mnv1cli import Classifier
+
+for found in Classifier().classify("photos"):
+    print(found.path, found[0].label)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mnv1cli.api import Classified, Classifier, Vector
+    from mnv1cli.errors import Mnv1Error
+    from mnv1cli.records import Prediction
+
+__all__ = ["Classified", "Classifier", "Mnv1Error", "Prediction", "Vector", "__version__"]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Classified": "api",
+    "Classifier": "api",
+    "Vector": "api",
+    "Mnv1Error": "errors",
+    "Prediction": "records",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, when it is: the command line starts without numpy."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"mnv1cli.{_HOMES[name]}"), name)

@@ -1,0 +1,5 @@
+"""`python -m mnv1cli`."""
+
+from mnv1cli.cli import main
+
+main()

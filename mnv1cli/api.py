@@ -1,0 +1,268 @@
+"""What a Python user holds: a `Classifier`. The commands are thin over it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+from PIL import Image
+
+from mnv1cli import compiled, engine, labels, module
+from mnv1cli.errors import ImageError, ModuleError, OptionError
+from mnv1cli.inputs import Listing
+from mnv1cli.records import ImageRef, PixelSpec, Prediction, Task, display_path
+from mnv1cli.tally import Tally
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from numpy.typing import NDArray
+
+    from mnv1cli.compiled import Model
+    from mnv1cli.engine import Job, Target
+    from mnv1cli.module import HubModule, Output
+    from mnv1cli.records import Decode, FloatArray, OnError, Preprocess, Table
+
+    Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+    Source = Name | Image.Image | NDArray[np.uint8]
+    Sources = Source | Iterable[Source]
+
+
+@dataclass(frozen=True, slots=True)
+class Classified(Sequence[Prediction]):
+    """The labels of one image, best first; a sequence of them.
+
+    `error` says why there are none; `path` is empty for images from memory.
+    """
+
+    path: str
+    predictions: tuple[Prediction, ...]
+    error: str = ""
+
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Prediction, ...]: ...
+    def __getitem__(self, index: int | slice) -> Prediction | tuple[Prediction, ...]:
+        return self.predictions[index]
+
+    def __len__(self) -> int:
+        return len(self.predictions)
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """The values of one image, float32, NaN with an `error` that says why."""
+
+    path: str
+    values: FloatArray
+    error: str = ""
+
+
+class Classifier:
+    """A module with its settings, loaded once and used many times.
+
+    Images are paths, folders (walked as on the command line), PIL images or
+    uint8 arrays [h, w], [h, w, 3] or [h, w, 4]; one of them or an iterable of
+    them. `on_error` is "fail" (raise `ImageError`), "skip", or "row" (keep its
+    place, with an `error`).
+
+    Args:
+        module: a directory, a `.tar.gz`, a handle, a family name, "hub" or
+            "bundled"; None for the hub's module if it is cached, else bundled.
+        preprocess: "slim", "squash", "square" or "pad".
+        decode: "scaled" decodes large JPEGs at a fraction, "full" does not.
+        exif: whether the EXIF orientation is applied.
+        image_size: for modules that do not tell it themselves.
+        labels: a file of class names, for modules with other classes.
+        batch_size: how many images go through the model at once.
+
+    Raises:
+        ModuleError: there is no such module, or it cannot be used.
+    """
+
+    def __init__(
+        self,
+        module: str | os.PathLike[str] | None = None,
+        *,
+        preprocess: Preprocess = "slim",
+        decode: Decode = "scaled",
+        exif: bool = True,
+        image_size: int | None = None,
+        labels: str | os.PathLike[str] | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        self.module: HubModule = _open(module)
+        self._spec = PixelSpec(_image_size(self.module, image_size), preprocess, decode, exif)
+        self._labels = None if labels is None else Path(labels)
+        self._batch_size = batch_size
+        self._models: dict[str, Model] = {}
+
+    def classify(
+        self, images: Sources, top: int = 5, on_error: OnError = "fail"
+    ) -> list[Classified]:
+        """The `top` labels of every image."""
+        return list(self.iter_classify(images, top, on_error))
+
+    def logits(
+        self, images: Sources, probabilities: bool = False, on_error: OnError = "fail"
+    ) -> FloatArray:
+        """The scores of every image, float32 [n, classes]; NaN rows with on_error="row"."""
+        job = self.job(Task("logits", probabilities=probabilities))
+        return self._stacked(job, images, on_error)
+
+    def embed(
+        self,
+        images: Sources,
+        endpoint: str = "",
+        pool: bool = True,
+        on_error: OnError = "fail",
+    ) -> FloatArray:
+        """The feature vector of every image, float32 [n, features].
+
+        `endpoint` names another layer; it is averaged over height and width
+        unless `pool` is false, which gives [n, h, w, c].
+        """
+        job = self.job(Task("embed", endpoint=endpoint, pool=pool))
+        return self._stacked(job, images, on_error)
+
+    def iter_classify(
+        self, images: Sources, top: int = 5, on_error: OnError = "fail"
+    ) -> Iterator[Classified]:
+        """As `classify`, one image after the other, in flat memory."""
+        for table in self._tables(self.job(Task("classify", top=top)), images, on_error):
+            for path, error, found in zip(
+                table.paths, table.errors, table.predictions, strict=True
+            ):
+                yield Classified(os.fsdecode(path), found, error)
+
+    def iter_logits(
+        self, images: Sources, probabilities: bool = False, on_error: OnError = "fail"
+    ) -> Iterator[Vector]:
+        """As `logits`, one image after the other, in flat memory."""
+        job = self.job(Task("logits", probabilities=probabilities))
+        return self._vectors(job, images, on_error)
+
+    def iter_embed(
+        self,
+        images: Sources,
+        endpoint: str = "",
+        pool: bool = True,
+        on_error: OnError = "fail",
+    ) -> Iterator[Vector]:
+        """As `embed`, one image after the other, in flat memory."""
+        job = self.job(Task("embed", endpoint=endpoint, pool=pool))
+        return self._vectors(job, images, on_error)
+
+    def export(
+        self, listing: Listing, task: Task, target: Target, progress: TextIO | None = None
+    ) -> Tally:
+        """Do `task` for every image of `listing`, write it to `target`, and count it.
+
+        A bar on the stream `progress` shows how far it is.
+        """
+        job = self.job(task)
+        tally = Tally(progress)
+        engine.export(job, listing, target, tally)
+        return tally
+
+    def job(self, task: Task) -> Job:
+        """The plan for a task: output, model, class names.
+
+        Raises:
+            SignatureError: the module lacks the signature or the endpoint.
+            LabelsError: the class names do not fit the module.
+        """
+        output = self._output(task)
+        shape = _row_shape(self.module, output, task)
+        names: tuple[labels.ClassName, ...] = ()
+        if task.command == "classify":
+            names = labels.labels_for(shape[0], self._labels)
+            shape = (min(task.top, shape[0]),)
+        return engine.Job(
+            module=self.module,
+            model=self._model(output),
+            spec=self._spec,
+            task=task,
+            output=output.name,
+            shape=shape,
+            names=names,
+            batch_size=self._batch_size,
+        )
+
+    def _output(self, task: Task) -> Output:
+        if task.command != "embed":
+            return self.module.logits()
+        return self.module.endpoint(task.endpoint) if task.endpoint else self.module.features()
+
+    def _model(self, output: Output) -> Model:
+        if output.name not in self._models:
+            self._models[output.name] = compiled.TensorFlowModel(self.module, [output])
+        return self._models[output.name]
+
+    def _tables(self, job: Job, images: Sources, on_error: OnError) -> Iterator[Table]:
+        for table in job.tables(_refs(images)):
+            if on_error == "fail" and any(table.errors):
+                path, reason = next(
+                    (path, error)
+                    for path, error in zip(table.paths, table.errors, strict=True)
+                    if error
+                )
+                raise ImageError(f"{display_path(path)}: {reason}" if path else reason)
+            yield engine.without_faults(table) if on_error == "skip" else table
+
+    def _vectors(self, job: Job, images: Sources, on_error: OnError) -> Iterator[Vector]:
+        for table in self._tables(job, images, on_error):
+            assert table.values is not None
+            for path, error, values in zip(table.paths, table.errors, table.values, strict=True):
+                yield Vector(os.fsdecode(path), values, error)
+
+    def _stacked(self, job: Job, images: Sources, on_error: OnError) -> FloatArray:
+        parts = [t.values for t in self._tables(job, images, on_error) if t.values is not None]
+        return np.concatenate(parts) if parts else np.empty((0, *job.shape), np.float32)
+
+
+def _open(name: str | os.PathLike[str] | None) -> HubModule:
+    return module.open_module(None if name is None else os.fspath(name))
+
+
+def _image_size(found: HubModule, wanted: int | None) -> int:
+    size = found.image_size or wanted
+    if size is None:
+        raise ModuleError(
+            f"module {found.handle} does not tell its image size", "say it with --image-size N"
+        )
+    if wanted is not None and wanted != size:
+        raise OptionError(f"module {found.handle} takes images of {size}, not {wanted}")
+    return size
+
+
+def _row_shape(found: HubModule, output: Output, task: Task) -> tuple[int, ...]:
+    """The shape of one image's results."""
+    shape = output.result.shape[1:]
+    if task.pool and len(shape) > 1:
+        shape = shape[-1:]
+    if not shape or min(shape) < 1:
+        raise ModuleError(f"module {found.handle} does not tell the shape of {output.name}")
+    return shape
+
+
+def _refs(images: Sources) -> Iterator[ImageRef]:
+    """One or many images as refs, numbered in their order."""
+    if isinstance(images, str | bytes | os.PathLike | Image.Image | np.ndarray):
+        images = [images]
+    index = 0
+    for image in images:
+        if not isinstance(image, str | bytes | os.PathLike):
+            yield ImageRef(index, b"", source=image)
+            index += 1
+            continue
+        name = os.fsencode(image)
+        found = Listing([name]) if os.path.isdir(name) else [ImageRef(0, name)]
+        for ref in found:
+            yield ImageRef(index, ref.path, problem=ref.problem)
+            index += 1

@@ -1,0 +1,364 @@
+"""The commands. They fold options and call the library, nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, cast
+
+import click
+
+from mnv1cli import __version__, console
+from mnv1cli.errors import OptionError
+from mnv1cli.records import OnError, OutputOptions, Task
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FILE = click.Path(path_type=Path)
+_FORMATS = ("csv", "tsv", "jsonl", "npy", "table")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageRun:
+    """The options that the commands over images share, by their names on the command line."""
+
+    inputs: tuple[str, ...]
+    files_from: tuple[str, ...]
+    null: bool
+    recursive: bool
+    module: str | None
+    image_size: int | None
+    preprocess: Any
+    decode: Any
+    exif: bool
+    batch_size: int
+    output: Path | None
+    format: str | None
+    force: bool
+    on_error: OnError
+    errors: Path | None
+    manifest: Path | None
+    quiet: bool
+    verbose: bool
+
+    def start(self, task: Task, wide: bool = False, labels: Path | None = None) -> NoReturn:
+        """Do the task; ends with the run's exit code."""
+        with console.session(self.quiet, self.verbose) as stream:
+            from mnv1cli.api import Classifier
+            from mnv1cli.engine import Target
+
+            listing = self._listing()
+            stdout = sys.stdout.buffer
+            target = Target(task, self._output(wide), stdout, sys.stdout.isatty())
+            listing.require_images()
+            classifier = Classifier(
+                self.module,
+                preprocess=self.preprocess,
+                decode=self.decode,
+                exif=self.exif,
+                image_size=self.image_size,
+                labels=labels,
+                batch_size=self.batch_size,
+            )
+            progress = stream if stream.isatty() and not self.quiet else None
+            tally = classifier.export(listing, task, target, progress)
+            for folder in listing.empty:
+                console.log.warning("no images in %s", os.fsdecode(folder))
+            console.log.info("%s%s", tally.summary(), listing.skipped_note())
+            raise SystemExit(tally.exit_code)
+
+    def _listing(self) -> Any:
+        from mnv1cli.inputs import InputOptions, Listing
+
+        if not self.inputs and not self.files_from:
+            raise OptionError("no input", "name files or folders, '-' or --files-from")
+        if (*self.inputs, *self.files_from).count("-") > 1:
+            raise OptionError("stdin can be read once only")
+        options = InputOptions(self.recursive, self.null, sys.stdin.buffer)
+        return Listing(
+            [os.fsencode(name) for name in self.inputs],
+            [os.fsencode(name) for name in self.files_from],
+            options,
+        )
+
+    def _output(self, wide: bool) -> OutputOptions:
+        file = None if self.output == Path("-") else self.output
+        return OutputOptions(
+            file, self.format, wide, self.force, self.on_error, self.errors, self.manifest
+        )
+
+
+_IMAGE_OPTIONS = (
+    click.argument("inputs", metavar="INPUT...", nargs=-1),
+    click.option(
+        "--files-from",
+        metavar="FILE",
+        multiple=True,
+        help="Read paths from FILE, one a line; '-' is stdin.",
+    ),
+    click.option("-0", "--null", is_flag=True, help="Paths in lists end with NUL, not a new line."),
+    click.option(
+        "--recursive/--no-recursive", default=True, help="Walk folders below folders (default)."
+    ),
+    click.option(
+        "--module",
+        metavar="MODULE",
+        envvar="MNV1_MODULE",
+        help="A directory, a .tar.gz, a handle, a family name, 'hub' or 'bundled'. "
+        "Default: the hub's module if it is cached, else bundled. [env: MNV1_MODULE]",
+    ),
+    click.option(
+        "--image-size",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="For modules that do not tell theirs.",
+    ),
+    click.option(
+        "--preprocess",
+        type=click.Choice(("slim", "squash", "square", "pad")),
+        default="slim",
+        show_default=True,
+        help="Central 87.5 % of each side; the whole image; the central square; or the "
+        "whole image with its proportions on grey.",
+    ),
+    click.option(
+        "--decode",
+        type=click.Choice(("scaled", "full")),
+        default="scaled",
+        show_default=True,
+        help="Decode large JPEGs at 1/2, 1/4 or 1/8 where that suffices, or always in full.",
+    ),
+    click.option("--exif/--no-exif", default=True, help="Apply the EXIF orientation (default)."),
+    click.option(
+        "--batch-size",
+        metavar="N",
+        type=click.IntRange(min=1),
+        default=32,
+        show_default=True,
+        help="Images that go through the model at once.",
+    ),
+    click.option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=_FILE,
+        help="Write to FILE, and its metadata to FILE.meta.json. Default: stdout.",
+    ),
+    click.option(
+        "-f",
+        "--format",
+        type=click.Choice(_FORMATS),
+        help="Default: FILE's suffix, else csv; classify shows a table on a terminal.",
+    ),
+    click.option("--force", is_flag=True, help="Replace files that exist."),
+    click.option(
+        "--on-error",
+        type=click.Choice(("skip", "row", "fail")),
+        default="skip",
+        show_default=True,
+        help="A bad image is left out, keeps its row with the reason, or ends the run.",
+    ),
+    click.option(
+        "--errors", metavar="FILE", type=_FILE, help="Write the bad images to FILE: path,reason."
+    ),
+    click.option(
+        "--manifest", metavar="FILE", type=_FILE, help="Write the run's metadata to FILE."
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="Show errors and bad images alone."),
+    click.option(
+        "-v", "--verbose", is_flag=True, help="Show what TensorFlow and other libraries say."
+    ),
+)
+
+
+def _image_command(function: F) -> F:
+    """Give a command the shared options, folded into one `ImageRun`."""
+    fields = [field.name for field in dataclasses.fields(ImageRun)]
+
+    @functools.wraps(function)
+    def folded(**values: Any) -> Any:
+        run = ImageRun(**{name: values.pop(name) for name in fields})
+        return function(run, **values)
+
+    decorated = cast("F", folded)
+    for option in reversed(_IMAGE_OPTIONS):
+        decorated = option(decorated)
+    return decorated
+
+
+_EPILOG = """\b
+Exit codes: 0 done; 1 nothing could be done; 2 wrong usage, a missing input;
+3 done, but images failed; 130 and 143 interrupted."""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EPILOG,
+)
+@click.version_option(__version__, prog_name="mnv1")
+def cli() -> None:
+    """Classify folders of images with MobileNet V1.
+
+    \b
+    mnv1 classify ./photos --top 5
+    mnv1 embed ./photos -o feats.npy
+    find . -name '*.jpg' -print0 | mnv1 classify -0 - -f jsonl
+    """
+
+
+@cli.command(epilog=_EPILOG)
+@_image_command
+@click.option(
+    "--top",
+    metavar="K",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Labels an image.",
+)
+@click.option(
+    "--min-probability",
+    metavar="P",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="Leave out labels less probable than P (0 to 1).",
+)
+@click.option("--wide", is_flag=True, help="CSV and TSV: one row an image.")
+@click.option(
+    "--labels",
+    metavar="FILE",
+    type=_FILE,
+    help="Your own class names: one a line, or CSV with a column 'label'.",
+)
+def classify(
+    run: ImageRun, top: int, min_probability: float, wide: bool, labels: Path | None
+) -> None:
+    """The most probable labels of every image.
+
+    INPUT is a file, a folder, a quoted glob, or '-' for paths on stdin.
+    """
+    run.start(Task("classify", top=top, min_probability=min_probability), wide, labels)
+
+
+@cli.command(epilog=_EPILOG)
+@_image_command
+@click.option("--probabilities", is_flag=True, help="Write the softmax of the scores.")
+def logits(run: ImageRun, probabilities: bool) -> None:
+    """The scores of all classes for every image.
+
+    INPUT is a file, a folder, a quoted glob, or '-' for paths on stdin.
+    """
+    run.start(Task("logits", probabilities=probabilities))
+
+
+@cli.command(epilog=_EPILOG)
+@_image_command
+@click.option(
+    "--endpoint",
+    metavar="NAME",
+    default="",
+    help="Another layer than the feature vector; 'mnv1 module show' names them.",
+)
+@click.option(
+    "--pool/--no-pool",
+    default=True,
+    help="Average a layer over height and width (default), or keep [n, h, w, c] (npy).",
+)
+def embed(run: ImageRun, endpoint: str, pool: bool) -> None:
+    """The feature vector of every image, or another layer's values.
+
+    INPUT is a file, a folder, a quoted glob, or '-' for paths on stdin.
+    """
+    run.start(Task("embed", endpoint=endpoint, pool=pool))
+
+
+@cli.command()
+@click.argument("pattern", required=False)
+@click.option("--labels", "own", metavar="FILE", type=_FILE, help="Search your own class names.")
+@click.option(
+    "-f",
+    "--format",
+    "format_",
+    type=click.Choice(("table", "csv", "tsv", "jsonl")),
+    help="Default: a table on a terminal, else csv.",
+)
+def labels(pattern: str | None, own: Path | None, format_: str | None) -> None:
+    """The classes whose id, WordNet id, label or synonyms match PATTERN."""
+    with console.session():
+        from mnv1cli import listings
+
+        listings.print_labels(pattern, own, format_ or ("table" if sys.stdout.isatty() else "csv"))
+
+
+@cli.group()
+def module() -> None:
+    """What modules there are, and what they can do."""
+
+
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
+
+
+def _module_options(function: F) -> F:
+    """A module by argument or by option, and what goes to stderr."""
+    for option in (
+        click.option("-v", "--verbose", is_flag=True, help="Show what TensorFlow says."),
+        click.option("-q", "--quiet", is_flag=True, help="Show errors alone."),
+        click.option(
+            "--module", "option", metavar="MODULE", envvar="MNV1_MODULE", help="As the argument."
+        ),
+        click.argument("name", metavar="[MODULE]", required=False),
+    ):
+        function = option(function)
+    return function
+
+
+@module.command()
+@_module_options
+@_AS_JSON
+def show(name: str | None, option: str | None, quiet: bool, verbose: bool, as_json: bool) -> None:
+    """Signatures, endpoints, image size, classes and fingerprint of a module."""
+    with console.session(quiet, verbose):
+        from mnv1cli import listings
+        from mnv1cli.module import open_module
+
+        listings.print_module(open_module(name or option), as_json)
+
+
+@module.command("list")
+@_AS_JSON
+def list_(as_json: bool) -> None:
+    """The modules in the cache."""
+    with console.session():
+        from mnv1cli import listings
+
+        listings.print_cache(as_json)
+
+
+@module.command()
+@_module_options
+@_AS_JSON
+def path(name: str | None, option: str | None, quiet: bool, verbose: bool, as_json: bool) -> None:
+    """The directory of a module, made ready if need be."""
+    with console.session(quiet, verbose):
+        from mnv1cli.module import locate
+
+        handle, directory = locate(name or option)
+        click.echo(json.dumps({"handle": handle, "path": str(directory)}) if as_json else directory)
+
+
+def main() -> NoReturn:
+    """The `mnv1` program."""
+    try:
+        cli()
+    except SystemExit as end:
+        if end.code not in (console.INTERRUPTED, console.TERMINATED):
+            raise
+        # The pipeline's threads may be deep in a read that never ends: leave them.
+        sys.stdout.flush()
+        os._exit(int(end.code))
+    raise AssertionError("click returned")

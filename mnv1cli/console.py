@@ -1,0 +1,159 @@
+"""The terminal's side of a command: what stderr shows, signals, and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+import traceback
+import warnings
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from mnv1cli.errors import Mnv1Error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger("mnv1cli")
+
+INTERRUPTED, TERMINATED = 130, 143
+
+
+class Terminated(BaseException):
+    """SIGTERM, where the main thread was when it came."""
+
+
+@contextlib.contextmanager
+def session(quiet: bool = False, verbose: bool = False) -> Iterator[TextIO]:
+    """Run a command's body; gives the stream that stderr is to the user.
+
+    Descriptor 2 is diverted meanwhile: TensorFlow and the image libraries
+    write their diagnostics there, whatever they are told. What was caught is
+    shown with `verbose`, and when mnv1 itself is at fault.
+    """
+    with _diverted() as (stream, caught), _logging(stream, quiet), _sigterm():
+        try:
+            yield stream
+        except (click.exceptions.Exit, click.ClickException, SystemExit):
+            raise
+        except Mnv1Error as error:
+            log.error("%s", error, extra={"label": "error: "})
+            raise SystemExit(error.exit_code) from None
+        except BrokenPipeError:
+            _forget_stdout()
+            raise SystemExit(0) from None
+        except (KeyboardInterrupt, Terminated) as stop:
+            log.error("stopped by a signal")
+            code = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+            raise SystemExit(code) from None
+        except Exception:  # noqa: BLE001 - the last place that can tell of a bug
+            stream.write(caught() + traceback.format_exc())
+            log.error("this is a bug in mnv1; please report it with the lines above")
+            raise SystemExit(1) from None
+        finally:
+            if verbose:
+                stream.write(caught())
+            stream.flush()
+
+
+@contextlib.contextmanager
+def _diverted() -> Iterator[tuple[TextIO, Any]]:
+    """Send descriptor 2 to a file; gives what stderr was, and what reads the file."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        file = stack.enter_context(tempfile.TemporaryFile())
+        try:
+            saved = os.dup(2)
+        except OSError:
+            # There is no stderr: nobody to speak to, nothing to divert.
+            nobody = stack.enter_context(open(os.devnull, "w"))
+            yield nobody, str
+            return
+        stack.callback(_restore, saved)
+        os.dup2(file.fileno(), 2)
+        yield _own_stream(saved, stack), lambda: _read(file)
+
+
+def _own_stream(saved: int, stack: contextlib.ExitStack) -> TextIO:
+    """Our stderr: the saved descriptor, or what stands in for stderr in a test."""
+    if sys.stderr is None or _descriptor(sys.stderr) == 2:
+        return stack.enter_context(
+            open(saved, "w", buffering=1, errors="backslashreplace", closefd=False)
+        )
+    return sys.stderr
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError):
+        return None
+
+
+def _restore(saved: int) -> None:
+    os.dup2(saved, 2)
+    os.close(saved)
+
+
+def _read(file: Any) -> str:
+    sys.stderr.flush()
+    file.seek(0)
+    text: str = file.read().decode("utf-8", "replace")
+    return text
+
+
+class _Line(logging.Formatter):
+    """One line a message, with the program's name before it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        label = "warning: " if record.levelno == logging.WARNING else ""
+        return f"mnv1: {getattr(record, 'label', label)}{record.getMessage()}"
+
+
+@contextlib.contextmanager
+def _logging(stream: TextIO, quiet: bool) -> Iterator[None]:
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Line())
+    level, propagate = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.ERROR if quiet else logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagate
+
+
+@contextlib.contextmanager
+def _sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C does, so that what was done is kept."""
+
+    def stop(_number: int, _frame: Any) -> None:
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread: whoever runs us there handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _forget_stdout() -> None:
+    """Nobody reads stdout: keep Python from complaining when it flushes at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

@@ -1,0 +1,67 @@
+"""What can go wrong, each with its exit code and what to do about it.
+
+Whatever a user can cause is an `Mnv1Error`: one line, no traceback. Any other
+exception that reaches the command line is a bug in mnv1.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Mnv1Error(Exception):
+    """A failure that the user can understand and mend.
+
+    `what` says what happened and to which file, `remedy` what to do now.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        self.what = what
+        self.remedy = remedy
+        super().__init__(f"{what}; {remedy}" if remedy else what)
+
+
+class OptionError(Mnv1Error):
+    """Options or arguments that do not fit together."""
+
+    exit_code = 2
+
+
+class MissingInputError(Mnv1Error):
+    """An input that was named and is not there."""
+
+    exit_code = 2
+
+
+class NoImagesError(Mnv1Error):
+    """Directories were searched and hold no image."""
+
+
+class ModuleError(Mnv1Error):
+    """A module that cannot be found, read or used."""
+
+
+class SignatureError(ModuleError):
+    """A module without the signature or endpoint that a command needs."""
+
+
+class WeightsError(ModuleError):
+    """Variables that do not make up a MobileNet V1."""
+
+
+class LabelsError(Mnv1Error):
+    """Class names that cannot be read, or do not fit the module."""
+
+
+class OutputError(Mnv1Error):
+    """A result that cannot be written."""
+
+
+class ImageError(Mnv1Error):
+    """An image that cannot be read; its text is the reason, without the path."""
+
+
+class BadImageError(Mnv1Error):
+    """An image failed, and the caller asked to stop there."""

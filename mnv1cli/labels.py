@@ -1,0 +1,142 @@
+"""The names of classes, and the best of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnv1cli.errors import LabelsError
+from mnv1cli.records import Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mnv1cli.records import FloatArray
+
+FIELDS = ("class_id", "wnid", "label", "synonyms")
+_TABLE = "imagenet_1001.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassName:
+    """One class of the table; `wnid` is its WordNet id."""
+
+    class_id: int
+    wnid: str
+    label: str
+    synonyms: str = ""
+
+
+@cache
+def imagenet() -> tuple[ClassName, ...]:
+    """The 1001 classes of the module, index 0 the background."""
+    packaged = resources.files("mnv1cli") / "data" / "labels" / _TABLE
+    if packaged.is_file():
+        return _table(packaged.read_text("utf-8"), _TABLE)
+    # An editable install has the table beside the package, where it is kept.
+    beside = Path(__file__).resolve().parent.parent / "labels" / _TABLE
+    return _table(beside.read_text("utf-8"), str(beside))
+
+
+def read_labels(path: Path) -> tuple[ClassName, ...]:
+    """Class names from a file: a name a line, or CSV with the header of `FIELDS`.
+
+    Of the CSV only the column `label` must be there.
+
+    Raises:
+        LabelsError: missing, empty, not UTF-8, or CSV whose ids do not count up from 0.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except OSError as error:
+        raise LabelsError(f"cannot read the labels in {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LabelsError(f"the labels in {path} are not UTF-8 text: {error.reason}") from error
+    header = text.partition("\n")[0].strip().split(",")
+    if "label" in header:
+        return _table(text, str(path))
+    names = text.splitlines()
+    if not any(name.strip() for name in names):
+        raise LabelsError(f"the labels file {path} is empty")
+    return tuple(ClassName(i, "", name.strip()) for i, name in enumerate(names))
+
+
+def _table(text: str, source: str) -> tuple[ClassName, ...]:
+    rows = list(csv.DictReader(io.StringIO(text)))
+    for i, row in enumerate(rows):
+        if row.get("class_id") not in (None, str(i)):
+            raise LabelsError(
+                f"{source}: row {i + 1} has the class id {row['class_id']!r}, not {i}",
+                "ids count up from 0",
+            )
+    return tuple(
+        ClassName(i, row.get("wnid") or "", row["label"] or "", row.get("synonyms") or "")
+        for i, row in enumerate(rows)
+    )
+
+
+def labels_for(classes: int, own: Path | None = None) -> tuple[ClassName, ...]:
+    """The names of a module's classes: from the file `own`, else ImageNet's where they fit.
+
+    Raises:
+        LabelsError: their number is not that of the classes.
+    """
+    names = imagenet() if own is None else read_labels(own)
+    if len(names) == classes:
+        return names
+    source = "the built-in table" if own is None else own
+    remedy = "name your own with --labels FILE"
+    if own is not None:
+        remedy = "one line a class is needed"
+        if len(names) == 1000 and classes == 1001:
+            remedy = "class 0 of this module is the background: put a line for it first"
+    raise LabelsError(f"{source} has {len(names)} names, the module {classes} classes", remedy)
+
+
+def search(pattern: str, names: tuple[ClassName, ...]) -> list[ClassName]:
+    """The classes whose id equals `pattern`, or whose WordNet id, label or synonyms hold it."""
+    wanted = pattern.casefold()
+    return [
+        name
+        for name in names
+        if wanted == str(name.class_id)
+        or any(wanted in text.casefold() for text in (name.wnid, name.label, name.synonyms))
+    ]
+
+
+def softmax(logits: FloatArray) -> NDArray[np.float64]:
+    """Probabilities of logits [n, classes], summed in float64."""
+    import numpy as np
+
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    normalised: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return normalised
+
+
+def top_k(
+    logits: FloatArray, names: tuple[ClassName, ...], top: int, min_probability: float = 0.0
+) -> list[tuple[Prediction, ...]]:
+    """The best classes of each row of logits [n, classes], best first.
+
+    Of equal ones the lower class id comes first. Those under `min_probability`
+    are left out.
+    """
+    import numpy as np
+
+    probabilities = softmax(logits).astype(np.float32)
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :top]
+    best = np.take_along_axis(probabilities, order, axis=1)
+    return [
+        tuple(
+            Prediction(rank, i, names[i].wnid, names[i].label, p)
+            for rank, (i, p) in enumerate(zip(ids, values, strict=True), start=1)
+            if p >= min_probability
+        )
+        for ids, values in zip(order.tolist(), best.tolist(), strict=True)
+    ]

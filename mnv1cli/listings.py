@@ -1,0 +1,144 @@
+"""What `labels` and `module` print: tables for people, CSV and JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mnv1cli import labels as class_table
+from mnv1cli import store
+from mnv1cli.errors import LabelsError
+from mnv1cli.writers.delimited import encode_rows
+
+# Where there is no terminal to fit, lines are left whole.
+_PIPE_WIDTH = 400
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from mnv1cli.module import HubModule, Signature, TensorSpec
+
+
+def print_labels(pattern: str | None, own: Path | None, form: str) -> None:
+    """The classes that match `pattern`, all without one.
+
+    Raises:
+        LabelsError: none matches, or the file `own` cannot be read.
+    """
+    names = class_table.imagenet() if own is None else class_table.read_labels(own)
+    found = names if pattern is None else class_table.search(pattern, names)
+    if not found:
+        raise LabelsError(f"no class matches {pattern!r}")
+    rows = [(str(name.class_id), name.wnid, name.label, name.synonyms) for name in found]
+    if form == "table":
+        _print_table(class_table.FIELDS, rows)
+    elif form == "jsonl":
+        records = (dict(zip(class_table.FIELDS, row, strict=True)) for row in rows)
+        for record in records:
+            line = {**record, "class_id": int(record["class_id"])}
+            click.echo(json.dumps(line, ensure_ascii=False))
+    else:
+        delimiter = "\t" if form == "tsv" else ","
+        click.echo(encode_rows([class_table.FIELDS, *rows], delimiter), nl=False)
+
+
+def print_cache(as_json: bool) -> None:
+    """The modules in the cache."""
+    found = store.cached_modules()
+    if as_json:
+        entries = [{"handle": m.handle, "path": str(m.path), "size": m.size} for m in found]
+        click.echo(json.dumps(entries, indent=2))
+    elif not found:
+        click.echo(f"no modules in {store.cache_dir()}")
+    else:
+        rows = [(m.handle or "?", _megabytes(m.size), str(m.path)) for m in found]
+        _print_table(("handle", "size", "path"), rows)
+
+
+def print_module(module: HubModule, as_json: bool) -> None:
+    """All that is known of a module."""
+    facts = _facts(module)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    rows = [
+        ("handle", module.handle),
+        ("path", str(module.path)),
+        ("format", facts["format"]),
+        ("tags", " ".join(f"[{', '.join(tags)}]" for tags in module.tags)),
+        ("image size", f"{module.image_size or 'not told'}"),
+        ("classes", f"{facts['classes'] or 'none'}"),
+        ("features", f"{facts['features'] or 'none'}"),
+        ("fingerprint", module.fingerprint),
+        ("size", _megabytes(facts["size"])),
+    ]
+    for name, signature in module.signatures.items():
+        rows.append((f"signature {name}", _arrow(signature)))
+    rows += [(f"endpoint {key}", _shape(module.endpoint(key).result)) for key in module.endpoints()]
+    _print_table((), rows)
+
+
+def _facts(module: HubModule) -> dict[str, Any]:
+    return {
+        "handle": module.handle,
+        "path": str(module.path),
+        "format": "TF1 Hub module",
+        "tags": [list(tags) for tags in module.tags],
+        "signatures": {
+            name: {"inputs": _specs(found.inputs), "outputs": _specs(found.outputs)}
+            for name, found in module.signatures.items()
+        },
+        "endpoints": list(module.endpoints()),
+        "image_size": module.image_size,
+        "classes": module.classes(),
+        "features": module.feature_length(),
+        "fingerprint": module.fingerprint,
+        "size": store.size(module.path),
+    }
+
+
+def _specs(tensors: Any) -> dict[str, Any]:
+    return {
+        key: {"dtype": spec.dtype, "shape": [n if n >= 0 else None for n in spec.shape]}
+        for key, spec in tensors.items()
+    }
+
+
+def _arrow(signature: Signature) -> str:
+    """`images float32 [batch, 128, 128, 3] -> default float32 [batch, 1001]`."""
+
+    def side(tensors: Any) -> str:
+        shown = [f"{key} {_shape(spec)}" for key, spec in tensors.items() if "/" not in key]
+        hidden = len(tensors) - len(shown)
+        return ", ".join(shown) + (f" and {hidden} endpoints" if hidden else "")
+
+    return f"{side(signature.inputs)} -> {side(signature.outputs)}"
+
+
+def _shape(spec: TensorSpec) -> str:
+    first, *rest = ["batch" if n < 0 else str(n) for n in spec.shape]
+    return f"{spec.dtype} [{', '.join([first, *rest])}]"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=bool(header), header_style="underline", pad_edge=False)
+    for i in range(max(len(header), 2)):
+        name = header[i] if header else ""
+        table.add_column(name, overflow="fold", style="" if header or i else "bold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    console.print(table)

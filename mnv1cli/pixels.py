@@ -1,0 +1,332 @@
+"""From a file to pixels, with Pillow and numpy alone.
+
+The chain is fixed: bytes, decoder by content, RGB in 8 bits, EXIF orientation,
+crop, bilinear resize, float32. `pipeline.py` runs the same chain in
+TensorFlow; both give the same bits, and what TensorFlow cannot decode exactly
+goes through here there too.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from mnv1cli.errors import ImageError
+
+if TYPE_CHECKING:
+    from mnv1cli.records import ByteArray, FloatArray, PixelSpec
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF")
+
+# float32(255) * SCALE is exactly 1. A product, not a quotient, so that no graph
+# optimiser has a reason to replace it by something that rounds differently.
+SCALE = np.float32(1 / 255)
+_PAD = np.float32(0.5)
+
+# JPEG decoders can leave out what a reduction by these would discard anyway.
+_REDUCTIONS = (8, 4, 2, 1)
+
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# What Pillow's decoders raise on damaged files, beyond their own OSError and
+# SyntaxError: whatever the code that meets the damage happens to raise.
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
+    EOFError, MemoryError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where a decoded image lands: crop (y, x, h, w), then its size and offset in the result."""
+
+    y: int
+    x: int
+    h: int
+    w: int
+    target_h: int
+    target_w: int
+    offset_y: int
+    offset_x: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the header of an image says: enough to decode it elsewhere.
+
+    `plain_jpeg` is a JPEG of 1 or 3 components; `height` and `width` are those
+    of the file, `orientation` is 1 to 8 after EXIF.
+    """
+
+    plain_jpeg: bool
+    height: int
+    width: int
+    orientation: int
+
+
+def read_file(path: bytes) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        ImageError: missing, unreadable, empty, or no regular file.
+    """
+    try:
+        # Asked before opening: a FIFO without a writer would block for good.
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            raise ImageError(f"is a {_kind(mode)}, not a file")
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        what = "is a link to a missing file" if os.path.islink(path) else "no such file"
+        raise ImageError(what) from None
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+    except ValueError:
+        raise ImageError("no such file: its name has a NUL byte") from None
+    if not data:
+        raise ImageError("the file is empty")
+    return data
+
+
+def _kind(mode: int) -> str:
+    for test, name in (
+        (stat.S_ISDIR, "folder"),
+        (stat.S_ISSOCK, "socket"),
+        (stat.S_ISFIFO, "named pipe"),
+    ):
+        if test(mode):
+            return name
+    return "device"
+
+
+def load(data: bytes, spec: PixelSpec) -> FloatArray:
+    """Pixels float32 [size, size, 3] in [0, 1] of an image file's bytes.
+
+    Raises:
+        ImageError: not an image, or a damaged one.
+    """
+    return frame_pixels(decode(data, spec), spec)
+
+
+def decode(data: bytes, spec: PixelSpec) -> ByteArray:
+    """RGB uint8 [h, w, 3] of an image file's bytes, oriented."""
+    image = _open(data)
+    try:
+        orientation = _orientation(image, spec)
+        if image.format in ("JPEG", "MPO"):
+            r = reduction(image.height, image.width, spec)
+            image.draft(None, (image.width // r, image.height // r))
+        elif image.format == "TIFF":
+            _forget_orientation(image)
+        image.load()
+        if image.format == "PNG":
+            # An eXIf chunk may come after the pixels.
+            orientation = _orientation(image, spec)
+        return _rgb(_oriented(image, orientation))
+    except _DAMAGE as error:
+        raise ImageError(f"damaged {image.format}: {_first_line(error)}") from error
+
+
+def from_memory(source: Any, spec: PixelSpec) -> FloatArray:
+    """Pixels of a PIL image, or of a uint8 array [h, w], [h, w, 1], [h, w, 3] or [h, w, 4].
+
+    Raises:
+        ImageError: another type, shape or dtype.
+    """
+    if isinstance(source, Image.Image):
+        try:
+            source.load()
+            return frame_pixels(_rgb(_oriented(source, _orientation(source, spec))), spec)
+        except _DAMAGE as error:
+            raise ImageError(f"cannot be used: {_first_line(error)}") from error
+    array = np.asarray(source)
+    if array.dtype != np.uint8:
+        raise ImageError(f"an array must be uint8, not {array.dtype}")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
+        raise ImageError(f"an array must be [h, w], [h, w, 3] or [h, w, 4], not {array.shape}")
+    return frame_pixels(_rgb(Image.fromarray(np.ascontiguousarray(array))), spec)
+
+
+def header(data: bytes, spec: PixelSpec) -> Header:
+    """Read the header alone.
+
+    Raises:
+        ImageError: not an image.
+    """
+    image = _open(data)
+    plain = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
+    # Other formats are decoded whole by `decode`, which looks for itself.
+    orientation = _orientation(image, spec) if plain else 1
+    return Header(plain, image.height, image.width, orientation)
+
+
+def reduction(height: int, width: int, spec: PixelSpec) -> int:
+    """The r of a JPEG that is decoded at 1/r.
+
+    The largest of 1, 2, 4 and 8 that leaves the shorter side of the crop at
+    least twice the wanted size, so that bilinear sampling still has two pixels
+    to choose from for each one.
+    """
+    if spec.decode == "full":
+        return 1
+    crop = frame(height, width, spec)
+    shorter = min(crop.h, crop.w)
+    return next((r for r in _REDUCTIONS if shorter >= 2 * spec.size * r), 1)
+
+
+def frame(height: int, width: int, spec: PixelSpec) -> Frame:
+    """The part of an image of this size that is used, and where it lands."""
+    size = spec.size
+    if spec.preprocess == "slim":
+        y, x = height // 16, width // 16
+        return Frame(y, x, height - 2 * y, width - 2 * x, size, size, 0, 0)
+    if spec.preprocess == "square":
+        side = max(7 * min(height, width) // 8, 1)
+        return Frame((height - side) // 2, (width - side) // 2, side, side, size, size, 0, 0)
+    if spec.preprocess == "squash":
+        return Frame(0, 0, height, width, size, size, 0, 0)
+    longer = max(height, width)
+    # n * size / longer, rounded half up, in integers.
+    target_h, target_w = (max((2 * n * size + longer) // (2 * longer), 1) for n in (height, width))
+    offset_y, offset_x = (size - target_h) // 2, (size - target_w) // 2
+    return Frame(0, 0, height, width, target_h, target_w, offset_y, offset_x)
+
+
+def frame_pixels(rgb: ByteArray, spec: PixelSpec) -> FloatArray:
+    """Crop and resize decoded RGB uint8 [h, w, 3] to float32 [size, size, 3] in [0, 1]."""
+    f = frame(rgb.shape[0], rgb.shape[1], spec)
+    crop = rgb[f.y : f.y + f.h, f.x : f.x + f.w]
+    resized = resize_bilinear(crop, f.target_h, f.target_w) * SCALE
+    if resized.shape[:2] == (spec.size, spec.size):
+        return resized
+    padded = np.full((spec.size, spec.size, 3), _PAD, np.float32)
+    rows = slice(f.offset_y, f.offset_y + f.target_h)
+    padded[rows, f.offset_x : f.offset_x + f.target_w] = resized
+    return padded
+
+
+def resize_bilinear(image: ByteArray, height: int, width: int) -> FloatArray:
+    """Bilinear resize of uint8 [h, w, c] to float32 [height, width, c] in [0, 255].
+
+    Every operation of TensorFlow's `ResizeBilinear` with
+    `half_pixel_centers=False`, in its order and in float32, so that the bits
+    are equal.
+    """
+    top, bottom, dy = _samples(image.shape[0], height)
+    left, right, dx = _samples(image.shape[1], width)
+    dy, dx = dy[:, None, None], dx[None, :, None]
+    upper, lower = image[top], image[bottom]
+    upper = _lerp(upper[:, left], upper[:, right], dx)
+    lower = _lerp(lower[:, left], lower[:, right], dx)
+    return upper + (lower - upper) * dy
+
+
+def _samples(n: int, target: int) -> tuple[Any, Any, FloatArray]:
+    """For each target pixel its two neighbours in the source and the weight of the second."""
+    scale = np.float32(n) / np.float32(target)
+    place = np.arange(target, dtype=np.float32) * scale
+    low = np.floor(place)
+    first = low.astype(np.int64)
+    second = np.minimum(np.ceil(place).astype(np.int64), n - 1)
+    return np.minimum(first, n - 1), second, place - low
+
+
+def _lerp(a: ByteArray, b: ByteArray, weight: FloatArray) -> FloatArray:
+    first = a.astype(np.float32)
+    return first + (b.astype(np.float32) - first) * weight
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ImageError(_unidentified(data)) from None
+    except Image.DecompressionBombError:
+        # Pillow refuses before it takes memory, at twice its warning threshold.
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise ImageError(f"too large: it claims more than {limit} million pixels") from None
+    except _DAMAGE as error:
+        raise ImageError(f"not a readable image: {_first_line(error)}") from error
+
+
+def _unidentified(data: bytes) -> str:
+    start = data[:512]
+    if not any(start):
+        return "not an image: the file holds zeros"
+    if all(byte >= 32 or byte in b"\t\n\r\f" for byte in start) and b"\x7f" not in start:
+        return "not an image: the file holds text"
+    return f"not an image, or a damaged one (known are {', '.join(FORMATS)})"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _orientation(image: Image.Image, spec: PixelSpec) -> int:
+    """The EXIF orientation, 1 where it is absent, damaged or not wanted."""
+    if not spec.exif:
+        return 1
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except _DAMAGE:
+        return 1
+    return value if isinstance(value, int) and value in _TRANSPOSED else 1
+
+
+def _forget_orientation(image: Image.Image) -> None:
+    """Keep Pillow from orienting a TIFF while it loads: `--no-exif` would have no say."""
+    tags: Any = image.tag_v2  # type: ignore[attr-defined]
+    if _ORIENTATION_TAG in tags:
+        del tags[_ORIENTATION_TAG]
+    image.getexif().pop(_ORIENTATION_TAG, None)
+
+
+def _oriented(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(_TRANSPOSED[orientation]) if orientation in _TRANSPOSED else image
+
+
+def _rgb(image: Image.Image) -> ByteArray:
+    """RGB uint8 [h, w, 3] of an image of any mode, transparency over white."""
+    if image.mode.startswith("I;16"):
+        return _rgb_from_16_bits(image)
+    if image.mode in ("I", "F"):
+        raise ImageError("has 32 bits a sample, whose range is not known; save it with 8 or 16")
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("RGB"))
+    rgba = np.asarray(image.convert("RGBA"))
+    return _over_white(rgba[:, :, :3], rgba[:, :, 3:])
+
+
+def _rgb_from_16_bits(image: Image.Image) -> ByteArray:
+    samples = np.asarray(image).astype(np.uint16)
+    grey = (samples >> 8).astype(np.uint8)[:, :, None].repeat(3, axis=2)
+    transparent = image.info.get("transparency")
+    if not isinstance(transparent, int):
+        return grey
+    alpha = np.where(samples == transparent, 0, 255).astype(np.uint8)[:, :, None]
+    return _over_white(grey, alpha)
+
+
+def _over_white(colour: ByteArray, alpha: ByteArray) -> ByteArray:
+    c, a = colour.astype(np.uint32), alpha.astype(np.uint32)
+    return ((c * a + 255 * (255 - a) + 127) // 255).astype(np.uint8)

@@ -1,0 +1,163 @@
+"""The frozen data types that travel between the stages.
+
+Nothing here computes; numpy is named for type checkers only, so that `--help`
+does not pay for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float32]
+    ByteArray = NDArray[np.uint8]
+
+Preprocess = Literal["slim", "squash", "square", "pad"]
+Decode = Literal["scaled", "full"]
+OnError = Literal["skip", "row", "fail"]
+Command = Literal["classify", "logits", "embed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One size of the MobileNet V1 family."""
+
+    depth_multiplier: float
+    image_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """One image to read.
+
+    `path` is reported as it was given or found. `source` is an image that is
+    already in memory (a PIL image or a uint8 array) and needs no reading;
+    `problem` is a fault known before reading, such as a folder that cannot be
+    listed.
+    """
+
+    index: int
+    path: bytes
+    source: Any = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An image that could not be used, and why."""
+
+    path: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSpec:
+    """How files become pixels of `size` x `size`."""
+
+    size: int
+    preprocess: Preprocess = "slim"
+    decode: Decode = "scaled"
+    exif: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive images, in the order of the input.
+
+    `reasons` has one entry an image, empty where it could be read. `pixels` is
+    float32 [m, size, size, 3] in [0, 1] for the m readable ones, in order.
+    """
+
+    paths: tuple[bytes, ...]
+    reasons: tuple[str, ...]
+    pixels: FloatArray
+
+
+class Prediction(NamedTuple):
+    """One label of one image; `rank` counts from 1."""
+
+    rank: int
+    class_id: int
+    wnid: str
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is wanted of each image.
+
+    `endpoint` names another output than the feature vector for `embed`;
+    `pool` averages a spatial endpoint over height and width.
+    """
+
+    command: Command
+    top: int = 5
+    min_probability: float = 0.0
+    probabilities: bool = False
+    endpoint: str = ""
+    pool: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Results of consecutive images, in the order of the input.
+
+    `errors` has one entry an image, empty where good. Either `predictions` has
+    one entry an image (empty where it failed), or `values` is float32 [n, ...]
+    with NaN where an image failed.
+    """
+
+    paths: tuple[bytes, ...]
+    errors: tuple[str, ...]
+    values: FloatArray | None = None
+    predictions: tuple[tuple[Prediction, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a writer has to know before the first row.
+
+    `shape` is that of one image's values: (k,) for the k ranks of `classify`
+    (`labels` is true then), (d,) for vectors, (h, w, c) for endpoints that are
+    not pooled.
+    """
+
+    shape: tuple[int, ...]
+    labels: bool = False
+    errors: bool = False
+    wide: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """Where results go: `file` or stdout, in `format` or the one that suits, and what lies beside.
+
+    `errors` is a file for the faults, `manifest` one for the run's metadata.
+    """
+
+    file: Path | None = None
+    format: str | None = None
+    wide: bool = False
+    force: bool = False
+    on_error: OnError = "skip"
+    errors: Path | None = None
+    manifest: Path | None = None
+
+
+def display_path(path: bytes) -> str:
+    """`path` for a message: one line, nothing that a terminal would obey."""
+    text = path.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def text_path(path: bytes) -> tuple[str, bool]:
+    """`path` as text with U+FFFD for what is not UTF-8, and whether that lost something."""
+    text = path.decode("utf-8", "replace")
+    return text, text.encode() != path

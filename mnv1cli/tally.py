@@ -1,0 +1,97 @@
+"""What a run has done so far: counts, faults, progress, and the exit code they come to."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from mnv1cli.records import Fault, display_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TextIO
+
+    from mnv1cli.records import Table
+
+log = logging.getLogger(__name__)
+
+DONE, SOME_FAILED = 0, 3
+
+
+class Tally:
+    """Counts images as their tables pass; a bar on the stream `progress` shows them."""
+
+    def __init__(self, progress: TextIO | None = None) -> None:
+        self.done = 0
+        self.unlabelled = 0
+        self.faults: list[Fault] = []
+        self._start = time.monotonic()
+        self._bar: Any = None
+        if progress is not None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(file=progress, unit=" images", dynamic_ncols=True, leave=False)
+
+    @property
+    def failed(self) -> int:
+        """Images that could not be used."""
+        return len(self.faults)
+
+    @property
+    def seconds(self) -> float:
+        """Time since the first image was asked for."""
+        return time.monotonic() - self._start
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where images failed."""
+        return SOME_FAILED if self.faults else DONE
+
+    def add(self, table: Table) -> list[Fault]:
+        """Count a table's images, tell of those that failed, and return them."""
+        faults = [
+            Fault(path, error)
+            for path, error in zip(table.paths, table.errors, strict=True)
+            if error
+        ]
+        with self.hidden():
+            for fault in faults:
+                log.error("%s: %s", display_path(fault.path), fault.reason)
+        self.done += len(table.paths) - len(faults)
+        # Where a probability is asked for, an image may keep no label at all.
+        without = sum(not found for found in table.predictions)
+        self.unlabelled += without - len(faults) if table.predictions else 0
+        self.faults += faults
+        if self._bar is not None:
+            self._bar.set_postfix(failed=self.failed, refresh=False)
+            self._bar.update(len(table.paths))
+        return faults
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """No bar on the terminal while something else is printed there."""
+        if self._bar is None:
+            yield
+        else:
+            with self._bar.external_write_mode(file=self._bar.fp):
+                yield
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+    @property
+    def images(self) -> str:
+        """The number of images done, in words."""
+        return f"{self.done:,} image{'' if self.done == 1 else 's'}"
+
+    def summary(self) -> str:
+        """One line: how many images, how fast, how many failed."""
+        seconds = self.seconds
+        rate = f" ({self.done / seconds:.0f}/s)" if seconds else ""
+        failed = f", {self.failed:,} failed" if self.faults else ""
+        unlabelled = f", {self.unlabelled:,} without a label" if self.unlabelled else ""
+        return f"{self.images} in {seconds:.1f} s{rate}{failed}{unlabelled}"

@@ -1,0 +1,102 @@
+"""Result formats: one protocol, one registry.
+
+A writer gets a `Layout` when it is made, then one `Table` after the other. The
+modules are imported when a format is used, so that nobody pays for the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol, cast
+
+from mnv1cli.errors import OptionError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mnv1cli.records import Layout, Table, Task
+    from mnv1cli.writers.outputs import Outputs
+
+
+class Writer(Protocol):
+    """What the loop writes to."""
+
+    def write(self, table: Table) -> None:
+        """Write consecutive images' results."""
+        ...
+
+    def close(self) -> None:
+        """Complete what was written; the files stay open for `Outputs` to commit."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format: where its writer is, and what it is able to hold."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    writer: str
+    labels: bool = True
+    vectors: bool = True
+    needs_file: bool = False
+
+    @property
+    def sidecars(self) -> tuple[str, ...]:
+        """Suffixes that take the place of the result's own for files beside it."""
+        return (".index.csv",) if self.name == "npy" else ()
+
+    def create(self, outputs: Outputs, layout: Layout) -> Writer:
+        """A writer of this format into the main file of `outputs`."""
+        module, _, name = self.writer.partition(":")
+        maker = getattr(import_module(module), name)
+        return cast("Writer", maker(outputs, layout))
+
+
+FORMATS = {
+    item.name: item
+    for item in (
+        Format("csv", (".csv",), "mnv1cli.writers.delimited:CsvWriter"),
+        Format("tsv", (".tsv",), "mnv1cli.writers.delimited:TsvWriter"),
+        Format("jsonl", (".jsonl", ".ndjson"), "mnv1cli.writers.jsonl:JsonLinesWriter"),
+        Format("npy", (".npy",), "mnv1cli.writers.npy:NpyWriter", labels=False, needs_file=True),
+        Format("table", (), "mnv1cli.writers.table:TableWriter", vectors=False),
+    )
+}
+
+
+def choose_format(name: str | None, file: Path | None, task: Task, terminal: bool) -> Format:
+    """The format of a run: `name`, else the file's suffix, else what suits stdout.
+
+    Raises:
+        OptionError: an unknown suffix, or a format that cannot hold the results.
+    """
+    labels = task.command == "classify"
+    if name is not None:
+        chosen = FORMATS[name]
+    elif file is not None:
+        chosen = _by_suffix(file)
+    else:
+        chosen = FORMATS["table" if labels and terminal else "csv"]
+    if labels and not chosen.labels:
+        raise OptionError(
+            f"{chosen.name} holds numbers, and classify gives labels",
+            "use csv, tsv or jsonl, or 'mnv1 logits' for the scores",
+        )
+    if not labels and not chosen.vectors:
+        raise OptionError(f"{chosen.name} is for labels", "use csv, tsv, jsonl or npy")
+    if not task.pool and chosen.name != "npy":
+        raise OptionError(f"--no-pool keeps arrays, which {chosen.name} cannot hold", "use npy")
+    if chosen.needs_file and file is None:
+        raise OptionError(f"{chosen.name} needs a file", "name it with -o")
+    return chosen
+
+
+def _by_suffix(file: Path) -> Format:
+    suffix = file.suffix.lower()
+    for item in FORMATS.values():
+        if suffix in item.suffixes:
+            return item
+    known = ", ".join(suffix for item in FORMATS.values() for suffix in item.suffixes)
+    raise OptionError(f"the name {file} tells no format", f"end it with {known}, or say it with -f")

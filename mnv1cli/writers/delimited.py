@@ -1,0 +1,94 @@
+"""CSV and TSV: a header, then a row an image, or for labels a row an image and rank."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from mnv1cli.records import Layout, Table
+    from mnv1cli.writers.outputs import Outputs
+
+_LABEL_FIELDS = ("rank", "class_id", "wnid", "label", "probability")
+
+# Nine significant digits tell any two float32 apart.
+FLOAT_FORMAT = "%.9g"
+
+
+class CsvWriter:
+    """Comma-separated values as in RFC 4180, with bare line feeds and raw bytes in paths."""
+
+    delimiter: ClassVar[str] = ","
+
+    def __init__(self, outputs: Outputs, layout: Layout) -> None:
+        self._stream = outputs.stream()
+        self._layout = layout
+        self._emit([self._header()])
+
+    def write(self, table: Table) -> None:
+        """Write consecutive images' results."""
+        self._emit(self._rows(table))
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+    def _emit(self, rows: Iterable[Iterable[str]]) -> None:
+        self._stream.write(encode_rows(rows, self.delimiter))
+
+    def _header(self) -> list[str]:
+        if not self._layout.labels:
+            columns = [str(i) for i in range(self._layout.shape[0])]
+        elif self._layout.wide:
+            ranks = range(1, self._layout.shape[0] + 1)
+            columns = [f"{name}_{k}" for k in ranks for name in ("label", "probability")]
+        else:
+            columns = list(_LABEL_FIELDS)
+        return ["path", *columns, *(["error"] if self._layout.errors else [])]
+
+    def _rows(self, table: Table) -> Iterator[list[str]]:
+        values = self._label_cells(table) if self._layout.labels else self._value_cells(table)
+        for path, error, cells in zip(table.paths, table.errors, values, strict=True):
+            last = [error] if self._layout.errors else []
+            for row in cells:
+                yield [text(path), *row, *last]
+
+    def _label_cells(self, table: Table) -> Iterator[list[list[str]]]:
+        """The rows of each image, without path and error."""
+        for error, predictions in zip(table.errors, table.predictions, strict=True):
+            if self._layout.wide:
+                cells = [c for p in predictions for c in (p.label, FLOAT_FORMAT % p.probability)]
+                yield [cells + [""] * (2 * self._layout.shape[0] - len(cells))]
+            elif error:
+                yield [[""] * len(_LABEL_FIELDS)]
+            else:
+                yield [
+                    [str(rank), str(class_id), wnid, label, FLOAT_FORMAT % probability]
+                    for rank, class_id, wnid, label, probability in predictions
+                ]
+
+    def _value_cells(self, table: Table) -> Iterator[list[list[str]]]:
+        assert table.values is not None
+        blank = [""] * self._layout.shape[0]
+        for error, row in zip(table.errors, table.values.tolist(), strict=True):
+            yield [blank if error else [FLOAT_FORMAT % value for value in row]]
+
+
+class TsvWriter(CsvWriter):
+    """Tab-separated values, quoted where a value holds a tab, a quote or a line end."""
+
+    delimiter = "\t"
+
+
+def text(path: bytes) -> str:
+    """A path as the text that `encode_rows` turns back into its bytes."""
+    return path.decode("utf-8", "surrogateescape")
+
+
+def encode_rows(rows: Iterable[Iterable[Any]], delimiter: str = ",") -> bytes:
+    """Rows of text as delimited bytes."""
+    buffer = io.StringIO()
+    csv.writer(buffer, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    return buffer.getvalue().encode("utf-8", "surrogateescape")

@@ -1,0 +1,65 @@
+"""JSON lines: one object an image."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from mnv1cli.records import text_path
+from mnv1cli.writers.delimited import FLOAT_FORMAT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mnv1cli.records import Layout, Table
+    from mnv1cli.writers.outputs import Outputs
+
+
+class JsonLinesWriter:
+    """`{path, predictions}` or `{path, values}` a line; `path_bytes` where a name is not UTF-8."""
+
+    def __init__(self, outputs: Outputs, layout: Layout) -> None:
+        self._stream = outputs.stream()
+        self._layout = layout
+
+    def write(self, table: Table) -> None:
+        """Write consecutive images' results."""
+        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in self._records(table))
+        self._stream.write("".join(lines).encode())
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+    def _records(self, table: Table) -> Iterator[dict[str, Any]]:
+        results = self._predictions(table) if self._layout.labels else self._values(table)
+        key = "predictions" if self._layout.labels else "values"
+        for path, error, result in zip(table.paths, table.errors, results, strict=True):
+            record = path_fields(path)
+            record[key] = None if error else result
+            if self._layout.errors:
+                record["error"] = error or None
+            yield record
+
+    def _predictions(self, table: Table) -> Iterator[list[dict[str, Any]]]:
+        for predictions in table.predictions:
+            yield [
+                {**p._asdict(), "probability": float32_number(p.probability)} for p in predictions
+            ]
+
+    def _values(self, table: Table) -> Iterator[list[float | None]]:
+        assert table.values is not None
+        for row in table.values.tolist():
+            yield [float32_number(value) for value in row]
+
+
+def path_fields(path: bytes) -> dict[str, Any]:
+    """`path` as text, and `path_bytes` in base64 where that lost something."""
+    text, lossy = text_path(path)
+    return {"path": text, **({"path_bytes": base64.b64encode(path).decode()} if lossy else {})}
+
+
+def float32_number(value: float) -> float | None:
+    """A float32 with no more digits than it has; JSON knows no NaN and no infinity."""
+    return float(FLOAT_FORMAT % value) if math.isfinite(value) else None

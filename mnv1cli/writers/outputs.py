@@ -1,0 +1,129 @@
+"""The files of a run: under another name until it is complete, never in the way of others."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from mnv1cli.errors import OptionError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+PART = ".part"
+META = ".meta.json"
+
+
+class Outputs:
+    """The main result, on stdout or in a file, and what lies beside it.
+
+    Each file is written as FILE.part. `commit` renames them all, the main one
+    last, so that it is there only when everything is.
+
+    Raises:
+        OptionError: two of the files are one.
+        OutputError: one of them exists, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        main: Path | None,
+        stdout: BinaryIO,
+        sidecars: Sequence[str] = (),
+        others: Sequence[Path | None] = (),
+        force: bool = False,
+    ) -> None:
+        self.main = main
+        self._stdout = stdout
+        self._open: dict[Path, BinaryIO] = {}
+        beside = [main.with_suffix(suffix) for suffix in sidecars] if main else []
+        self.sidecars = tuple(beside)
+        self.meta = main.with_name(main.name + META) if main else None
+        named = [path for path in (main, self.meta, *beside, *others) if path is not None]
+        if len(set(map(os.path.abspath, named))) < len(named):
+            raise OptionError("two of the files to write are the same", "name different ones")
+        for path in named:
+            _check(path, force)
+
+    @property
+    def name(self) -> str:
+        """The main output's name for messages."""
+        return str(self.main) if self.main else "stdout"
+
+    def stream(self) -> BinaryIO:
+        """Where the main result goes."""
+        return self._stdout if self.main is None else self.open(self.main)
+
+    def open(self, path: Path) -> BinaryIO:
+        """Begin one of the files."""
+        if path not in self._open:
+            try:
+                self._open[path] = _part(path).open("wb")
+            except OSError as error:
+                raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        return self._open[path]
+
+    def flush(self) -> None:
+        """Push out what was written: whoever reads stdout waits for it."""
+        if self.main is None:
+            self._stdout.flush()
+
+    def write_json(self, path: Path, content: dict[str, Any]) -> None:
+        """Write a whole file of JSON."""
+        text = json.dumps(content, ensure_ascii=False, indent=2)
+        self.open(path).write(text.encode("utf-8", "replace") + b"\n")
+
+    def commit(self) -> None:
+        """Give every file its name."""
+        self.flush()
+        for path in sorted(self._open, key=lambda path: path == self.main):
+            file = self._open.pop(path)
+            try:
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+                os.replace(_part(path), path)
+            except OSError as error:
+                raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+    def abandon(self, keep: bool) -> None:
+        """Close the files under their .part names; remove them unless they are worth keeping."""
+        for path, file in self._open.items():
+            # The disk that was full at the last write is full still.
+            with contextlib.suppress(OSError):
+                file.close()
+            if not keep:
+                _part(path).unlink(missing_ok=True)
+        self._open.clear()
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + PART)
+
+
+def _check(path: Path, force: bool) -> None:
+    """Refuse what could not be written at the end, before any work is done."""
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder")
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"cannot write {path}: the folder {path.parent} is read-only")
+    if force:
+        return
+    if os.path.lexists(path):
+        raise OutputError(f"{path} exists", "add --force to replace it")
+    if os.path.lexists(_part(path)):
+        raise OutputError(
+            f"{_part(path)} is left from a run that was stopped",
+            "take it away, or add --force to replace it",
+        )
+
+
+def text_stream(stream: BinaryIO) -> io.TextIOWrapper:
+    """A text layer over a binary stream for names that need not be UTF-8."""
+    return io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="", write_through=True)
