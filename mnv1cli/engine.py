@@ -80,13 +80,19 @@ class Job:
             "preprocess": self.spec.preprocess,
             "exif": self.spec.exif,
             "decode": self.spec.decode,
-            "output": self.output,
+            "output": self._output_name(),
             "counts": {"done": tally.done, "failed": tally.failed},
             "seconds": round(tally.seconds, 3),
             "failures": [
                 {**path_fields(fault.path), "reason": fault.reason} for fault in tally.faults
             ],
         }
+
+    def _output_name(self) -> str:
+        """What the results are of: the model's output, or what was made of it."""
+        if self.task.command == "classify":
+            return "labels"
+        return "probabilities" if self.task.probabilities else self.output
 
     def _ranked(self, batch: Batch) -> tuple[tuple[Prediction, ...], ...]:
         """Predictions in every image's place, none where it failed."""
@@ -169,7 +175,8 @@ def export(job: Job, refs: Iterable[ImageRef], target: Target, tally: Tally) -> 
             fault_file = target.fault_file()
             target.outputs.flush()
         try:
-            for table in job.tables(refs):
+            for batch in job.tables(refs):
+                table = _until_fault(batch) if target.options.on_error == "fail" else batch
                 faults = tally.add(table)
                 with _writing(target), tally.hidden():
                     _write(table, faults, writer, fault_file, target)
@@ -214,10 +221,19 @@ def _writing(target: Target) -> Iterator[None]:
 
 def without_faults(table: Table) -> Table:
     """The table without the images that failed."""
-    good = [not error for error in table.errors]
+    return _chosen(table, [not error for error in table.errors])
+
+
+def _until_fault(table: Table) -> Table:
+    """The table up to its first image that failed, which stays."""
+    first = next((i for i, error in enumerate(table.errors) if error), len(table.errors))
+    return _chosen(table, [i <= first for i in range(len(table.errors))])
+
+
+def _chosen(table: Table, chosen: list[bool]) -> Table:
     return Table(
-        paths=tuple(compress(table.paths, good)),
-        errors=("",) * sum(good),
-        values=None if table.values is None else table.values[good],
-        predictions=tuple(compress(table.predictions, good)),
+        paths=tuple(compress(table.paths, chosen)),
+        errors=tuple(compress(table.errors, chosen)),
+        values=None if table.values is None else table.values[chosen],
+        predictions=tuple(compress(table.predictions, chosen)),
     )

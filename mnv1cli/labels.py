@@ -100,13 +100,14 @@ def labels_for(classes: int, own: Path | None = None) -> tuple[ClassName, ...]:
 
 
 def search(pattern: str, names: tuple[ClassName, ...]) -> list[ClassName]:
-    """The classes whose id equals `pattern`, or whose WordNet id, label or synonyms hold it."""
+    """The class of the id `pattern`, or those whose WordNet id, label or synonyms hold it."""
+    if pattern.isdecimal():
+        return [name for name in names if pattern in (str(name.class_id), name.wnid[1:])]
     wanted = pattern.casefold()
     return [
         name
         for name in names
-        if wanted == str(name.class_id)
-        or any(wanted in text.casefold() for text in (name.wnid, name.label, name.synonyms))
+        if any(wanted in text.casefold() for text in (name.wnid, name.label, name.synonyms))
     ]
 
 
@@ -132,11 +133,13 @@ def top_k(
     probabilities = softmax(logits).astype(np.float32)
     order = np.argsort(-logits, axis=1, kind="stable")[:, :top]
     best = np.take_along_axis(probabilities, order, axis=1)
+    # As float32, so that a limit copied from a result keeps the row it was copied from.
+    limit = float(np.float32(min_probability))
     return [
         tuple(
             Prediction(rank, i, names[i].wnid, names[i].label, p)
             for rank, (i, p) in enumerate(zip(ids, values, strict=True), start=1)
-            if p >= min_probability
+            if p >= limit
         )
         for ids, values in zip(order.tolist(), best.tolist(), strict=True)
     ]

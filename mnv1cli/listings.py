@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mnv1cli import catalog, store
 from mnv1cli import labels as class_table
-from mnv1cli import store
 from mnv1cli.errors import LabelsError
 from mnv1cli.writers.delimited import encode_rows
 
@@ -47,7 +47,7 @@ def print_labels(pattern: str | None, own: Path | None, form: str) -> None:
 
 def print_cache(as_json: bool) -> None:
     """The modules in the cache."""
-    found = store.cached_modules()
+    found = store.cached_modules(catalog.known_handles())
     if as_json:
         entries = [{"handle": m.handle, "path": str(m.path), "size": m.size} for m in found]
         click.echo(json.dumps(entries, indent=2))

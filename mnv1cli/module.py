@@ -161,7 +161,7 @@ def locate(name: str | None = None) -> tuple[str, Path]:
     if handle.startswith(("http://", "https://")):
         return handle, _cached(handle)
     path = Path(name)
-    if path.is_dir():
+    if name and path.is_dir():
         return name, _checked(path)
     if path.is_file():
         return name, _unpacked(path)

@@ -236,8 +236,14 @@ def _batch_norm(net: Any, training: bool) -> Any:
     with v1.variable_scope("BatchNorm"):
         gamma = v1.get_variable("gamma", channels, initializer=ones)
         beta = v1.get_variable("beta", channels, initializer=zeros)
-        mean = v1.get_variable("moving_mean", channels, initializer=zeros, trainable=False)
-        variance = v1.get_variable("moving_variance", channels, initializer=ones, trainable=False)
+        # Each replica of a distributed training keeps its own; read, they are averaged.
+        moving = {
+            "trainable": False,
+            "synchronization": tf.VariableSynchronization.ON_READ,
+            "aggregation": tf.VariableAggregation.MEAN,
+        }
+        mean = v1.get_variable("moving_mean", channels, initializer=zeros, **moving)
+        variance = v1.get_variable("moving_variance", channels, initializer=ones, **moving)
         statistics = {} if training else {"mean": mean, "variance": variance}
         net, batch_mean, batch_variance = v1.nn.fused_batch_norm(
             net, gamma, beta, epsilon=_BATCH_NORM_EPSILON, is_training=training, **statistics

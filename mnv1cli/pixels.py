@@ -136,6 +136,8 @@ def decode(data: bytes, spec: PixelSpec) -> ByteArray:
             image.draft(None, (image.width // r, image.height // r))
         elif image.format == "TIFF":
             _forget_orientation(image)
+        elif image.format == "PNG":
+            _check_png(data)
         image.load()
         if image.format == "PNG":
             # An eXIf chunk may come after the pixels.
@@ -266,7 +268,20 @@ def _open(data: bytes) -> Image.Image:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise ImageError(f"too large: it claims more than {limit} million pixels") from None
     except _DAMAGE as error:
-        raise ImageError(f"not a readable image: {_first_line(error)}") from error
+        raise ImageError(f"damaged, or not an image: {_first_line(error)}") from error
+
+
+def _check_png(data: bytes) -> None:
+    """Hold a PNG's pixel chunks against their checksums, which Pillow does not."""
+    place = len(b"\x89PNG\r\n\x1a\n")
+    while place + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        end = place + 8 + length
+        if kind == b"IDAT" and end + 4 <= len(data):
+            (checksum,) = struct.unpack_from(">I", data, end)
+            if zlib.crc32(memoryview(data)[place + 4 : end]) != checksum:
+                raise ImageError("damaged PNG: a checksum does not fit")
+        place = end + 4
 
 
 def _unidentified(data: bytes) -> str:

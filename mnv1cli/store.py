@@ -19,11 +19,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnv1cli import catalog
 from mnv1cli.errors import ModuleError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 MODULE_FILES = (
     "saved_model.pb",
@@ -226,10 +225,14 @@ class CachedModule:
     size: int
 
 
-def cached_modules() -> list[CachedModule]:
-    """Every complete module in the cache, by handle."""
+def cached_modules(known_handles: Iterable[str] = ()) -> list[CachedModule]:
+    """Every complete module in the cache, by handle.
+
+    A directory's name is a hash; where no descriptor names the handle, those of
+    `known_handles` are tried.
+    """
     root = cache_dir()
-    known = {slot(handle).name: handle for handle in catalog.known_handles()}
+    known = {slot(handle).name: handle for handle in known_handles}
     found = []
     for directory in root.iterdir() if root.is_dir() else ():
         if directory.is_dir() and missing_file(directory) is None:

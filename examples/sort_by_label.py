@@ -1,0 +1,76 @@
+"""Sort photos into folders by what they show.
+
+    python sort_by_label.py PHOTOS SORTED            copy
+    python sort_by_label.py PHOTOS SORTED --link     hard links, no space taken
+    python sort_by_label.py PHOTOS SORTED --move
+
+PHOTOS/summer/a.jpg of a cat becomes SORTED/Egyptian cat/summer/a.jpg: the
+folders stay, so two photos of one name do not meet. A file that is there
+already is left alone. Exit code 3: some photos could not be read or placed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from mnv1cli import Classifier, Mnv1Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PLACE: dict[str, Callable[[str, str], object]] = {
+    "copy": shutil.copy2,
+    "link": os.link,
+    "move": shutil.move,
+}
+
+
+def sort_photos(source: str, target: str, place: Callable[[str, str], object]) -> int:
+    """Place every photo below `source`; the number of those that could not be."""
+    failed = 0
+    classifier = Classifier()
+    # The whole list before the first file moves: the folder is walked meanwhile.
+    for photo in list(classifier.iter_classify(source, top=1, on_error="row")):
+        if photo.error:
+            failed += report(photo.path, photo.error)
+            continue
+        folder = photo[0].label.replace("/", "-")
+        goal = os.path.join(target, folder, os.path.relpath(photo.path, source))
+        if os.path.lexists(goal):
+            failed += report(photo.path, f"{goal} exists")
+            continue
+        os.makedirs(os.path.dirname(goal), exist_ok=True)
+        place(photo.path, goal)
+    return failed
+
+
+def report(path: str, reason: str) -> int:
+    """Say what happened to a photo, and count it."""
+    print(f"{path!a}: {reason}", file=sys.stderr)
+    return 1
+
+
+def main() -> int:
+    """Parse the command line and sort."""
+    parser = argparse.ArgumentParser(description="Sort photos into folders by what they show.")
+    parser.add_argument("source", metavar="PHOTOS")
+    parser.add_argument("target", metavar="SORTED")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--link", dest="how", action="store_const", const="link", default="copy")
+    how.add_argument("--move", dest="how", action="store_const", const="move")
+    options = parser.parse_args()
+    if not os.path.isdir(options.source):
+        parser.error(f"no such folder: {options.source!a}")
+    try:
+        return 3 if sort_photos(options.source, options.target, PLACE[options.how]) else 0
+    except (Mnv1Error, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""The README says what is so: every command, every option, and its transcripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+import mnv1cli
+from mnv1cli.cli import cli
+from tests.conftest import ROOT
+from tests.shell import mnv1, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, found in group.commands.items():
+        if isinstance(found, click.Group):
+            yield from commands(found, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", found
+
+
+COMMANDS = dict(commands(cli))
+OPTIONS = sorted(
+    {
+        (name, flag)
+        for name, found in COMMANDS.items()
+        for option in found.params
+        if isinstance(option, click.Option)
+        for flag in (*option.opts, *option.secondary_opts)
+    }
+)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_is_documented(name: str) -> None:
+    words = r"\s+".join(name.split())
+    assert re.search(rf"mnv1 {words}\b", README)
+
+
+@pytest.mark.parametrize(("name", "flag"), OPTIONS)
+def test_every_option_is_documented(name: str, flag: str) -> None:
+    assert re.search(rf"`{re.escape(flag)}[` =]", README), f"{flag} of {name}"
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_a_help_text_for_all_it_takes(name: str) -> None:
+    result = mnv1(*name.split(), "--help")
+    assert result.exit_code == 0
+    found = COMMANDS[name]
+    assert found.help
+    for option in found.params:
+        if isinstance(option, click.Option):
+            assert option.help, option.opts
+
+
+def test_every_option_of_the_readme_exists() -> None:
+    known = {flag for _, flag in OPTIONS} | {"--version", "--help", "-h"}
+    written = set(re.findall(r"`(--?[a-z0-9][a-z-]*)", README))
+    assert written <= known
+
+
+def transcript(command: str) -> str:
+    """What the README shows below a command."""
+    found = re.search(rf"^\$ {re.escape(command)}\n(.*?)(?=^\$|^```)", README, re.S | re.M)
+    assert found, command
+    return found[1]
+
+
+def test_transcript_of_classify_is_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    shown = rows(transcript("mnv1 classify examples/photos --top 2 -f csv"))
+    real = rows(
+        mnv1("classify", "examples/photos", "--top", 2, "-f", "csv", "--module", "bundled").stdout
+    )
+    for a, b in zip(shown, real, strict=True):
+        # The last digits are the processor's.
+        assert float(a.pop("probability")) == pytest.approx(float(b.pop("probability")), abs=1e-4)
+        assert a == b
+
+
+def test_transcript_of_labels_is_real() -> None:
+    assert transcript("mnv1 labels tabby") == mnv1("labels", "tabby").stdout
+
+
+def test_table_at_the_top_is_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    run = ("classify", "examples/photos", "--top", 3, "-f", "table", "--module", "bundled")
+    shown = re.search(r"```text\n(image.*?)```", README, re.S)
+    assert shown
+    real = [line.rstrip() for line in mnv1(*run).stdout.splitlines()]
+    assert shown[1].splitlines() == real
+
+
+def test_metadata_in_the_readme_is_that_of_a_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    shown = json.loads(re.findall(r"```json\n(.*?)```", README, re.S)[0])
+    out = os.path.join(tmp_path, "feats.npy")
+    mnv1("embed", "examples/photos", "-o", out, "--module", "bundled")
+    with open(out + ".meta.json", encoding="utf-8") as file:
+        real = json.load(file)
+    del shown["seconds"], real["seconds"]
+    assert shown == real
+
+
+def test_changelog_has_this_version() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert f"## [{mnv1cli.__version__}]" in changelog

@@ -1,0 +1,96 @@
+"""The examples run as their comments say."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """Two cats and a coffee, under names that trip up scripts."""
+    album = tmp_path / "my album"
+    (album / "sub").mkdir(parents=True)
+    cat, coffee = EXAMPLES / "photos" / "chelsea.png", EXAMPLES / "photos" / "coffee.jpg"
+    shutil.copy(cat, album / "a\nb 'c\".png")
+    shutil.copy(cat, album / "sub" / "same.png")
+    shutil.copy(coffee, album / "same.png")
+    return album
+
+
+def run(
+    *words: object, module: str = "bundled", check: bool = True
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a script with `mnv1` on the PATH, as after an installation."""
+    scripts = os.path.dirname(sys.executable)
+    env = {
+        **os.environ,
+        "MNV1_MODULE": module,
+        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+    }
+    result = subprocess.run(
+        [str(word) for word in words], capture_output=True, env=env, check=False
+    )
+    assert not check or result.returncode == 0, result.stderr.decode()
+    return result
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("how", ["copy", "link", "move"])
+def test_photos_are_sorted_by_label(album: Path, tmp_path: Path, how: str) -> None:
+    sorted_ = tmp_path / "sorted"
+    before = files(album)
+    options = [] if how == "copy" else [f"--{how}"]
+    run(sys.executable, EXAMPLES / "sort_by_label.py", album, sorted_, *options)
+    assert files(sorted_) == {
+        "Egyptian cat/a\nb 'c\".png",
+        "Egyptian cat/sub/same.png",
+        "espresso/same.png",
+    }
+    assert files(album) == (set() if how == "move" else before)
+
+
+def test_sorting_overwrites_nothing_and_tells_what_it_left(album: Path, tmp_path: Path) -> None:
+    sorted_ = tmp_path / "sorted"
+    taken = sorted_ / "espresso" / "same.png"
+    taken.parent.mkdir(parents=True)
+    taken.write_text("mine")
+    (album / "bad.jpg").write_bytes(b"")
+    script = EXAMPLES / "sort_by_label.py"
+    result = run(sys.executable, script, album, sorted_, check=False)
+    assert result.returncode == 3
+    assert taken.read_text() == "mine"
+    assert b"exists" in result.stderr
+    assert b"the file is empty" in result.stderr
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
+def test_photos_of_something_are_listed_with_nul(album: Path) -> None:
+    found = run("sh", EXAMPLES / "photos_of.sh", "CAT", album).stdout
+    paths = [os.path.relpath(os.fsdecode(p), album) for p in found.split(b"\0")[:-1]]
+    assert paths == ["a\nb 'c\".png", "sub/same.png"]
+
+
+def test_nightly_script_takes_only_what_is_new(album: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    script = EXAMPLES / "classify_new.sh"
+    first = Path(run("sh", script, album, results).stdout.decode().strip())
+    assert first.read_text().count("Egyptian cat") == 2
+    for path in album.rglob("*.png"):
+        os.utime(path, (0, 0))
+    shutil.copyfile(EXAMPLES / "photos" / "rocket.jpg", album / "new.jpg")
+    second = Path(run("sh", script, album, results).stdout.decode().strip())
+    assert second.read_text().count("new.jpg") == 5
+    assert "same.png" not in second.read_text()

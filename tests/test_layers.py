@@ -1,0 +1,87 @@
+"""The floor plan: a file imports only from floors below it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+FLOORS = [
+    {"errors", "records"},
+    {"catalog", "store", "labels", "inputs", "writers", "tally"},
+    {"network", "pixels"},
+    {"module", "pipeline"},
+    {"compiled"},
+    {"engine"},
+    {"api"},
+    {"console", "listings"},
+    {"cli"},
+]
+# Names that are not files of the plan: the version, and the entry point of `python -m`.
+OUTSIDE = {"__init__", "__main__"}
+PACKAGE = ROOT / "mnv1cli"
+
+
+def floor(name: str) -> int:
+    return next(i for i, names in enumerate(FLOORS) if name in names)
+
+
+def imports(path: str) -> set[str]:
+    """The package's own files that one imports, `writers` as one of them."""
+    found = set()
+    for node in ast.walk(ast.parse((PACKAGE / path).read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "mnv1cli":
+            found |= {alias.name for alias in node.names if not alias.name.startswith("__")}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mnv1cli."):
+            found.add((node.module or "").split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("mnv1cli.")}
+    return found
+
+
+FILES = [
+    *sorted(
+        str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if path.stem not in OUTSIDE
+    ),
+    "writers/__init__.py",
+]
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_a_file_imports_only_from_floors_below(path: str) -> None:
+    name = path.split("/")[0].removesuffix(".py")
+    for imported in imports(path):
+        assert imported == name or floor(imported) < floor(name), f"{path} imports {imported}"
+
+
+def test_no_library_file_imports_click() -> None:
+    for path in FILES:
+        if path.removesuffix(".py") not in FLOORS[7] | FLOORS[8]:
+            assert "import click" not in (PACKAGE / path).read_text("utf-8"), path
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["classify", "--help"], ["labels", "cat"]]
+)
+def test_start_pays_for_no_large_library(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from mnv1cli.cli import cli\n"
+        f"try: cli({arguments!r})\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'tensorflow', 'numpy', 'requests', 'PIL', 'tqdm', 'rich', 'google'}\n"
+        "loaded = heavy & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout
+
+
+def test_package_alone_pays_for_nothing() -> None:
+    code = "import sys, mnv1cli; assert not {'numpy', 'click', 'PIL'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
