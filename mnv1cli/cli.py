@@ -15,7 +15,7 @@ import click
 
 from mnv1cli import __version__, console
 from mnv1cli.errors import OptionError
-from mnv1cli.records import OnError, OutputOptions, Task
+from mnv1cli.records import OnError, OutputOptions, Task, display_path
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,8 +53,10 @@ class ImageRun:
             from mnv1cli.engine import Target
 
             listing = self._listing()
-            stdout = sys.stdout.buffer
-            target = Target(task, self._output(wide), stdout, sys.stdout.isatty())
+            # A process may be started without stdin or stdout: Python has None there.
+            stdout = sys.stdout.buffer if sys.stdout else None
+            terminal = bool(sys.stdout and sys.stdout.isatty())
+            target = Target(task, self._output(wide), stdout, terminal)
             listing.require_images()
             classifier = Classifier(
                 self.module,
@@ -68,7 +70,7 @@ class ImageRun:
             progress = stream if stream.isatty() and not self.quiet else None
             tally = classifier.export(listing, task, target, progress)
             for folder in listing.empty:
-                console.log.warning("no images in %s", os.fsdecode(folder))
+                console.log.warning("no images in %s", display_path(folder))
             console.log.info("%s%s", tally.summary(), listing.skipped_note())
             raise SystemExit(tally.exit_code)
 
@@ -79,7 +81,8 @@ class ImageRun:
             raise OptionError("no input", "name files or folders, '-' or --files-from")
         if (*self.inputs, *self.files_from).count("-") > 1:
             raise OptionError("stdin can be read once only")
-        options = InputOptions(self.recursive, self.null, sys.stdin.buffer)
+        stdin = sys.stdin.buffer if sys.stdin else None
+        options = InputOptions(self.recursive, self.null, stdin)
         return Listing(
             [os.fsencode(name) for name in self.inputs],
             [os.fsencode(name) for name in self.files_from],

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from mnv1cli.errors import Mnv1Error
+from mnv1cli.records import display_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,9 +44,10 @@ def session(quiet: bool = False, verbose: bool = False) -> Iterator[TextIO]:
             raise
         except Mnv1Error as error:
             log.error("%s", error, extra={"label": "error: "})
+            _forget_unwritable_stdout()
             raise SystemExit(error.exit_code) from None
         except BrokenPipeError:
-            _forget_stdout()
+            _forget_unwritable_stdout()
             raise SystemExit(0) from None
         except (KeyboardInterrupt, Terminated) as stop:
             log.error("stopped by a signal")
@@ -110,11 +112,13 @@ def _read(file: Any) -> str:
 
 
 class _Line(logging.Formatter):
-    """One line a message, with the program's name before it."""
+    """One line a message, with the program's name before it; no terminal obeys it."""
 
     def format(self, record: logging.LogRecord) -> str:
         label = "warning: " if record.levelno == logging.WARNING else ""
-        return f"mnv1: {getattr(record, 'label', label)}{record.getMessage()}"
+        # Messages have names of files and modules in them, which may hold anything.
+        message = display_path(os.fsencode(record.getMessage()))
+        return f"mnv1: {getattr(record, 'label', label)}{message}"
 
 
 @contextlib.contextmanager
@@ -151,9 +155,13 @@ def _sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _forget_stdout() -> None:
-    """Nobody reads stdout: keep Python from complaining when it flushes at its end."""
-    with contextlib.suppress(OSError, ValueError):
+def _forget_unwritable_stdout() -> None:
+    """Keep Python from complaining at its end that stdout is closed, or its disk full."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)

@@ -130,7 +130,7 @@ class Target:
     """
 
     def __init__(
-        self, task: Task, options: OutputOptions, stdout: BinaryIO, terminal: bool = False
+        self, task: Task, options: OutputOptions, stdout: BinaryIO | None, terminal: bool = False
     ) -> None:
         self.options = options
         self._format = choose_format(options.format, options.file, task, terminal)

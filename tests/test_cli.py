@@ -497,6 +497,7 @@ def test_on_error_fail_stops_at_the_first_and_leaves_what_was_done(
 
 
 def test_all_bad_is_exit_code_3_with_a_header(bad: dict[str, Path]) -> None:
+    del bad["removed.jpg"]  # named outright, it would be a missing input
     result = mnv1("logits", *bad.values(), *BUNDLED)
     assert result.exit_code == 3
     assert result.stdout.startswith("path,0,1,")
@@ -524,6 +525,30 @@ def test_closed_pipe_ends_the_program_quietly(photos: Path) -> None:
         errors = run.stderr.read()
     assert run.returncode == 0
     assert errors == b""
+
+
+def test_full_disk_is_one_line() -> None:
+    with open("/dev/full", "wb") as full:
+        run = subprocess.run(
+            command("classify", EXAMPLES, *BUNDLED),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert run.returncode == 1
+    assert run.stderr == b"mnv1: error: cannot write stdout: No space left on device\n"
+
+
+def test_closed_stdin_and_stdout_are_no_obstacle(tmp_path: Path) -> None:
+    words = command("classify", EXAMPLES, *BUNDLED, "-q")
+    closed = ["sh", "-c", '"$@" <&- >&-', "sh"]
+    refused = subprocess.run([*closed, *words], capture_output=True, check=False)
+    assert (refused.returncode, refused.stderr.count(b"\n")) == (1, 1)
+    assert b"stdout is closed" in refused.stderr
+    out = tmp_path / "r.csv"
+    run = subprocess.run([*closed, *words, "-o", out], capture_output=True, check=False)
+    assert (run.returncode, run.stderr) == (0, b"")
+    assert len(rows(out.read_bytes())) == 15
 
 
 def test_stderr_of_a_clean_run_is_empty_with_quiet() -> None:

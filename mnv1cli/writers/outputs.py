@@ -32,7 +32,7 @@ class Outputs:
     def __init__(
         self,
         main: Path | None,
-        stdout: BinaryIO,
+        stdout: BinaryIO | None,
         sidecars: Sequence[str] = (),
         others: Sequence[Path | None] = (),
         force: bool = False,
@@ -56,7 +56,11 @@ class Outputs:
 
     def stream(self) -> BinaryIO:
         """Where the main result goes."""
-        return self._stdout if self.main is None else self.open(self.main)
+        if self.main is not None:
+            return self.open(self.main)
+        if self._stdout is None:
+            raise OutputError("stdout is closed", "name a file with -o")
+        return self._stdout
 
     def open(self, path: Path) -> BinaryIO:
         """Begin one of the files."""
@@ -69,7 +73,7 @@ class Outputs:
 
     def flush(self) -> None:
         """Push out what was written: whoever reads stdout waits for it."""
-        if self.main is None:
+        if self.main is None and self._stdout is not None:
             self._stdout.flush()
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
