@@ -28,7 +28,7 @@ def handle_of(name: str) -> str | None:
     """The hub's handle for a family name such as `mobilenet_v1_050_160`, if it is one."""
     if not _FAMILY.fullmatch(name):
         return None
-    return f"{HUB}{name}/classification/1"
+    return f"{HUB}{name.replace('-', '_')}/classification/1"
 
 
 def known_handles() -> list[str]:

@@ -49,6 +49,10 @@ def session(quiet: bool = False, verbose: bool = False) -> Iterator[TextIO]:
         except BrokenPipeError:
             _forget_unwritable_stdout()
             raise SystemExit(0) from None
+        except OSError as error:
+            # A full disk, a folder without permission: the user's to mend, wherever it shows.
+            log.error("%s", error, extra={"label": "error: "})
+            raise SystemExit(Mnv1Error.exit_code) from None
         except (KeyboardInterrupt, Terminated) as stop:
             log.error("stopped by a signal")
             code = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Taken while folders are walked, in any case of letters.
 SUFFIXES = frozenset(b"jpg jpeg jpe jfif png bmp gif webp tif tiff avif".split())
 STDIN = b"-"
+_RECURSIVE = b"**"
 _CHUNK = 1 << 16
 
 
@@ -54,6 +55,7 @@ class Listing:
         self.skipped: Counter[bytes] = Counter()
         self.empty: list[bytes] = []
         self._options = options or InputOptions()
+        self._opened: list[BinaryIO] = []
         sources = [*map(self._input, inputs), *map(self._list, lists)]
         self._found = itertools.chain.from_iterable(sources)
 
@@ -89,13 +91,14 @@ class Listing:
         """The images of one argument; that it exists is settled before the first one."""
         if name == STDIN:
             return self._list(name)
-        if os.path.isdir(name):
-            return self._folder(name)
         if os.path.lexists(name):
-            return iter([(name, "")])
+            return self._existing(name)
         if glob.has_magic(name):
             return self._glob(name)
         raise MissingInputError(f"no such file or folder: {display_path(name)}")
+
+    def _existing(self, name: bytes) -> Iterator[tuple[bytes, str]]:
+        return self._folder(name) if os.path.isdir(name) else iter([(name, "")])
 
     def _glob(self, pattern: bytes) -> Iterator[tuple[bytes, str]]:
         """What a shell would put in the pattern's place.
@@ -103,12 +106,12 @@ class Listing:
         `**` finds folders and what is in them; there only files are taken, so
         that none comes twice.
         """
-        matches = sorted(glob.iglob(pattern, recursive=True), key=lambda name: name.split(b"/"))
+        matches = sorted(_matches(pattern), key=lambda name: name.split(b"/"))
         if not matches:
             raise MissingInputError(f"nothing matches {display_path(pattern)}")
-        if b"**" in pattern:
+        if _RECURSIVE in pattern.split(b"/"):
             return ((name, "") for name in matches if not os.path.isdir(name))
-        return itertools.chain.from_iterable(map(self._input, matches))
+        return itertools.chain.from_iterable(map(self._existing, matches))
 
     def _folder(self, name: bytes) -> Iterator[tuple[bytes, str]]:
         images = 0
@@ -154,18 +157,54 @@ class Listing:
                 raise MissingInputError("there is no stdin to read paths from")
             return self._paths(self._options.stdin, "stdin")
         try:
-            return self._paths(open(name, "rb"), display_path(name))
+            file = open(name, "rb")  # noqa: SIM115 - closed by `_paths`
         except OSError as error:
+            for opened in self._opened:
+                opened.close()
             raise MissingInputError(
                 f"cannot read the list {display_path(name)}: {error.strerror}"
             ) from error
+        self._opened.append(file)
+        return self._paths(file, display_path(name))
 
     def _paths(self, file: BinaryIO, name: str) -> Iterator[tuple[bytes, str]]:
         with file if file is not self._options.stdin else contextlib.nullcontext():
             for record in _records(file, b"\0" if self._options.null else b"\n"):
                 if b"\0" in record:
                     raise OptionError(f"the list {name} has NUL bytes", "read it with -0")
-                yield (record if self._options.null else _without_return(record)), ""
+                path = record if self._options.null else _without_return(record)
+                if path:
+                    yield path, ""
+
+
+def _matches(pattern: bytes) -> set[bytes]:
+    """The paths that match; unlike Python's glob, `**` does not follow links to folders."""
+    before, found, after = _partition(pattern)
+    if not found:
+        return set(glob.glob(pattern))
+    matches = set()
+    for base in _matches(before) if before else {b""}:
+        for folder in _folders(base):
+            matches |= _matches(os.path.join(glob.escape(folder), after or b"*"))
+    return matches
+
+
+def _partition(pattern: bytes) -> tuple[bytes, bool, bytes]:
+    """What stands before and after the first component `**`, and whether there is one."""
+    parts = pattern.split(b"/")
+    if _RECURSIVE not in parts:
+        return pattern, False, b""
+    at = parts.index(_RECURSIVE)
+    # The slash stays where it is all there is: the root is no empty base.
+    before = b"/".join(parts[:at]) + (b"/" if at else b"")
+    return before, True, b"/".join(parts[at + 1 :])
+
+
+def _folders(base: bytes) -> Iterator[bytes]:
+    """A folder and the visible ones below it, their names as `base` begins them."""
+    for folder, names, _ in os.walk(base or b"."):
+        names[:] = [name for name in names if not name.startswith(b".")]
+        yield folder if base else folder[2:]
 
 
 def _entries(folder: bytes) -> tuple[list[os.DirEntry[bytes]], str]:
@@ -198,6 +237,7 @@ def _records(file: BinaryIO, separator: bytes) -> Iterator[bytes]:
 
 def _without_return(path: bytes) -> bytes:
     """The path without the carriage return of a list from Windows, unless it is the name's own."""
-    if path.endswith(b"\r") and not os.path.lexists(path) and os.path.lexists(path[:-1]):
-        return path[:-1]
-    return path
+    bare = path.removesuffix(b"\r")
+    if bare == path or os.path.lexists(path):
+        return path
+    return bare if not bare or os.path.lexists(bare) else path

@@ -58,13 +58,14 @@ def read_labels(path: Path) -> tuple[ClassName, ...]:
         raise LabelsError(f"cannot read the labels in {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise LabelsError(f"the labels in {path} are not UTF-8 text: {error.reason}") from error
-    header = text.partition("\n")[0].strip().split(",")
+    header = next(csv.reader(io.StringIO(text)), [])
     if "label" in header:
-        return _table(text, str(path))
-    names = text.splitlines()
-    if not any(name.strip() for name in names):
+        found = _table(text, str(path))
+    else:
+        found = tuple(ClassName(i, "", name.strip()) for i, name in enumerate(text.splitlines()))
+    if not any(name.label for name in found):
         raise LabelsError(f"the labels file {path} is empty")
-    return tuple(ClassName(i, "", name.strip()) for i, name in enumerate(names))
+    return found
 
 
 def _table(text: str, source: str) -> tuple[ClassName, ...]:

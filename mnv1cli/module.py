@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli import catalog, network, store
+from mnv1cli import archive, catalog, network, store
 from mnv1cli.errors import ModuleError, SignatureError
 from mnv1cli.records import Variant
 
@@ -202,20 +202,20 @@ def _checked(directory: Path) -> Path:
     return directory
 
 
-def _unpacked(archive: Path) -> Path:
-    handle = f"archive:{store.file_digest(archive)[:32]}"
+def _unpacked(file: Path) -> Path:
+    handle = f"archive:{store.file_digest(file)[:32]}"
 
     def fill(directory: Path) -> None:
         log.info("preparing the module (once)")
-        store.unpack(archive, directory)
-        _checked_archive(archive, directory)
+        archive.unpack(file, directory)
+        _checked_archive(file, directory)
 
     return store.install(handle, fill)
 
 
-def _checked_archive(archive: Path, directory: Path) -> None:
+def _checked_archive(file: Path, directory: Path) -> None:
     if lacking := store.missing_file(directory):
-        raise ModuleError(f"{archive} does not hold a module: {lacking} is missing")
+        raise ModuleError(f"{file} does not hold a module: {lacking} is missing")
 
 
 def _bundled() -> Path:

@@ -115,6 +115,7 @@ def write_module(directory: Path, variables: Variables, variant: Variant) -> Non
 
     Raises:
         WeightsError: a variable is missing or of another shape.
+        OSError: the module cannot be written.
     """
     import numpy as np
     import tensorflow as tf
@@ -129,12 +130,15 @@ def write_module(directory: Path, variables: Variables, variant: Variant) -> Non
         meta_graph.CopyFrom(_meta_graph(variant, classes, training))
     (directory / "variables").mkdir()
     names = sorted(shapes)
-    tf.raw_ops.SaveV2(
-        prefix=str(directory / "variables" / "variables"),
-        tensor_names=names,
-        shape_and_slices=[""] * len(names),
-        tensors=[tf.constant(np.asarray(variables[name], np.float32)) for name in names],
-    )
+    try:
+        tf.raw_ops.SaveV2(
+            prefix=str(directory / "variables" / "variables"),
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            tensors=[tf.constant(np.asarray(variables[name], np.float32)) for name in names],
+        )
+    except tf.errors.OpError as error:
+        raise OSError(f"cannot write the variables to {directory}: {error.message}") from error
     (directory / "assets").mkdir()
     (directory / "saved_model.pb").write_bytes(saved_model.SerializeToString(deterministic=True))
     (directory / "tfhub_module.pb").write_bytes(_HUB_FORMAT)

@@ -1,4 +1,4 @@
-"""Modules on disk: the cache, its layout, archives, fingerprints.
+"""Modules on disk: the cache, its layout, fingerprints.
 
 The cache is laid out as the `tensorflow_hub` library lays it, so that both can
 share one: a module lies in the directory `sha1(handle)`, and a file
@@ -7,13 +7,12 @@ share one: a module lies in the directory `sha1(handle)`, and a file
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
-import tarfile
 import tempfile
 import uuid
-import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING
 from mnv1cli.errors import ModuleError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
 MODULE_FILES = (
     "saved_model.pb",
@@ -31,10 +30,11 @@ MODULE_FILES = (
     "variables/variables.data-00000-of-00001",
 )
 
-# What an archive may unpack to. The largest module of the family has 17 MB.
-_MAX_MEMBERS = 10_000
-_MAX_BYTES = 2 << 30
 _CHUNK = 1 << 20
+
+# How the directory of a module ends while it is being made: ours, and the hub library's.
+_UNFINISHED = "-tmp"
+_UNFINISHED_BY_HUB = ".tmp"
 
 
 def cache_dir() -> Path:
@@ -82,11 +82,13 @@ def install(handle: str, fill: Callable[[Path], None]) -> Path:
     target = slot(handle)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        work = target.with_name(f"{target.name}-{uuid.uuid4().hex}-tmp")
+        work = target.with_name(f"{target.name}-{uuid.uuid4().hex}{_UNFINISHED}")
         work.mkdir()
     except OSError:
         work = target = scratch_dir() / target.name
-        work.mkdir(exist_ok=True)
+        if work.exists():
+            return work
+        work.mkdir()
     try:
         fill(work)
         if lacking := missing_file(work):
@@ -101,9 +103,7 @@ def _publish(work: Path, target: Path, handle: str) -> Path:
     """Rename a finished module into its place, unless another process was faster."""
     if target.exists() and missing_file(target):
         # Half a module, from a hand or a tool that does not rename: make room.
-        broken = target.with_name(f"{target.name}-{uuid.uuid4().hex}-tmp")
-        os.replace(target, broken)
-        shutil.rmtree(broken, ignore_errors=True)
+        _discard(target)
     try:
         os.rename(work, target)
     except OSError:
@@ -115,6 +115,17 @@ def _publish(work: Path, target: Path, handle: str) -> Path:
     return target
 
 
+def _discard(path: Path) -> None:
+    """Take a file or folder out of the way, unless another process has done so."""
+    doomed = path.with_name(f"{path.name}-{uuid.uuid4().hex}{_UNFINISHED}")
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(path, doomed)
+        if doomed.is_dir() and not doomed.is_symlink():
+            shutil.rmtree(doomed, ignore_errors=True)
+        else:
+            doomed.unlink()
+
+
 @cache
 def _scratch() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="mnv1-")
@@ -123,61 +134,6 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 def scratch_dir() -> Path:
     """A directory for what cannot be cached; it is removed when the process ends."""
     return Path(_scratch().name)
-
-
-def unpack(archive: Path, directory: Path) -> None:
-    """Unpack a module's `.tar.gz` into `directory`, files and folders only.
-
-    The module may lie at the archive's root or in a single folder there.
-
-    Raises:
-        ModuleError: not an archive, or one that is unsafe, too large or damaged.
-    """
-    try:
-        with tarfile.open(archive, "r:gz") as tar:
-            for member, relative in _members(tar, archive):
-                target = directory / relative
-                if member.isdir():
-                    target.mkdir(parents=True, exist_ok=True)
-                    continue
-                target.parent.mkdir(parents=True, exist_ok=True)
-                source = tar.extractfile(member)
-                assert source is not None  # `_members` lets regular files through alone
-                with source, target.open("wb") as copy:
-                    shutil.copyfileobj(source, copy, _CHUNK)
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            raise
-        raise ModuleError(f"{archive} is not an intact .tar.gz archive: {error}") from error
-    _lift_single_folder(directory)
-
-
-def _members(tar: tarfile.TarFile, archive: Path) -> Iterator[tuple[tarfile.TarInfo, Path]]:
-    """The members with their safe relative paths; refuses what could do harm."""
-    total = 0
-    for count, member in enumerate(tar):
-        relative = Path(member.name)
-        total += member.size
-        if relative.is_absolute() or ".." in relative.parts:
-            raise ModuleError(f"{archive} is refused: {member.name!r} lies outside of it")
-        if not (member.isfile() or member.isdir()):
-            raise ModuleError(f"{archive} is refused: {member.name!r} is a link or a device")
-        if total > _MAX_BYTES or count >= _MAX_MEMBERS:
-            raise ModuleError(
-                f"{archive} is refused: it unpacks to more than "
-                f"{_MAX_BYTES >> 30} GiB or {_MAX_MEMBERS} files"
-            )
-        yield member, relative
-
-
-def _lift_single_folder(directory: Path) -> None:
-    entries = list(directory.iterdir())
-    if len(entries) != 1 or not (entries[0] / MODULE_FILES[0]).is_file():
-        return
-    folder = entries[0].rename(directory / f"{uuid.uuid4().hex}-tmp")
-    for entry in folder.iterdir():
-        entry.rename(directory / entry.name)
-    folder.rmdir()
 
 
 def file_digest(path: Path) -> str:
@@ -204,7 +160,7 @@ def fingerprint(directory: Path) -> str:
     digest = hashlib.sha256()
     for name in module_files(directory):
         path = directory / name
-        digest.update(name.encode() + b"\0" + path.stat().st_size.to_bytes(8, "big"))
+        digest.update(os.fsencode(name) + b"\0" + path.stat().st_size.to_bytes(8, "big"))
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
@@ -235,6 +191,8 @@ def cached_modules(known_handles: Iterable[str] = ()) -> list[CachedModule]:
     known = {slot(handle).name: handle for handle in known_handles}
     found = []
     for directory in root.iterdir() if root.is_dir() else ():
+        if directory.name.endswith((_UNFINISHED, _UNFINISHED_BY_HUB)):
+            continue
         if directory.is_dir() and missing_file(directory) is None:
             handle = _described_handle(directory) or known.get(directory.name, "")
             found.append(CachedModule(handle, directory, size(directory)))

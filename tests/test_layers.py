@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 FLOORS = [
     {"errors", "records"},
-    {"catalog", "store", "labels", "inputs", "writers", "tally"},
+    {"archive", "catalog", "store", "labels", "inputs", "writers", "tally"},
     {"network", "pixels"},
     {"module", "pipeline"},
     {"compiled"},

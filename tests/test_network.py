@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mnv1cli import network, store
+from mnv1cli import archive, network, store
 from mnv1cli.errors import WeightsError
 from mnv1cli.records import Variant
 
@@ -23,7 +23,7 @@ Arrays = dict[str, Any]
 @pytest.fixture(scope="module")
 def genuine(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("genuine")
-    store.unpack(shared / "hub" / "feature_vector.tar.gz", directory)
+    archive.unpack(shared / "hub" / "feature_vector.tar.gz", directory)
     return directory
 
 

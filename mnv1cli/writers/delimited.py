@@ -90,5 +90,17 @@ def text(path: bytes) -> str:
 def encode_rows(rows: Iterable[Iterable[Any]], delimiter: str = ",") -> bytes:
     """Rows of text as delimited bytes."""
     buffer = io.StringIO()
-    csv.writer(buffer, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    # The terminator \r\n makes every Python quote a value with either of them in it.
+    writer = csv.writer(_LineFeeds(buffer), delimiter=delimiter, lineterminator="\r\n")
+    writer.writerows(rows)
     return buffer.getvalue().encode("utf-8", "surrogateescape")
+
+
+class _LineFeeds:
+    """Takes the rows of a csv writer, one a call, and ends them with a bare line feed."""
+
+    def __init__(self, buffer: io.StringIO) -> None:
+        self._buffer = buffer
+
+    def write(self, row: str) -> int:
+        return self._buffer.write(row.removesuffix("\r\n") + "\n")

@@ -37,6 +37,9 @@ class Outputs:
         others: Sequence[Path | None] = (),
         force: bool = False,
     ) -> None:
+        for path in (main, *others):
+            if path is not None and (path.is_dir() or not path.name):
+                raise OutputError(f"cannot write {path}: it is a folder")
         self.main = main
         self._stdout = stdout
         self._open: dict[Path, BinaryIO] = {}
@@ -44,7 +47,8 @@ class Outputs:
         self.sidecars = tuple(beside)
         self.meta = main.with_name(main.name + META) if main else None
         named = [path for path in (main, self.meta, *beside, *others) if path is not None]
-        if len(set(map(os.path.abspath, named))) < len(named):
+        places = [_place(name) for path in named for name in (path, _part(path))]
+        if len(set(places)) < len(places):
             raise OptionError("two of the files to write are the same", "name different ones")
         for path in named:
             _check(path, force)
@@ -109,14 +113,19 @@ def _part(path: Path) -> Path:
     return path.with_name(path.name + PART)
 
 
+def _place(path: Path) -> str:
+    """What two names of one file have in common, though it is not there yet."""
+    return os.path.join(os.path.realpath(path.parent), path.name)
+
+
 def _check(path: Path, force: bool) -> None:
     """Refuse what could not be written at the end, before any work is done."""
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder")
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"cannot write {path}: the folder {path.parent} is read-only")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"cannot write {path}: it is no regular file", "use stdout for it")
     if force:
         return
     if os.path.lexists(path):

@@ -46,6 +46,8 @@ class TableWriter:
 
     def close(self) -> None:
         """Leave the stream below to its owner."""
+        if self._header:
+            self._console.print(self._grid())
         self._text.detach()
 
     def _grid(self) -> RichTable:

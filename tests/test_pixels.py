@@ -1,0 +1,652 @@
+"""From a file to pixels: every kind of image, and what is said of those that are none."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import struct
+import zlib
+from fractions import Fraction
+from math import floor
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mnv1cli import pixels
+from mnv1cli.errors import ImageError
+from mnv1cli.records import Decode, PixelSpec, Preprocess
+from tests import images
+from tests.images import SAMPLES, chunk, colours, encode, jpeg, png
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mnv1cli.records import ByteArray
+
+SPEC = PixelSpec(64)
+UNTURNED = PixelSpec(64, exif=False)
+MODES: tuple[Preprocess, ...] = get_args(Preprocess)
+ORIENTATIONS = range(1, 9)
+
+steady = settings(derandomize=True, deadline=None, max_examples=200)
+lengths = st.one_of(st.integers(1, 40), st.integers(1, 6000))
+sizes = st.integers(1, 300)
+
+
+def specs(preprocess: Preprocess) -> st.SearchStrategy[PixelSpec]:
+    return st.builds(PixelSpec, sizes, st.just(preprocess))
+
+
+any_spec = st.builds(PixelSpec, sizes, st.sampled_from(MODES))
+
+
+def test_reference_pixels_of_photos(shared: Path, photos: Path) -> None:
+    reference = np.load(shared / "reference.npz")
+    for name, expected in zip(reference["names"][:4], reference["pixels"], strict=True):
+        data = pixels.read_file(os.fsencode(photos / name))
+        np.testing.assert_allclose(pixels.load(data, PixelSpec(128)), expected, atol=1e-5)
+
+
+# Colour
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_colours_of_every_kind_of_file(name: str) -> None:
+    np.testing.assert_array_equal(pixels.decode(SAMPLES[name].data, SPEC), SAMPLES[name].rgb)
+
+
+def test_every_colour_under_every_alpha() -> None:
+    alpha, colour = np.mgrid[:256, :256].astype(np.uint8)
+    rgb = np.dstack([colour, 255 - colour, colour ^ 0x55])
+    data = encode(images.with_alpha(rgb, alpha), "PNG")
+    np.testing.assert_array_equal(pixels.decode(data, SPEC), images.over_white(rgb, alpha))
+
+
+def test_white_under_any_alpha_is_white() -> None:
+    white = np.full((1, 256, 3), 255, np.uint8)
+    data = encode(images.with_alpha(white, np.arange(256, dtype=np.uint8)[None]), "PNG")
+    np.testing.assert_array_equal(pixels.decode(data, SPEC), white)
+
+
+@pytest.mark.skipif(not images.HAS_AVIF, reason="this Pillow has no AVIF")
+def test_avif_is_close_to_what_was_encoded() -> None:
+    data = encode(Image.fromarray(colours(40, 56)), "AVIF", quality=100, subsampling="4:4:4")
+    np.testing.assert_allclose(pixels.decode(data, SPEC).astype(int), colours(40, 56), atol=4)
+
+
+def test_colour_profile_is_ignored() -> None:
+    profile = b"no profile at all"
+    data = encode(Image.fromarray(colours()), "PNG", icc_profile=profile)
+    assert profile in zlib.decompress(data[data.index(b"\0\0", data.index(b"iCCP")) + 2 :])
+    np.testing.assert_array_equal(pixels.decode(data, SPEC), colours())
+
+
+# Orientation
+
+
+def upright(stored: ByteArray, orientation: int) -> ByteArray:
+    """What EXIF says is seen: its value names the edges where row 0 and column 0 belong."""
+    h, w = stored.shape[:2]
+    y, x = np.ogrid[: (h, w)[orientation > 4], : (w, h)[orientation > 4]]
+    rows_and_columns = {
+        1: (y, x),  # top, left
+        2: (y, w - 1 - x),  # top, right
+        3: (h - 1 - y, w - 1 - x),  # bottom, right
+        4: (h - 1 - y, x),  # bottom, left
+        5: (x, y),  # left, top
+        6: (h - 1 - x, y),  # right, top
+        7: (h - 1 - x, w - 1 - y),  # right, bottom
+        8: (x, w - 1 - y),  # left, bottom
+    }
+    rows, columns = rows_and_columns[orientation]
+    seen: ByteArray = stored[rows, columns]
+    return seen
+
+
+def sixteen_bits() -> Image.Image:
+    samples = images.depths(1).astype("<u2").tobytes()
+    return Image.frombytes("I;16", (images.WIDTH, images.HEIGHT), samples)
+
+
+# How to write a file that may carry an orientation.
+ORIENTED: dict[str, Callable[..., bytes]] = {
+    "JPEG": lambda **exif: jpeg(40, 56, **exif),
+    "grey JPEG": lambda **exif: images.grey_jpeg(40, 56, **exif),
+    "CMYK JPEG": lambda **exif: encode(
+        Image.fromarray(colours(40, 56)).convert("CMYK"), "JPEG", **exif
+    ),
+    "PNG": lambda **exif: encode(Image.fromarray(colours()), "PNG", **exif),
+    "palette PNG": lambda **exif: encode(images.palette_image(), "PNG", **exif),
+    "16-bit PNG": lambda **exif: encode(sixteen_bits(), "PNG", **exif),
+    "TIFF": lambda **exif: encode(Image.fromarray(colours()), "TIFF", **exif),
+    "LZW TIFF": lambda **exif: encode(
+        Image.fromarray(colours()), "TIFF", compression="tiff_lzw", **exif
+    ),
+    "grey TIFF": lambda **exif: encode(Image.fromarray(images.shades()), "TIFF", **exif),
+    "16-bit TIFF": lambda **exif: encode(sixteen_bits(), "TIFF", **exif),
+    "WebP": lambda **exif: encode(Image.fromarray(colours()), "WEBP", lossless=True, **exif),
+    **(
+        {"AVIF": lambda **exif: encode(Image.fromarray(colours(40, 56)), "AVIF", **exif)}
+        if images.HAS_AVIF
+        else {}
+    ),
+}
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("kind", ORIENTED)
+def test_orientation_is_applied(kind: str, orientation: int) -> None:
+    stored = pixels.decode(ORIENTED[kind](), SPEC)
+    turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
+    np.testing.assert_array_equal(pixels.decode(turned, SPEC), upright(stored, orientation))
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("kind", ORIENTED)
+def test_orientation_is_left_without_exif(kind: str, orientation: int) -> None:
+    stored = pixels.decode(ORIENTED[kind](), SPEC)
+    turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
+    np.testing.assert_array_equal(pixels.decode(turned, UNTURNED), stored)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_orientation_after_the_pixels_of_a_png(orientation: int) -> None:
+    data = encode(Image.fromarray(colours()), "PNG")
+    exif = chunk(b"eXIf", images.orientation_exif(orientation).tobytes().removeprefix(b"Exif\0\0"))
+    end = chunk(b"IEND", b"")
+    late = data.removesuffix(end) + exif + end
+    np.testing.assert_array_equal(pixels.decode(late, SPEC), upright(colours(), orientation))
+    np.testing.assert_array_equal(pixels.decode(late, UNTURNED), colours())
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255, 65535])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WebP"])
+def test_unknown_orientation_is_none(kind: str, orientation: int) -> None:
+    turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
+    np.testing.assert_array_equal(
+        pixels.decode(turned, SPEC), pixels.decode(ORIENTED[kind](), SPEC)
+    )
+
+
+DAMAGED_EXIF = {
+    "nothing": b"",
+    "no TIFF": b"garbage, and more garbage",
+    "directory beyond the end": b"MM\0*\xff\xff\xff\xff",
+    "directory cut short": b"II*\0\x08\0\0\0\xff\xff\x12\x01\x03\0\x01",
+    "value beyond the end": b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 0x112, 2, 999, 999),
+    "text for a number": b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHI4s", 0x112, 2, 2, b"6"),
+}
+
+
+# Pillow warns of it; whether that is an error is up to the program.
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("damage", DAMAGED_EXIF)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP"])
+def test_damaged_exif_leaves_the_image_readable(kind: str, damage: str) -> None:
+    data = ORIENTED[kind](exif=b"Exif\0\0" + DAMAGED_EXIF[damage])
+    np.testing.assert_array_equal(pixels.decode(data, SPEC), pixels.decode(ORIENTED[kind](), SPEC))
+
+
+# Reduction
+
+
+def used_side(height: int, width: int, spec: PixelSpec) -> int:
+    """The shorter side of the part that is used."""
+    if spec.preprocess == "slim":
+        return min(n - 2 * floor(n / 16) for n in (height, width))
+    if spec.preprocess == "square":
+        return max(floor(Fraction(7, 8) * min(height, width)), 1)
+    return min(height, width)
+
+
+@steady
+@given(lengths, lengths, any_spec)
+def test_reduction_is_the_largest_that_leaves_twice_the_size(
+    height: int, width: int, spec: PixelSpec
+) -> None:
+    side = used_side(height, width, spec)
+    allowed = [r for r in (2, 4, 8) if side >= 2 * spec.size * r]
+    assert pixels.reduction(height, width, spec) == max([1, *allowed])
+
+
+@steady
+@given(lengths, lengths, sizes, st.sampled_from(MODES))
+def test_full_decoding_reduces_nothing(
+    height: int, width: int, size: int, preprocess: Preprocess
+) -> None:
+    assert pixels.reduction(height, width, PixelSpec(size, preprocess, "full")) == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "decode", "shape"),
+    [
+        (16, "scaled", (63, 76, 3)),
+        (32, "scaled", (126, 151, 3)),
+        (64, "scaled", (251, 302, 3)),
+        (128, "scaled", (501, 603, 3)),
+        (16, "full", (501, 603, 3)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["RGB", "L", "CMYK"])
+def test_jpeg_is_decoded_at_its_reduction(
+    kind: str, size: int, decode: Decode, shape: tuple[int, ...]
+) -> None:
+    data = encode(Image.fromarray(colours(501, 603)).convert(kind), "JPEG")
+    decoded = pixels.decode(data, PixelSpec(size, "squash", decode))
+    assert decoded.shape == shape
+
+
+def test_other_formats_are_decoded_whole() -> None:
+    data = encode(Image.fromarray(colours(501, 603)), "PNG")
+    assert pixels.decode(data, PixelSpec(16)).shape == (501, 603, 3)
+
+
+# Crop
+
+
+@steady
+@given(lengths, lengths, any_spec)
+def test_crop_lies_in_the_image_and_its_place_in_the_result(
+    height: int, width: int, spec: PixelSpec
+) -> None:
+    f = pixels.frame(height, width, spec)
+    for start, length, whole in (
+        (f.y, f.h, height),
+        (f.x, f.w, width),
+        (f.offset_y, f.target_h, spec.size),
+        (f.offset_x, f.target_w, spec.size),
+    ):
+        assert start >= 0
+        assert length >= 1
+        assert start + length <= whole
+
+
+@steady
+@given(lengths, lengths, specs("slim"))
+def test_slim_leaves_out_a_sixteenth_at_each_edge(height: int, width: int, spec: PixelSpec) -> None:
+    y, x = floor(Fraction(height, 16)), floor(Fraction(width, 16))
+    expected = pixels.Frame(y, x, height - 2 * y, width - 2 * x, spec.size, spec.size, 0, 0)
+    assert pixels.frame(height, width, spec) == expected
+
+
+@steady
+@given(lengths, lengths, specs("square"))
+def test_square_takes_seven_eighths_of_the_shorter_side(
+    height: int, width: int, spec: PixelSpec
+) -> None:
+    side = max(floor(Fraction(875, 1000) * min(height, width)), 1)
+    y, x = floor(Fraction(height - side, 2)), floor(Fraction(width - side, 2))
+    expected = pixels.Frame(y, x, side, side, spec.size, spec.size, 0, 0)
+    assert pixels.frame(height, width, spec) == expected
+
+
+@steady
+@given(lengths, lengths, specs("squash"))
+def test_squash_takes_the_whole_image(height: int, width: int, spec: PixelSpec) -> None:
+    expected = pixels.Frame(0, 0, height, width, spec.size, spec.size, 0, 0)
+    assert pixels.frame(height, width, spec) == expected
+
+
+@steady
+@given(lengths, lengths, specs("pad"))
+def test_pad_fits_the_whole_image_into_the_size(height: int, width: int, spec: PixelSpec) -> None:
+    scale = Fraction(spec.size, max(height, width))
+    target_h, target_w = (max(floor(n * scale + Fraction(1, 2)), 1) for n in (height, width))
+    offsets = ((spec.size - target_h) // 2, (spec.size - target_w) // 2)
+    expected = pixels.Frame(0, 0, height, width, target_h, target_w, *offsets)
+    assert pixels.frame(height, width, spec) == expected
+    assert max(target_h, target_w) == spec.size
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "target"),
+    [(1, 4, (1, 2)), (3, 4, (2, 2)), (5, 4, (2, 2)), (1, 1000, (1, 2)), (1, 1, (2, 2))],
+)
+def test_pad_rounds_half_up(height: int, width: int, target: tuple[int, int]) -> None:
+    f = pixels.frame(height, width, PixelSpec(2, "pad"))
+    assert (f.target_h, f.target_w) == target
+
+
+# Resize
+
+
+def noise(height: int, width: int, seed: int) -> ByteArray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+short = st.one_of(st.just(1), st.integers(1, 12), st.integers(1, 150))
+
+
+@settings(steady, max_examples=80)
+@given(short, short, short, short, st.integers(0, 9))
+def test_resize_gives_the_bits_of_tensorflow(
+    height: int, width: int, target_h: int, target_w: int, seed: int
+) -> None:
+    image = noise(height, width, seed)
+    expected = tf.raw_ops.ResizeBilinear(images=image[None], size=[target_h, target_w])[0]
+    resized = pixels.resize_bilinear(image, target_h, target_w)
+    assert resized.dtype == np.float32
+    np.testing.assert_array_equal(resized, expected.numpy())
+
+
+small_specs = st.builds(PixelSpec, st.integers(1, 40), st.sampled_from(MODES))
+
+
+@settings(steady, max_examples=80)
+@given(short, short, small_specs, st.integers(0, 9))
+def test_pixels_lie_between_0_and_1(height: int, width: int, spec: PixelSpec, seed: int) -> None:
+    result = pixels.frame_pixels(noise(height, width, seed), spec)
+    assert result.shape == (spec.size, spec.size, 3)
+    assert result.dtype == np.float32
+    assert result.min() >= 0
+    assert result.max() <= 1
+
+
+@settings(steady, max_examples=80)
+@given(short, short, small_specs, st.sampled_from([(0, 0.0), (255, 1.0)]))
+def test_black_and_white_are_exact_and_the_rest_is_grey(
+    height: int, width: int, spec: PixelSpec, shade: tuple[int, float]
+) -> None:
+    f = pixels.frame(height, width, spec)
+    expected = np.full((spec.size, spec.size, 3), 0.5, np.float32)
+    rows = slice(f.offset_y, f.offset_y + f.target_h)
+    expected[rows, f.offset_x : f.offset_x + f.target_w] = shade[1]
+    image = np.full((height, width, 3), shade[0], np.uint8)
+    np.testing.assert_array_equal(pixels.frame_pixels(image, spec), expected)
+
+
+# What is no image
+
+
+def a_link_to_nothing(path: str) -> None:
+    os.symlink("nowhere", path)
+
+
+def a_link_to_itself(path: str) -> None:
+    os.symlink(os.path.basename(path), path)
+
+
+def a_socket(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+
+
+def an_empty_file(path: str) -> None:
+    open(path, "wb").close()
+
+
+UNREADABLE: dict[str, tuple[Callable[[str], object], str]] = {
+    "missing": (lambda path: None, "no such file"),
+    "broken link": (a_link_to_nothing, "link to a missing file"),
+    "circular link": (a_link_to_itself, "cannot be read"),
+    "folder": (os.mkdir, "is a folder"),
+    "socket": (a_socket, "is a socket"),
+    "named pipe": (os.mkfifo, "is a named pipe"),
+    "empty": (an_empty_file, "empty"),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_reason_why_a_file_cannot_be_read(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The name of a socket may not be as long as that of a temporary folder.
+    monkeypatch.chdir(tmp_path)
+    make, reason = UNREADABLE[kind]
+    make("it")
+    with pytest.raises(ImageError, match=reason):
+        pixels.read_file(b"it")
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        (b"a\0b.jpg", "NUL byte"),
+        (b"x" * 5000, "cannot be read"),
+        (os.fsencode(__file__) + b"/a.jpg", "cannot be read|no such file"),
+        (os.fsencode(os.devnull), "is a device"),
+    ],
+)
+def test_reason_why_a_name_cannot_be_read(path: bytes, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        pixels.read_file(path)
+
+
+@pytest.mark.parametrize("name", [b"a b'\".jpg", b"line\nbreak", b"\xff\xfe.jpg", b"no-suffix"])
+def test_file_of_any_name_is_read(name: bytes, tmp_path: Path) -> None:
+    path = os.path.join(os.fsencode(tmp_path), name)
+    with open(path, "wb") as file:
+        file.write(b"content")
+    assert pixels.read_file(path) == b"content"
+
+
+def corrupted(data: bytes, start: int) -> bytes:
+    return data[:start] + bytes(byte ^ 0xFF for byte in data[start:])
+
+
+def half(name: str) -> bytes:
+    data = SAMPLES[name].data
+    return data[: len(data) // 2]
+
+
+RGB_ROWS = [row.tobytes() for row in colours()]
+
+NO_IMAGE = {
+    "text": (b"<html>404 Not Found</html>\n" * 9, "text"),
+    "text in UTF-8": ("Grüße\n".encode() * 99, "text"),
+    "zeros": (bytes(5000), "zeros"),
+    "noise": (noise(30, 30, 5).tobytes(), "not an image"),
+    "one byte": (b"\xff", "not an image"),
+    "another format": (encode(Image.fromarray(colours()), "PPM"), "not an image"),
+    "truncated JPEG": (half("JPEG"), "damaged|not an image"),
+    "JPEG without pixels": (jpeg(40, 56).partition(b"\xff\xda")[0], "damaged"),
+    "JPEG cut in its pixels": (jpeg(200, 300)[:-2000], "damaged JPEG.*truncated"),
+    "truncated PNG": (half("RGB PNG"), "damaged PNG"),
+    "PNG with a wrong checksum": (
+        SAMPLES["RGB PNG"].data[:-14] + b"xx" + chunk(b"IEND", b""),
+        "damaged PNG",
+    ),
+    "PNG with pixels that do not unpack": (
+        png(images.WIDTH, images.HEIGHT, 8, 2, b"these are not pixels"),
+        "damaged PNG",
+    ),
+    "PNG with pixels that unpack in part": (
+        png(images.WIDTH, images.HEIGHT, 8, 2, corrupted(zlib.compress(b"".join(RGB_ROWS)), 80)),
+        "damaged PNG",
+    ),
+    "PNG with an unknown filter": (
+        png(
+            images.WIDTH,
+            images.HEIGHT,
+            8,
+            2,
+            zlib.compress(b"".join(b"\x09" + r for r in RGB_ROWS)),
+        ),
+        "damaged PNG",
+    ),
+    "PNG without pixels": (png(0, 5, 8, 2, zlib.compress(bytes(5))), "not an image"),
+    "PNG that claims too much": (png(60000, 60000, 8, 2, b""), "too large"),
+    "truncated GIF": (half("palette GIF"), "damaged|not an image"),
+    "truncated BMP": (half("RGB BMP"), "damaged BMP"),
+    "corrupt WebP": (corrupted(SAMPLES["RGB WebP"].data, 40), "damaged"),
+    "truncated WebP": (half("RGB WebP"), "damaged"),
+    "truncated TIFF": (half("RGB TIFF"), "damaged"),
+    "TIFF without image": (b"II*\0\x08\0\0\0" + bytes(10), "not an image|damaged"),
+    "TIFF whose directory is beyond its end": (b"II*\0\xff\xff\0\0", "not an image|damaged"),
+    "TIFF of floats": (encode(Image.new("F", (9, 9)), "TIFF"), "32 bits a sample"),
+    "TIFF of 32-bit integers": (encode(Image.new("I", (9, 9)), "TIFF"), "32 bits a sample"),
+}
+
+
+# Of a TIFF that is cut short Pillow warns before it refuses.
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("exif", [True, False])
+@pytest.mark.parametrize("kind", NO_IMAGE)
+def test_reason_why_bytes_are_no_image(kind: str, exif: bool) -> None:
+    data, reason = NO_IMAGE[kind]
+    with pytest.raises(ImageError, match=reason) as caught:
+        pixels.load(data, PixelSpec(64, exif=exif))
+    assert str(caught.value).isprintable()
+
+
+def fate(data: bytes, spec: PixelSpec) -> str | bytes:
+    """The reason, or the pixels."""
+    try:
+        return pixels.load(data, spec).tobytes()
+    except ImageError as error:
+        return str(error)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "RGB PNG",
+        "palette PNG, tRNS",
+        "RGB PNG, 16 bits",
+        "RGB PNG, animated",
+        "RGB BMP",
+        "palette GIF, animated",
+        "RGB TIFF, LZW",
+        "grey TIFF, 16 bits",
+        "RGBA WebP",
+        "JPEG",
+        "CMYK JPEG",
+        "MPO",
+    ],
+)
+def test_damage_anywhere_is_a_reason_or_a_picture(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A size that damage made up must not cost the memory.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
+    random = np.random.default_rng(7)
+    for _ in range(150):
+        data = bytearray(SAMPLES[name].data)
+        # Headers are few bytes, and decide the most.
+        end = min(len(data), int(random.choice([60, len(data)])))
+        data[random.integers(end)] = random.integers(256)
+        fate(bytes(data), SPEC)
+        fate(bytes(data[: random.integers(1, len(data))]), SPEC)
+
+
+def test_acceptance_of_a_damaged_png_does_not_depend_on_exif() -> None:
+    rows = b"".join(b"\0" + row for row in RGB_ROWS)
+    random = np.random.default_rng(7)
+    for _ in range(200):
+        packed = bytearray(zlib.compress(rows))
+        packed[random.integers(len(packed))] = random.integers(256)
+        data = png(images.WIDTH, images.HEIGHT, 8, 2, bytes(packed))
+        assert fate(data, SPEC) == fate(data, UNTURNED)
+
+
+# In memory
+
+
+ARRAYS: dict[str, tuple[Any, ByteArray]] = {
+    "[h, w]": (images.shades(), images.grey(images.shades())),
+    "[h, w, 1]": (images.shades()[:, :, None], images.grey(images.shades())),
+    "[h, w, 3]": (colours(), colours()),
+    "[h, w, 4]": (
+        np.dstack([colours(), images.alphas()]),
+        images.over_white(colours(), images.alphas()),
+    ),
+    "not contiguous": (colours()[::-1, ::2], np.ascontiguousarray(colours()[::-1, ::2])),
+    "one pixel": (np.full((1, 1), 7, np.uint8), np.full((1, 1, 3), 7, np.uint8)),
+}
+
+
+@pytest.mark.parametrize("preprocess", MODES)
+@pytest.mark.parametrize("shape", ARRAYS)
+def test_array_is_an_image(shape: str, preprocess: Preprocess) -> None:
+    spec = PixelSpec(64, preprocess)
+    array, rgb = ARRAYS[shape]
+    before = array.copy()
+    expected = pixels.frame_pixels(rgb, spec)
+    np.testing.assert_array_equal(pixels.from_memory(array, spec), expected)
+    np.testing.assert_array_equal(array, before)
+
+
+PIL_IMAGES: dict[str, tuple[Image.Image, ByteArray]] = {
+    "RGB": (Image.fromarray(colours()), colours()),
+    "L": (Image.fromarray(images.shades()), images.grey(images.shades())),
+    "1": (
+        Image.fromarray(images.shades() // 128 * 255).convert("1"),
+        images.grey(images.shades() // 128 * 255),
+    ),
+    "RGBA": (
+        images.with_alpha(colours(), images.alphas()),
+        images.over_white(colours(), images.alphas()),
+    ),
+    "LA": (
+        images.with_alpha(images.shades(), images.alphas()),
+        images.over_white(images.grey(images.shades()), images.alphas()),
+    ),
+    "P": (images.palette_image(), np.array(images.PALETTE, np.uint8)[images.indices()]),
+    "I;16": (sixteen_bits(), images.grey(images.high_byte(images.depths(1))[:, :, 0])),
+}
+
+
+@pytest.mark.parametrize("mode", PIL_IMAGES)
+def test_pil_image_of_every_mode(mode: str) -> None:
+    image, rgb = PIL_IMAGES[mode]
+    assert image.mode == mode
+    expected = pixels.frame_pixels(rgb, SPEC)
+    np.testing.assert_array_equal(pixels.from_memory(image, SPEC), expected)
+
+
+@pytest.mark.parametrize("exif", [True, False])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "16-bit PNG", "WebP"])
+def test_opened_pil_image_is_its_file(kind: str, orientation: int, exif: bool) -> None:
+    spec = PixelSpec(64, decode="full", exif=exif)
+    data = ORIENTED[kind](exif=images.orientation_exif(orientation))
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(pixels.from_memory(image, spec), pixels.load(data, spec))
+        # Again, now that Pillow has loaded it.
+        np.testing.assert_array_equal(pixels.from_memory(image, spec), pixels.load(data, spec))
+
+
+NOT_IN_MEMORY: dict[str, Any] = {
+    "float32": np.zeros((4, 5, 3), np.float32),
+    "float64": np.zeros((4, 5)),
+    "int64": np.zeros((4, 5, 3), np.int64),
+    "bool": np.zeros((4, 5), bool),
+    "[n]": np.zeros(5, np.uint8),
+    "[]": np.uint8(7),
+    "[h, w, 2]": np.zeros((4, 5, 2), np.uint8),
+    "[h, w, 5]": np.zeros((4, 5, 5), np.uint8),
+    "[3, h, w]": np.zeros((3, 4, 5), np.uint8),
+    "[n, h, w, 3]": np.zeros((2, 4, 5, 3), np.uint8),
+    "no rows": np.zeros((0, 5, 3), np.uint8),
+    "no columns": np.zeros((5, 0), np.uint8),
+    "text": "photo.jpg",
+    "None": None,
+    "an object": object(),
+    "lists of different lengths": [[1], [1, 2]],
+    "PIL image of floats": Image.new("F", (5, 4)),
+    "PIL image of 32-bit integers": Image.new("I", (5, 4)),
+    "PIL image without pixels": Image.new("RGB", (0, 4)),
+}
+
+
+@pytest.mark.parametrize("preprocess", MODES)
+@pytest.mark.parametrize("kind", NOT_IN_MEMORY)
+def test_what_is_no_image_in_memory_is_refused(kind: str, preprocess: Preprocess) -> None:
+    with pytest.raises(ImageError):
+        pixels.from_memory(NOT_IN_MEMORY[kind], PixelSpec(64, preprocess))
+
+
+def test_damaged_pil_image_is_refused() -> None:
+    with (
+        Image.open(io.BytesIO(jpeg(200, 300)[:-2000])) as image,
+        pytest.raises(ImageError, match="truncated"),
+    ):
+        pixels.from_memory(image, SPEC)

@@ -1,0 +1,442 @@
+"""The cache, archives, and what tells two modules apart."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mnv1cli import store
+from mnv1cli.catalog import DEFAULT_HANDLE, known_handles
+from mnv1cli.errors import ModuleError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+FILES = {
+    "saved_model.pb": b"graph",
+    "tfhub_module.pb": b"\x08\x03",
+    "variables/variables.index": b"index",
+    "variables/variables.data-00000-of-00001": b"weights" * 100,
+}
+WITH_ASSETS = {**FILES, "assets/b.txt": b"b", "assets/a/c.txt": b"c"}
+HANDLE = "https://modules.example/a/1"
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own; the folder is not there yet."""
+    directory = tmp_path / "cache"
+    monkeypatch.setenv("MNV1_CACHE_DIR", str(directory))
+    return directory
+
+
+@pytest.fixture
+def unwritable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that not even root is able to make."""
+    (tmp_path / "a file").touch()
+    directory = tmp_path / "a file" / "cache"
+    monkeypatch.setenv("MNV1_CACHE_DIR", str(directory))
+    return directory
+
+
+def lay(directory: Path, files: Mapping[str, bytes] = FILES) -> Path:
+    for name, content in files.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes(content)
+    return directory
+
+
+def found_in(directory: Path) -> dict[str, bytes]:
+    """Every file below a directory."""
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def filled_with(files: Mapping[str, bytes]) -> Callable[[Path], None]:
+    def fill_so(directory: Path) -> None:
+        lay(directory, files)
+
+    return fill_so
+
+
+fill = filled_with(FILES)
+
+
+def never(directory: Path) -> None:
+    raise AssertionError("a module was made that is there already")
+
+
+# A process that has made its module waits for the other one before it installs it.
+INSTALL_TOGETHER = """
+import os, pathlib, sys, time
+from mnv1cli import store
+
+def fill(directory):
+    (directory / "variables").mkdir()
+    for name in store.MODULE_FILES:
+        (directory / name).touch()
+    (meeting / str(os.getpid())).touch()
+    deadline = time.monotonic() + 20
+    while len(os.listdir(meeting)) < 2:
+        assert time.monotonic() < deadline, "the other process did not come"
+        time.sleep(0.01)
+
+meeting = pathlib.Path(sys.argv[2])
+sys.stdout.write(str(store.install(sys.argv[1], fill)))
+"""
+
+
+class TestCacheDir:
+    @pytest.mark.parametrize(
+        ("environment", "chosen"),
+        [
+            ({"MNV1_CACHE_DIR": "/own", "TFHUB_CACHE_DIR": "/hub"}, "/own"),
+            ({"MNV1_CACHE_DIR": "/own"}, "/own"),
+            ({"TFHUB_CACHE_DIR": "/hub"}, "/hub"),
+            ({"MNV1_CACHE_DIR": "", "TFHUB_CACHE_DIR": "/hub"}, "/hub"),
+            ({}, platformdirs.user_cache_dir("mnv1")),
+            ({"MNV1_CACHE_DIR": "", "TFHUB_CACHE_DIR": ""}, platformdirs.user_cache_dir("mnv1")),
+        ],
+    )
+    def test_is_our_own_then_the_hubs_then_the_users(
+        self, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], chosen: str
+    ) -> None:
+        for variable in ("MNV1_CACHE_DIR", "TFHUB_CACHE_DIR"):
+            monkeypatch.delenv(variable, raising=False)
+        for variable, value in environment.items():
+            monkeypatch.setenv(variable, value)
+        assert store.cache_dir() == Path(chosen)
+
+    def test_slot_of_the_default_module_is_that_of_the_hubs_library(self, own_cache: Path) -> None:
+        assert store.slot(DEFAULT_HANDLE) == own_cache / "5503b6afe269a54d2c6b31e191da98c2a85ddf04"
+
+    @given(handle=st.text())
+    def test_slot_is_the_sha1_of_the_handle(self, handle: str) -> None:
+        with_bytes = handle.encode()
+        assert store.slot(handle).name == hashlib.sha1(with_bytes).hexdigest()
+
+
+class TestMissingFile:
+    def test_is_none_for_a_module(self, tmp_path: Path) -> None:
+        assert store.missing_file(lay(tmp_path)) is None
+
+    @pytest.mark.parametrize("name", FILES)
+    def test_is_named(self, tmp_path: Path, name: str) -> None:
+        lay(tmp_path)
+        (tmp_path / name).unlink()
+        assert store.missing_file(tmp_path) == name
+        (tmp_path / name).mkdir()
+        assert store.missing_file(tmp_path) == name
+
+    @pytest.mark.parametrize("name", ["empty", "gone", "a file", "a file/below"])
+    def test_is_the_graph_where_nothing_is(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "a file").touch()
+        assert store.missing_file(tmp_path / name) == "saved_model.pb"
+
+
+class TestInstall:
+    def test_lays_a_module_where_it_is_found(self, own_cache: Path) -> None:
+        assert store.find(HANDLE) is None
+        directory = store.install(HANDLE, fill)
+        assert directory == store.slot(HANDLE) == store.find(HANDLE)
+        assert found_in(directory) == FILES
+
+    def test_leaves_the_module_and_a_descriptor_that_names_its_handle(
+        self, own_cache: Path
+    ) -> None:
+        directory = store.install(HANDLE, fill)
+        descriptor = own_cache / f"{directory.name}.descriptor.txt"
+        assert set(own_cache.iterdir()) == {directory, descriptor}
+        assert descriptor.read_text().splitlines()[0] == f"Module: {HANDLE}"
+
+    def test_does_not_touch_what_is_there(self, own_cache: Path) -> None:
+        store.install(HANDLE, fill)
+        before = {path: path.stat().st_mtime_ns for path in own_cache.rglob("*")}
+        assert store.install(HANDLE, never) == store.slot(HANDLE)
+        assert {path: path.stat().st_mtime_ns for path in own_cache.rglob("*")} == before
+
+    def test_is_not_seen_before_it_is_complete(self, own_cache: Path) -> None:
+        def look(directory: Path) -> None:
+            assert not list(directory.iterdir())
+            assert directory.parent == own_cache
+            lay(directory)
+            assert store.find(HANDLE) is None
+            assert not store.slot(HANDLE).exists()
+
+        store.install(HANDLE, look)
+
+    @pytest.mark.parametrize(
+        "failure", [ModuleError("refused"), OSError(28, "No space left"), KeyboardInterrupt()]
+    )
+    def test_that_fails_leaves_nothing(self, own_cache: Path, failure: BaseException) -> None:
+        def fail(directory: Path) -> None:
+            lay(directory)
+            raise failure
+
+        with pytest.raises(type(failure)) as caught:
+            store.install(HANDLE, fail)
+        assert caught.value is failure
+        assert not list(own_cache.iterdir())
+        assert found_in(store.install(HANDLE, fill)) == FILES
+
+    @pytest.mark.parametrize("name", FILES)
+    def test_of_half_a_module_is_refused_and_leaves_nothing(
+        self, own_cache: Path, name: str
+    ) -> None:
+        half = {file: content for file, content in FILES.items() if file != name}
+        with pytest.raises(ModuleError, match=f"{HANDLE} is not a module: {name} is missing"):
+            store.install(HANDLE, filled_with(half))
+        assert not list(own_cache.iterdir())
+
+    def test_replaces_half_a_module(self, own_cache: Path) -> None:
+        lay(store.slot(HANDLE), {"saved_model.pb": b"old", "stray": b"old"})
+        assert store.find(HANDLE) is None
+        assert found_in(store.install(HANDLE, fill)) == FILES
+        assert len(list(own_cache.iterdir())) == 2
+
+    def test_replaces_a_file_in_the_place_of_a_module(self, own_cache: Path) -> None:
+        own_cache.mkdir()
+        store.slot(HANDLE).touch()
+        assert found_in(store.install(HANDLE, fill)) == FILES
+        assert len(list(own_cache.iterdir())) == 2
+
+    def test_bears_another_process_that_clears_the_same_half(
+        self, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lay(store.slot(HANDLE), {"saved_model.pb": b"old"})
+        replace = os.replace
+
+        def replace_too_late(source: Path, target: Path) -> None:
+            shutil.rmtree(source)
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", replace_too_late)
+        assert found_in(store.install(HANDLE, fill)) == FILES
+
+    def test_leaves_a_module_that_another_process_was_faster_with(self, own_cache: Path) -> None:
+        theirs = {**FILES, "saved_model.pb": b"theirs"}
+
+        def slow(directory: Path) -> None:
+            lay(directory)
+            lay(store.slot(HANDLE), theirs)
+
+        directory = store.install(HANDLE, slow)
+        assert found_in(directory) == theirs
+        assert [path for path in own_cache.iterdir() if path.is_dir()] == [directory]
+
+    def test_of_several_threads_at_once_ends_with_one_module(self, own_cache: Path) -> None:
+        barrier = threading.Barrier(4, timeout=10)
+
+        def together(directory: Path) -> None:
+            lay(directory)
+            barrier.wait()
+
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: store.install(HANDLE, together), range(4)))
+        assert set(found) == {store.slot(HANDLE)}
+        assert found_in(found[0]) == FILES
+        assert len(list(own_cache.iterdir())) == 2
+
+    def test_of_two_processes_at_once_ends_with_one_module(
+        self, own_cache: Path, tmp_path: Path
+    ) -> None:
+        meeting = tmp_path / "meeting"
+        meeting.mkdir()
+        command = [sys.executable, "-c", INSTALL_TOGETHER, HANDLE, str(meeting)]
+        processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in "12"]
+        found = {process.communicate(timeout=30)[0].strip() for process in processes}
+        assert [process.returncode for process in processes] == [0, 0]
+        assert found == {str(store.slot(HANDLE))}
+        assert store.find(HANDLE)
+        assert len(list(own_cache.iterdir())) == 2
+
+    def test_of_a_process_that_was_killed_does_not_block_the_next(self, own_cache: Path) -> None:
+        name = store.slot(HANDLE).name
+        lay(own_cache / f"{name}-{uuid.uuid4().hex}-tmp", {"saved_model.pb": b"half"})
+        assert found_in(store.install(HANDLE, fill)) == FILES
+
+
+class TestUnwritableCache:
+    def test_gives_a_module_elsewhere(self, unwritable_cache: Path) -> None:
+        handle = f"{HANDLE}/elsewhere"
+        directory = store.install(handle, fill)
+        assert found_in(directory) == FILES
+        assert directory.is_relative_to(store.scratch_dir())
+        assert store.find(handle) is None
+
+    def test_gives_an_empty_folder_to_fill_every_time(self, unwritable_cache: Path) -> None:
+        handle = f"{HANDLE}/twice"
+
+        def careful(directory: Path) -> None:
+            assert not list(directory.iterdir())
+            lay(directory)
+
+        first = store.install(handle, careful)
+        second = store.install(handle, careful)
+        assert found_in(first) == found_in(second) == FILES
+
+    def test_keeps_nothing_of_a_failure(self, unwritable_cache: Path) -> None:
+        handle = f"{HANDLE}/failure"
+        with pytest.raises(ModuleError, match="is missing"):
+            store.install(handle, filled_with({"saved_model.pb": b""}))
+        assert found_in(store.install(handle, fill)) == FILES
+
+    def test_has_no_modules(self, unwritable_cache: Path) -> None:
+        assert store.cached_modules() == []
+
+
+class TestFingerprint:
+    def defined(self, files: Mapping[str, bytes]) -> str:
+        """The definition, over what was laid instead of what lies there."""
+        digest = hashlib.sha256()
+        for name, content in sorted(files.items()):
+            digest.update(name.encode())
+            digest.update(bytes(1))
+            digest.update(len(content).to_bytes(8, "big"))
+            digest.update(content)
+        return digest.hexdigest()
+
+    @pytest.mark.parametrize("files", [FILES, WITH_ASSETS])
+    def test_is_what_its_definition_says(self, tmp_path: Path, files: dict[str, bytes]) -> None:
+        lay(tmp_path, files)
+        assert store.module_files(tmp_path) == sorted(files)
+        assert store.fingerprint(tmp_path) == self.defined(files)
+        assert store.size(tmp_path) == sum(map(len, files.values()))
+
+    @settings(deadline=None)
+    @given(
+        assets=st.dictionaries(
+            st.text("aäz-._ ", min_size=1, max_size=5).filter(lambda name: name.strip(".")),
+            st.binary(max_size=20),
+            max_size=4,
+        )
+    )
+    def test_is_what_its_definition_says_with_any_assets(self, assets: dict[str, bytes]) -> None:
+        files = {**FILES, **{f"assets/{name}": content for name, content in assets.items()}}
+        with tempfile.TemporaryDirectory() as directory:
+            assert store.fingerprint(lay(Path(directory), files)) == self.defined(files)
+
+    @pytest.mark.parametrize("name", WITH_ASSETS)
+    def test_changes_with_every_byte_and_every_name(self, tmp_path: Path, name: str) -> None:
+        lay(tmp_path, WITH_ASSETS)
+        before = store.fingerprint(tmp_path)
+        content = WITH_ASSETS[name]
+        for changed in (content[:-1], content + b"\0", content[:-1] + b"?"):
+            (tmp_path / name).write_bytes(changed)
+            assert store.fingerprint(tmp_path) != before
+        (tmp_path / name).write_bytes(content)
+        assert store.fingerprint(tmp_path) == before
+
+    def test_changes_with_assets_that_are_added_removed_or_renamed(self, tmp_path: Path) -> None:
+        lay(tmp_path, WITH_ASSETS)
+        seen = {store.fingerprint(tmp_path)}
+        lay(tmp_path, {"assets/new": b""})
+        seen.add(store.fingerprint(tmp_path))
+        (tmp_path / "assets/new").rename(tmp_path / "assets/renamed")
+        seen.add(store.fingerprint(tmp_path))
+        shutil.rmtree(tmp_path / "assets")
+        seen.add(store.fingerprint(tmp_path))
+        assert len(seen) == 4
+
+    def test_tells_a_byte_that_went_from_one_file_to_the_next(self, tmp_path: Path) -> None:
+        first = lay(tmp_path / "1", {**FILES, "assets/a": b"xy", "assets/b": b"z"})
+        second = lay(tmp_path / "2", {**FILES, "assets/a": b"x", "assets/b": b"yz"})
+        assert store.fingerprint(first) != store.fingerprint(second)
+
+    def test_does_not_change_with_times_places_and_unrelated_files(self, tmp_path: Path) -> None:
+        before = store.fingerprint(lay(tmp_path / "1", WITH_ASSETS))
+        moved = lay(tmp_path / "2", dict(reversed(WITH_ASSETS.items())))
+        lay(moved, {"README": b"x", "saved_model.pb.bak": b"x", "other/variables/x": b"x"})
+        (moved / "empty").mkdir()
+        for path in moved.rglob("*"):
+            os.utime(path, (1, 1))
+        assert store.fingerprint(moved) == before
+
+    def test_reads_files_of_any_length(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(store, "_CHUNK", 7)
+        assert store.fingerprint(lay(tmp_path)) == self.defined(FILES)
+
+    def test_digest_of_a_file_is_its_sha256(self, tmp_path: Path) -> None:
+        lay(tmp_path)
+        found = store.file_digest(tmp_path / "saved_model.pb")
+        assert found == hashlib.sha256(b"graph").hexdigest()
+
+
+class TestCachedModules:
+    def names(self, known: list[str] | None = None) -> list[str]:
+        return [module.handle for module in store.cached_modules(known or ())]
+
+    def test_of_no_cache_are_none(self, own_cache: Path) -> None:
+        assert store.cached_modules() == []
+        own_cache.mkdir()
+        assert store.cached_modules() == []
+
+    def test_are_named_as_they_were_installed(self, own_cache: Path) -> None:
+        path = store.install(HANDLE, fill)
+        size = sum(map(len, FILES.values()))
+        assert store.cached_modules() == [store.CachedModule(HANDLE, path, size)]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            f"Module: {HANDLE}\n",
+            f"Module: {HANDLE}",
+            f"Module: {HANDLE}\nDownload Time: 2019-01-01 00:00:00.000000\n"
+            "Downloader Hostname: host (PID:1)",
+            f"Module: {HANDLE}\r\nDownload Time: 2019-01-01 00:00:00.000000\r\n",
+        ],
+    )
+    def test_are_named_by_descriptors_of_the_hubs_library(self, own_cache: Path, text: str) -> None:
+        directory = lay(store.slot(HANDLE))
+        directory.with_name(f"{directory.name}.descriptor.txt").write_text(text)
+        assert self.names() == [HANDLE]
+
+    @pytest.mark.parametrize("descriptor", [None, b"", b"something else\n", b"\xff\xfe"])
+    def test_without_a_descriptor_are_named_if_they_are_known(
+        self, own_cache: Path, descriptor: bytes | None
+    ) -> None:
+        for handle in (HANDLE, DEFAULT_HANDLE):
+            directory = lay(store.slot(handle))
+            if descriptor is not None:
+                directory.with_name(f"{directory.name}.descriptor.txt").write_bytes(descriptor)
+        assert self.names() == ["", ""]
+        assert self.names(known_handles()) == ["", DEFAULT_HANDLE]
+        assert self.names([HANDLE]) == ["", HANDLE]
+
+    def test_come_in_the_order_of_their_handles(self, own_cache: Path) -> None:
+        handles = [f"{HANDLE}/{letter}" for letter in "dbac"]
+        for handle in handles:
+            store.install(handle, fill)
+        assert self.names() == sorted(handles)
+
+    def test_are_complete(self, own_cache: Path) -> None:
+        store.install(HANDLE, fill)
+        lay(own_cache / "half", {"saved_model.pb": b""})
+        lay(own_cache, {"a file": b""})
+        assert self.names() == [HANDLE]
+
+    @pytest.mark.parametrize("leftover", ["{}-0123456789abcdef-tmp", "{}.0123456789abcdef.tmp"])
+    def test_are_not_what_a_killed_process_left(self, own_cache: Path, leftover: str) -> None:
+        store.install(HANDLE, fill)
+        lay(own_cache / leftover.format(store.slot(f"{HANDLE}/killed").name))
+        assert self.names() == [HANDLE]
