@@ -175,8 +175,8 @@ def _meta_graph(variant: Variant, classes: int | None, training: bool) -> Any:
         outputs = _network(images, variant.depth_multiplier, classes, training)
         tf.compat.v1.add_to_collection(ATTACHMENTS, _attachment(size))
         meta_graph = tf.compat.v1.train.export_meta_graph(graph=graph, strip_default_attrs=True)
-        for name, fetches in _signatures(outputs).items():
-            meta_graph.signature_def[name].CopyFrom(_signature_def(images, fetches))
+    for name, fetches in _signatures(outputs).items():
+        meta_graph.signature_def[name].CopyFrom(_signature_def(images, fetches))
     if training:
         meta_graph.meta_info_def.tags.append("train")
     _make_reproducible(meta_graph)
@@ -273,10 +273,12 @@ def _signatures(outputs: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _signature_def(images: Any, outputs: dict[str, Any]) -> Any:
-    import tensorflow as tf
     from tensorflow.core.protobuf import meta_graph_pb2
 
-    info = tf.compat.v1.saved_model.build_tensor_info
+    def info(tensor: Any) -> Any:
+        shape, dtype = tensor.shape.as_proto(), tensor.dtype.as_datatype_enum
+        return meta_graph_pb2.TensorInfo(name=tensor.name, dtype=dtype, tensor_shape=shape)
+
     return meta_graph_pb2.SignatureDef(
         inputs={"images": info(images)},
         outputs={name: info(tensor) for name, tensor in outputs.items()},
