@@ -214,7 +214,7 @@ class _Stream:
             add(ref, None if bad else image, self._reasons.pop(index) if bad else "")
         while drain and self._under_way:
             add(*self._second_look())
-        complete = len(rows) == len(images)
+        complete = len(rows) == len(images) == len(refs)
         stacked = images if complete else np.stack(rows) if rows else self._blank.pixels[None][:0]
         return Batch(tuple(ref.path for ref in refs), tuple(reasons), stacked)
 
@@ -229,6 +229,8 @@ class _Stream:
         """
         ref = self._taken()
         try:
+            if ref.source is not None:
+                return ref, pixels.from_memory(ref.source, self._spec), ""
             return ref, pixels.load(pixels.read_file(ref.path), self._spec), ""
         except ImageError as error:
             return ref, None, str(error)

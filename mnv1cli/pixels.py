@@ -12,6 +12,7 @@ import io
 import os
 import stat
 import struct
+import threading
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ _PAD = np.float32(0.5)
 _REDUCTIONS = (8, 4, 2, 1)
 
 _ORIENTATION_TAG = 0x0112
+_PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 0x0106, 0
 _TRANSPOSED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -49,8 +51,12 @@ _TRANSPOSED = {
 # SyntaxError: whatever the code that meets the damage happens to raise.
 _DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
-    EOFError, MemoryError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
+    EOFError, MemoryError, RuntimeError, SystemError, struct.error, zlib.error,
+    Image.DecompressionBombError,
 )  # fmt: skip
+
+
+_LOADING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,8 @@ def decode(data: bytes, spec: PixelSpec) -> ByteArray:
     """RGB uint8 [h, w, 3] of an image file's bytes, oriented."""
     image = _open(data)
     try:
-        orientation = _orientation(image, spec)
+        # A PNG's may come after its pixels, and asking for it before loads them.
+        orientation = 1 if image.format == "PNG" else _orientation(image, spec)
         if image.format in ("JPEG", "MPO"):
             r = reduction(image.height, image.width, spec)
             image.draft(None, (image.width // r, image.height // r))
@@ -140,8 +147,8 @@ def decode(data: bytes, spec: PixelSpec) -> ByteArray:
             _check_png(data)
         image.load()
         if image.format == "PNG":
-            # An eXIf chunk may come after the pixels.
             orientation = _orientation(image, spec)
+            _settle_transparency(image, data)
         return _rgb(_oriented(image, orientation))
     except _DAMAGE as error:
         raise ImageError(f"damaged {image.format}: {_first_line(error)}") from error
@@ -155,11 +162,16 @@ def from_memory(source: Any, spec: PixelSpec) -> FloatArray:
     """
     if isinstance(source, Image.Image):
         try:
-            source.load()
+            # One image may be given several times, and loading it reads its file.
+            with _LOADING:
+                source.load()
             return frame_pixels(_rgb(_oriented(source, _orientation(source, spec))), spec)
         except _DAMAGE as error:
             raise ImageError(f"cannot be used: {_first_line(error)}") from error
-    array = np.asarray(source)
+    try:
+        array = np.asarray(source)
+    except ValueError as error:
+        raise ImageError(f"is no image and no array: {_first_line(error)}") from error
     if array.dtype != np.uint8:
         raise ImageError(f"an array must be uint8, not {array.dtype}")
     if array.ndim == 3 and array.shape[2] == 1:
@@ -284,6 +296,20 @@ def _check_png(data: bytes) -> None:
         place = end + 4
 
 
+def _settle_transparency(image: Image.Image, data: bytes) -> None:
+    """Give the transparent grey of a PNG of 2 or 4 bits the scale of its 8-bit pixels.
+
+    Raises:
+        ImageError: a transparent colour of 16 bits, of whose pixels Pillow keeps 8.
+    """
+    bits, colour_type = data[24], data[25]
+    transparent = image.info.get("transparency")
+    if colour_type == 2 and bits == 16 and transparent is not None:
+        raise ImageError("has a transparent colour of 16 bits; save it with 8, or with alpha")
+    if colour_type == 0 and bits in (2, 4) and isinstance(transparent, int):
+        image.info["transparency"] = transparent * 255 // (2**bits - 1)
+
+
 def _unidentified(data: bytes) -> str:
     start = data[:512]
     if not any(start):
@@ -333,7 +359,11 @@ def _rgb(image: Image.Image) -> ByteArray:
 
 
 def _rgb_from_16_bits(image: Image.Image) -> ByteArray:
-    samples = np.asarray(image).astype(np.uint16)
+    # A copy: Pillow gives the pixels of a turned TIFF in the shape before the turn.
+    samples = np.asarray(image.copy()).astype(np.uint16)
+    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
+        # Pillow inverts these at 8 bits, and not at 16.
+        samples = ~samples
     grey = (samples >> 8).astype(np.uint8)[:, :, None].repeat(3, axis=2)
     transparent = image.info.get("transparency")
     if not isinstance(transparent, int):

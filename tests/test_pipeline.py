@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import os
@@ -102,38 +103,44 @@ def jpegs() -> dict[str, bytes]:
     }
     return {
         **{f"{h}x{w}": jpeg(h, w) for h, w in sizes},
-        **{f"{h}x{w} grey": grey_jpeg(h, w) for h, w in sizes},
+        **{f"{h}x{w} grey": grey_jpeg(h, w) for h, w in sizes[:-1]},
         **{
             f"{h}x{w} {name}": jpeg(h, w, **options)
             for name, options in makings.items()
-            for h, w in [(1, 3), (61, 83), (601, 743)]
+            for h, w in [(1, 3), (61, 83), (303, 401)]
         },
         **{
             f"{h}x{w} orientation {n}": jpeg(h, w, exif=images.orientation_exif(n))
             for n in range(1, 9)
-            for h, w in [(61, 83), (701, 903)]
+            for h, w in [(61, 83), (303, 401)]
         },
         "grey, turned": grey_jpeg(201, 303, exif=images.orientation_exif(6)),
-        "progressive, grey": grey_jpeg(601, 743, progressive=True),
+        "progressive, grey": grey_jpeg(303, 401, progressive=True),
         "CMYK, reduced": encode(Image.fromarray(colours(601, 743)).convert("CMYK"), "JPEG"),
         "only Pillow": images.jpeg_that_only_pillow_reads(),
     }
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> list[ImageRef]:
+def files(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> list[ImageRef]:
     """Every kind of file, and the photos."""
     folder = tmp_path_factory.mktemp("files")
     refs = written(folder, {**{name: sample.data for name, sample in SAMPLES.items()}, **jpegs()})
-    paths = sorted(os.fsencode(path) for path in photos.iterdir())
-    return refs + [ImageRef(index, path) for index, path in enumerate(paths, len(refs))]
+    # In one pass with the photos, because each pass traces a graph anew; where
+    # there are none, the others are tested all the same.
+    with contextlib.suppress(pytest.skip.Exception):
+        photos = sorted(os.fsencode(path) for path in request.getfixturevalue("photos").iterdir())
+        refs += [ImageRef(index, path) for index, path in enumerate(photos, len(refs))]
+    return refs
 
 
 @pytest.mark.parametrize("size", [128, 64])
 @pytest.mark.parametrize("exif", [True, False], ids=["exif", "no exif"])
 @pytest.mark.parametrize("decode", get_args(Decode))
 @pytest.mark.parametrize("preprocess", get_args(Preprocess))
-def test_the_bits_of_pixels_alone(
+def test_files_have_the_bits_of_pixels_alone(
     files: list[ImageRef], preprocess: Preprocess, decode: Decode, exif: bool, size: int
 ) -> None:
     spec = PixelSpec(size, preprocess, decode, exif)
@@ -255,7 +262,7 @@ def numbered(mixture: dict[str, ImageRef], kinds: Iterable[str]) -> list[ImageRe
     return [ImageRef(i, ref.path, ref.source, ref.problem) for i, ref in enumerate(chosen)]
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@settings(derandomize=True, deadline=None, max_examples=25)
 @given(st.lists(st.sampled_from(KINDS), max_size=14), st.integers(1, 6))
 def test_images_keep_their_order_whatever_lies_between(
     mixture: dict[str, ImageRef], kinds: list[str], batch_size: int
@@ -278,7 +285,7 @@ def test_images_keep_their_order_whatever_lies_between(
         KINDS * 5,
     ],
 )
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 100])
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_bad_images_shift_no_row(
     mixture: dict[str, ImageRef], kinds: list[str], batch_size: int
 ) -> None:
@@ -367,11 +374,11 @@ def test_what_the_refs_raise_comes_in_its_turn(
         yield from refs
         raise error
 
-    results = []
+    stream = read(failing(), SPEC, 2)
+    assert different(itertools.islice(stream, len(refs)), refs, SPEC) == []
     with pytest.raises(type(error)) as caught:
-        results.extend(result for result in read(failing(), SPEC, 2))
+        next(stream)
     assert caught.value is error
-    assert len(results) in (0, len(refs))
 
 
 class Endless:
@@ -392,14 +399,14 @@ def pipelines() -> set[threading.Thread]:
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "array", "problem"])
-@pytest.mark.parametrize("taken", [1, 3])
-def test_closing_ends_the_work(mixture: dict[str, ImageRef], kind: str, taken: int) -> None:
+@pytest.mark.parametrize("pause", [0, 0.3], ids=["busy", "waiting for the consumer"])
+def test_closing_ends_the_work(mixture: dict[str, ImageRef], kind: str, pause: float) -> None:
     before = pipelines()
     refs = Endless(mixture[kind])
     stream = batches(refs, SPEC, 4)
-    for _ in range(taken):
-        next(stream)
+    next(stream)
     (thread,) = pipelines() - before
+    time.sleep(pause)
     started = time.monotonic()
     stream.close()  # type: ignore[attr-defined]
     thread.join(PROMPT_SECONDS)

@@ -22,7 +22,7 @@ from mnv1cli import pixels
 from mnv1cli.errors import ImageError
 from mnv1cli.records import Decode, PixelSpec, Preprocess
 from tests import images
-from tests.images import SAMPLES, chunk, colours, encode, jpeg, png
+from tests.images import SAMPLES, chunk, colours, depths, encode, jpeg, png, png16
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -480,6 +480,10 @@ NO_IMAGE = {
     "truncated TIFF": (half("RGB TIFF"), "damaged"),
     "TIFF without image": (b"II*\0\x08\0\0\0" + bytes(10), "not an image|damaged"),
     "TIFF whose directory is beyond its end": (b"II*\0\xff\xff\0\0", "not an image|damaged"),
+    "RGB PNG of 16 bits with a transparent colour": (
+        png16(depths(3), chunk(b"tRNS", bytes(6))),
+        "transparent colour of 16 bits",
+    ),
     "TIFF of floats": (encode(Image.new("F", (9, 9)), "TIFF"), "32 bits a sample"),
     "TIFF of 32-bit integers": (encode(Image.new("I", (9, 9)), "TIFF"), "32 bits a sample"),
 }
