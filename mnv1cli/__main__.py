@@ -1,5 +1,20 @@
-"""`python -m mnv1cli`."""
+"""The program: `mnv1`, or `python -m mnv1cli`."""
 
-from mnv1cli.cli import main
+from __future__ import annotations
 
-main()
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the program; Ctrl-C is quiet from the first import on."""
+    try:
+        from mnv1cli import cli
+
+        cli.main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, get_args, overload
 
 import numpy as np
 from PIL import Image
 
-from mnv1cli import compiled, engine, labels, module
+from mnv1cli import compiled, engine, labels
 from mnv1cli.errors import ImageError, ModuleError, OptionError
 from mnv1cli.inputs import Listing
-from mnv1cli.records import ImageRef, PixelSpec, Prediction, Task, display_path
+from mnv1cli.module import open_module
+from mnv1cli.records import (
+    MAX_BATCH,
+    Decode,
+    FetchOptions,
+    ImageRef,
+    OnError,
+    PixelSpec,
+    Prediction,
+    Preprocess,
+    Task,
+    display_path,
+)
 from mnv1cli.tally import Tally
 
 if TYPE_CHECKING:
@@ -25,7 +37,7 @@ if TYPE_CHECKING:
     from mnv1cli.compiled import Model
     from mnv1cli.engine import Job, Target
     from mnv1cli.module import HubModule, Output
-    from mnv1cli.records import Decode, FloatArray, OnError, Preprocess, Table
+    from mnv1cli.records import FloatArray, Table
 
     Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
     Source = Name | Image.Image | NDArray[np.uint8]
@@ -80,6 +92,8 @@ class Classifier:
         image_size: for modules that do not tell it themselves.
         labels: a file of class names, for modules with other classes.
         batch_size: how many images go through the model at once.
+        offline: never open a connection; so does MNV1_OFFLINE=1.
+        bar: a stream that shows the progress of a download.
 
     Raises:
         ModuleError: there is no such module, or it cannot be used.
@@ -95,18 +109,29 @@ class Classifier:
         image_size: int | None = None,
         labels: str | os.PathLike[str] | None = None,
         batch_size: int = 32,
+        offline: bool = False,
+        bar: TextIO | None = None,
     ) -> None:
-        self.module: HubModule = _open(module)
+        _check("preprocess", preprocess, get_args(Preprocess))
+        _check("decode", decode, get_args(Decode))
+        _check("exif", exif, (True, False))
+        _check("batch_size", batch_size, range(1, MAX_BATCH + 1))
+        name = None if module is None else os.fspath(module)
+        self.module: HubModule = open_module(name, FetchOptions(offline, bar), image_size)
         self._spec = PixelSpec(_image_size(self.module, image_size), preprocess, decode, exif)
         self._labels = None if labels is None else Path(labels)
         self._batch_size = batch_size
         self._models: dict[str, Model] = {}
 
     def classify(
-        self, images: Sources, top: int = 5, on_error: OnError = "fail"
+        self,
+        images: Sources,
+        top: int = 5,
+        on_error: OnError = "fail",
+        min_probability: float = 0.0,
     ) -> list[Classified]:
-        """The `top` labels of every image."""
-        return list(self.iter_classify(images, top, on_error))
+        """The `top` labels of every image that are at least so probable."""
+        return list(self.iter_classify(images, top, on_error, min_probability))
 
     def logits(
         self, images: Sources, probabilities: bool = False, on_error: OnError = "fail"
@@ -131,10 +156,17 @@ class Classifier:
         return self._stacked(job, images, on_error)
 
     def iter_classify(
-        self, images: Sources, top: int = 5, on_error: OnError = "fail"
+        self,
+        images: Sources,
+        top: int = 5,
+        on_error: OnError = "fail",
+        min_probability: float = 0.0,
     ) -> Iterator[Classified]:
         """As `classify`, one image after the other, in flat memory."""
-        for table in self._tables(self.job(Task("classify", top=top)), images, on_error):
+        if top < 1 or not 0 <= min_probability <= 1:
+            raise OptionError(f"top={top} and min_probability={min_probability} make no sense")
+        task = Task("classify", top=top, min_probability=min_probability)
+        for table in self._tables(self.job(task), images, on_error):
             for path, error, found in zip(
                 table.paths, table.errors, table.predictions, strict=True
             ):
@@ -205,6 +237,7 @@ class Classifier:
         return self._models[output.name]
 
     def _tables(self, job: Job, images: Sources, on_error: OnError) -> Iterator[Table]:
+        _check("on_error", on_error, get_args(OnError))
         for table in job.tables(_refs(images)):
             if on_error == "fail" and any(table.errors):
                 path, reason = next(
@@ -226,8 +259,11 @@ class Classifier:
         return np.concatenate(parts) if parts else np.empty((0, *job.shape), np.float32)
 
 
-def _open(name: str | os.PathLike[str] | None) -> HubModule:
-    return module.open_module(None if name is None else os.fspath(name))
+def _check(name: str, value: object, known: Collection[object]) -> None:
+    """Refuse a setting that would otherwise be taken for another one."""
+    if not isinstance(value, str | int) or value not in known:
+        choice = f"{known[0]} to {known[-1]}" if isinstance(known, range) else list(known)
+        raise OptionError(f"{name}={value!r} is unknown", f"it is one of {choice}")
 
 
 def _image_size(found: HubModule, wanted: int | None) -> int:

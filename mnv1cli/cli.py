@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -14,13 +14,14 @@ from typing import Any, NoReturn, TypeVar, cast
 import click
 
 from mnv1cli import __version__, console
+from mnv1cli.cli_module import OFFLINE, module
 from mnv1cli.errors import OptionError
-from mnv1cli.records import OnError, OutputOptions, Task, display_path
+from mnv1cli.records import MAX_BATCH, OnError, OutputOptions, Task, display_path
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FILE = click.Path(path_type=Path)
-_FORMATS = ("csv", "tsv", "jsonl", "npy", "table")
+_FORMATS = ("csv", "tsv", "jsonl", "npy", "npz", "parquet", "table")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,7 @@ class ImageRun:
     null: bool
     recursive: bool
     module: str | None
+    offline: bool
     image_size: int | None
     preprocess: Any
     decode: Any
@@ -52,6 +54,7 @@ class ImageRun:
             from mnv1cli.api import Classifier
             from mnv1cli.engine import Target
 
+            progress = stream if stream.isatty() and not self.quiet else None
             listing = self._listing()
             # A process may be started without stdin or stdout: Python has None there.
             stdout = sys.stdout.buffer if sys.stdout else None
@@ -66,12 +69,14 @@ class ImageRun:
                 image_size=self.image_size,
                 labels=labels,
                 batch_size=self.batch_size,
+                offline=self.offline,
+                bar=progress,
             )
-            progress = stream if stream.isatty() and not self.quiet else None
             tally = classifier.export(listing, task, target, progress)
             for folder in listing.empty:
                 console.log.warning("no images in %s", display_path(folder))
-            console.log.info("%s%s", tally.summary(), listing.skipped_note())
+            place = f", in {self.output}" if target.options.file else ""
+            console.log.info("%s%s%s", tally.summary(), listing.skipped_note(), place)
             raise SystemExit(tally.exit_code)
 
     def _listing(self) -> Any:
@@ -113,8 +118,9 @@ _IMAGE_OPTIONS = (
         metavar="MODULE",
         envvar="MNV1_MODULE",
         help="A directory, a .tar.gz, a handle, a family name, 'hub' or 'bundled'. "
-        "Default: the hub's module if it is cached, else bundled. [env: MNV1_MODULE]",
+        "Default: the hub's module, else bundled. [env: MNV1_MODULE]",
     ),
+    OFFLINE,
     click.option(
         "--image-size",
         metavar="N",
@@ -140,7 +146,7 @@ _IMAGE_OPTIONS = (
     click.option(
         "--batch-size",
         metavar="N",
-        type=click.IntRange(min=1),
+        type=click.IntRange(1, MAX_BATCH),
         default=32,
         show_default=True,
         help="Images that go through the model at once.",
@@ -245,6 +251,8 @@ def classify(
 
     INPUT is a file, a folder, a quoted glob, or '-' for paths on stdin.
     """
+    if math.isnan(min_probability):
+        raise click.BadParameter("nan is no probability", param_hint="--min-probability")
     run.start(Task("classify", top=top, min_probability=min_probability), wide, labels)
 
 
@@ -270,7 +278,7 @@ def logits(run: ImageRun, probabilities: bool) -> None:
 @click.option(
     "--pool/--no-pool",
     default=True,
-    help="Average a layer over height and width (default), or keep [n, h, w, c] (npy).",
+    help="Average a layer over height and width (default), or keep [n, h, w, c] (npy, npz).",
 )
 def embed(run: ImageRun, endpoint: str, pool: bool) -> None:
     """The feature vector of every image, or another layer's values.
@@ -298,60 +306,7 @@ def labels(pattern: str | None, own: Path | None, format_: str | None) -> None:
         listings.print_labels(pattern, own, format_ or ("table" if sys.stdout.isatty() else "csv"))
 
 
-@cli.group()
-def module() -> None:
-    """What modules there are, and what they can do."""
-
-
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
-
-
-def _module_options(function: F) -> F:
-    """A module by argument or by option, and what goes to stderr."""
-    for option in (
-        click.option("-v", "--verbose", is_flag=True, help="Show what TensorFlow says."),
-        click.option("-q", "--quiet", is_flag=True, help="Show errors alone."),
-        click.option(
-            "--module", "option", metavar="MODULE", envvar="MNV1_MODULE", help="As the argument."
-        ),
-        click.argument("name", metavar="[MODULE]", required=False),
-    ):
-        function = option(function)
-    return function
-
-
-@module.command()
-@_module_options
-@_AS_JSON
-def show(name: str | None, option: str | None, quiet: bool, verbose: bool, as_json: bool) -> None:
-    """Signatures, endpoints, image size, classes and fingerprint of a module."""
-    with console.session(quiet, verbose):
-        from mnv1cli import listings
-        from mnv1cli.module import open_module
-
-        listings.print_module(open_module(name or option), as_json)
-
-
-@module.command("list")
-@_AS_JSON
-def list_(as_json: bool) -> None:
-    """The modules in the cache."""
-    with console.session():
-        from mnv1cli import listings
-
-        listings.print_cache(as_json)
-
-
-@module.command()
-@_module_options
-@_AS_JSON
-def path(name: str | None, option: str | None, quiet: bool, verbose: bool, as_json: bool) -> None:
-    """The directory of a module, made ready if need be."""
-    with console.session(quiet, verbose):
-        from mnv1cli.module import locate
-
-        handle, directory = locate(name or option)
-        click.echo(json.dumps({"handle": handle, "path": str(directory)}) if as_json else directory)
+cli.add_command(module)
 
 
 def main() -> NoReturn:
@@ -362,6 +317,8 @@ def main() -> NoReturn:
         if end.code not in (console.INTERRUPTED, console.TERMINATED):
             raise
         # The pipeline's threads may be deep in a read that never ends: leave them.
-        sys.stdout.flush()
-        os._exit(int(end.code))
+        console.leave(int(end.code))
+    except OSError as error:
+        # `--help` or `--version` into a full disk.
+        sys.exit(f"mnv1: error: {error}")
     raise AssertionError("click returned")

@@ -1,14 +1,16 @@
 """A module made ready to run: batches of pixels in, named arrays out.
 
-`Model` is all that the loop knows of an engine. The one here runs the module's
-own signature in TensorFlow.
+`Model` is all that the loop knows of an engine. The one here runs the module
+itself in TensorFlow.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from mnv1cli import savedmodel, store
 from mnv1cli.errors import ModuleError
+from mnv1cli.module import TF2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,21 +39,26 @@ class TensorFlowModel:
     def __init__(self, module: HubModule, outputs: Sequence[Output]) -> None:
         import tensorflow as tf
 
+        self._names = [output.name for output in outputs]
+        self._constant = tf.constant
+        if module.format == TF2:
+            size = outputs[0].images.shape[1]
+            function: Any = savedmodel.load_function(module.path, size)
+            self._function: Any = lambda images: [function(images)]
+            return
         try:
             # The tag is none: a TF1 Hub module has no `serve` graph.
-            loaded = tf.saved_model.load(str(module.path), tags=[])
+            loaded = tf.saved_model.load(store.plain_path(module.path), tags=[])
         except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().partition("\n")[0]
             raise ModuleError(
-                f"module {module.handle} in {module.path} cannot be loaded: {reason}",
-                "its files are damaged; get it anew",
+                f"module {module.handle} in {module.path} cannot be loaded: "
+                f"{savedmodel.reason(error)}",
+                "its files are damaged: get it anew, or where mnv1 made it, delete its directory",
             ) from error
-        self._names = [output.name for output in outputs]
         # Called as it is, a signature would compute every output that it has.
         self._function = loaded.prune(
             outputs[0].images.tensor, [output.result.tensor for output in outputs]
         )
-        self._constant = tf.constant
 
     def __call__(self, pixels: FloatArray) -> Mapping[str, FloatArray]:
         """Each output by its name, for pixels float32 [n, size, size, 3]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import signal
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
@@ -90,10 +91,28 @@ def _diverted() -> Iterator[tuple[TextIO, Any]]:
 def _own_stream(saved: int, stack: contextlib.ExitStack) -> TextIO:
     """Our stderr: the saved descriptor, or what stands in for stderr in a test."""
     if sys.stderr is None or _descriptor(sys.stderr) == 2:
-        return stack.enter_context(
-            open(saved, "w", buffering=1, errors="backslashreplace", closefd=False)
+        stream = _Stderr(
+            open(saved, "wb", buffering=0, closefd=False),  # noqa: SIM115 - detached below
+            "utf-8",
+            errors="backslashreplace",
+            write_through=True,
         )
+        stack.callback(stream.detach)
+        return stream
     return sys.stderr
+
+
+class _Stderr(io.TextIOWrapper):
+    """stderr, where a reader that is gone or a full disk is no reason to fail."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
 
 
 def _descriptor(stream: TextIO) -> int | None:
@@ -129,6 +148,9 @@ class _Line(logging.Formatter):
 def _logging(stream: TextIO, quiet: bool) -> Iterator[None]:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Line())
+    # What other libraries log would otherwise be printed for want of a handler.
+    nobody = logging.NullHandler()
+    logging.getLogger().addHandler(nobody)
     level, propagate = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(logging.ERROR if quiet else logging.INFO)
@@ -136,6 +158,7 @@ def _logging(stream: TextIO, quiet: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        logging.getLogger().removeHandler(nobody)
         log.removeHandler(handler)
         log.setLevel(level)
         log.propagate = propagate
@@ -157,6 +180,16 @@ def _sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once, whatever its threads are doing."""
+    from mnv1cli import store
+
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    store.clear_scratch()
+    os._exit(code)
 
 
 def _forget_unwritable_stdout() -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnv1cli import __version__, labels, pipeline
-from mnv1cli.errors import BadImageError, Mnv1Error, OutputError
+from mnv1cli import __version__, inputs, labels, pipeline
+from mnv1cli.errors import BadImageError, Mnv1Error, OptionError, OutputError
 from mnv1cli.records import Layout, Table, display_path
 from mnv1cli.writers import choose_format
 from mnv1cli.writers.delimited import encode_rows, text
@@ -20,6 +21,7 @@ from mnv1cli.writers.outputs import Outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
     from typing import BinaryIO
 
     from mnv1cli.compiled import Model
@@ -132,11 +134,14 @@ class Target:
     def __init__(
         self, task: Task, options: OutputOptions, stdout: BinaryIO | None, terminal: bool = False
     ) -> None:
+        if options.file is not None:
+            _refuse_image_name(options.file)
         self.options = options
         self._format = choose_format(options.format, options.file, task, terminal)
         others = (options.errors, options.manifest)
         sidecars = self._format.sidecars
-        self.outputs = Outputs(options.file, stdout, sidecars, others, options.force)
+        with_meta = not self._format.holds_metadata
+        self.outputs = Outputs(options.file, stdout, sidecars, others, options.force, with_meta)
         self._labels = task.command == "classify"
 
     def writer(self, shape: tuple[int, ...]) -> Writer:
@@ -161,6 +166,13 @@ class Target:
         self.outputs.commit()
 
 
+def _refuse_image_name(file: Path) -> None:
+    """Keep results out of photos, whether by a slip or by `-f csv *.jpg` with a file `-o.jpg`."""
+    suffix = os.fsencode(file.name).lower().rpartition(b".")[2]
+    if suffix in inputs.SUFFIXES:
+        raise OptionError(f"{file} is the name of an image", "results need another")
+
+
 def export(job: Job, refs: Iterable[ImageRef], target: Target, tally: Tally) -> None:
     """Run a job over images and write the results.
 
@@ -174,23 +186,29 @@ def export(job: Job, refs: Iterable[ImageRef], target: Target, tally: Tally) -> 
             writer = target.writer(job.shape)
             fault_file = target.fault_file()
             target.outputs.flush()
+        metadata = None
         try:
             for batch in job.tables(refs):
                 table = _until_fault(batch) if target.options.on_error == "fail" else batch
                 faults = tally.add(table)
                 with _writing(target), tally.hidden():
                     _write(table, faults, writer, fault_file, target)
+            metadata = job.metadata(tally)
         finally:
             tally.close()
             with _writing(target):
-                writer.close()
+                writer.close(metadata)
         with _writing(target):
-            target.finish(job.metadata(tally))
+            target.finish(metadata)
     except BaseException:
         keep = bool(tally.done or tally.failed)
         target.outputs.abandon(keep)
         if keep and target.options.file is not None:
-            log.error("what is done so far, %s, is in %s.part", tally.images, target.outputs.name)
+            log.error(
+                "what could be written, of %s at the most, is in %s.part",
+                tally.images,
+                target.outputs.name,
+            )
         raise
 
 

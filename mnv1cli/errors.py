@@ -6,7 +6,10 @@ exception that reaches the command line is a bug in mnv1.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Mnv1Error(Exception):
@@ -41,6 +44,22 @@ class NoImagesError(Mnv1Error):
 
 class ModuleError(Mnv1Error):
     """A module that cannot be found, read or used."""
+
+
+class SourceError(ModuleError):
+    """A source that does not serve a module; its text is the reason alone."""
+
+
+class UnreachableError(ModuleError):
+    """No source serves a module; `failures` names each of them, and why it did not."""
+
+    def __init__(self, what: str, remedy: str = "", failures: Sequence[str] = ()) -> None:
+        self.failures = tuple(failures)
+        super().__init__(f"{what} ({'; '.join(failures)})" if failures else what, remedy)
+
+
+class ChecksumError(ModuleError):
+    """A download that is not what was published."""
 
 
 class SignatureError(ModuleError):

@@ -5,6 +5,7 @@ Names are bytes throughout: a file's name need not be text.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import glob
 import itertools
@@ -91,17 +92,22 @@ class Listing:
         """The images of one argument; that it exists is settled before the first one."""
         if name == STDIN:
             return self._list(name)
-        if os.path.lexists(name):
-            return self._existing(name)
-        if glob.has_magic(name):
-            return self._glob(name)
-        raise MissingInputError(f"no such file or folder: {display_path(name)}")
+        try:
+            os.lstat(name)
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            if glob.has_magic(name):
+                return self._glob(name)
+            shown = display_path(name) or "''"
+            raise MissingInputError(f"no such file or folder: {shown}") from None
+        except OSError as error:
+            raise MissingInputError(f"{display_path(name)}: {error.strerror}") from error
+        return self._existing(name)
 
     def _existing(self, name: bytes) -> Iterator[tuple[bytes, str]]:
         return self._folder(name) if os.path.isdir(name) else iter([(name, "")])
 
     def _glob(self, pattern: bytes) -> Iterator[tuple[bytes, str]]:
-        """What a shell would put in the pattern's place.
+        """What a shell would put in the pattern's place, but for links to folders.
 
         `**` finds folders and what is in them; there only files are taken, so
         that none comes twice.
@@ -111,7 +117,8 @@ class Listing:
             raise MissingInputError(f"nothing matches {display_path(pattern)}")
         if _RECURSIVE in pattern.split(b"/"):
             return ((name, "") for name in matches if not os.path.isdir(name))
-        return itertools.chain.from_iterable(map(self._existing, matches))
+        wanted = (name for name in matches if not (os.path.islink(name) and os.path.isdir(name)))
+        return itertools.chain.from_iterable(map(self._existing, wanted))
 
     def _folder(self, name: bytes) -> Iterator[tuple[bytes, str]]:
         images = 0
@@ -169,9 +176,13 @@ class Listing:
 
     def _paths(self, file: BinaryIO, name: str) -> Iterator[tuple[bytes, str]]:
         with file if file is not self._options.stdin else contextlib.nullcontext():
-            for record in _records(file, b"\0" if self._options.null else b"\n"):
+            records = _records(file, b"\0" if self._options.null else b"\n")
+            for record in _without_mark(records):
                 if b"\0" in record:
-                    raise OptionError(f"the list {name} has NUL bytes", "read it with -0")
+                    raise OptionError(
+                        f"the list {name} has NUL bytes",
+                        "add -0 if they end its paths; else it is no list of paths in UTF-8",
+                    )
                 path = record if self._options.null else _without_return(record)
                 if path:
                     yield path, ""
@@ -233,6 +244,14 @@ def _records(file: BinaryIO, separator: bytes) -> Iterator[bytes]:
         yield from filter(None, records)
     if rest:
         yield rest
+
+
+def _without_mark(records: Iterator[bytes]) -> Iterator[bytes]:
+    """The records without the byte order mark of a list from Windows, unless a name begins so."""
+    for first in itertools.islice(records, 1):
+        bare = first.removeprefix(codecs.BOM_UTF8)
+        yield first if os.path.lexists(first) else bare
+    yield from records
 
 
 def _without_return(path: bytes) -> bytes:

@@ -49,12 +49,11 @@ def print_cache(as_json: bool) -> None:
     """The modules in the cache."""
     found = store.cached_modules(catalog.known_handles())
     if as_json:
-        entries = [{"handle": m.handle, "path": str(m.path), "size": m.size} for m in found]
-        click.echo(json.dumps(entries, indent=2))
+        print_entries(found)
     elif not found:
         click.echo(f"no modules in {store.cache_dir()}")
     else:
-        rows = [(m.handle or "?", _megabytes(m.size), str(m.path)) for m in found]
+        rows = [(m.handle or "?", megabytes(m.size), str(m.path)) for m in found]
         _print_table(("handle", "size", "path"), rows)
 
 
@@ -73,7 +72,7 @@ def print_module(module: HubModule, as_json: bool) -> None:
         ("classes", f"{facts['classes'] or 'none'}"),
         ("features", f"{facts['features'] or 'none'}"),
         ("fingerprint", module.fingerprint),
-        ("size", _megabytes(facts["size"])),
+        ("size", megabytes(facts["size"])),
     ]
     for name, signature in module.signatures.items():
         rows.append((f"signature {name}", _arrow(signature)))
@@ -81,11 +80,56 @@ def print_module(module: HubModule, as_json: bool) -> None:
     _print_table((), rows)
 
 
+def print_facts(facts: dict[str, Any], as_json: bool, said: str) -> None:
+    """Facts as JSON, or what is said of them."""
+    click.echo(json.dumps(facts, indent=2) if as_json else said)
+
+
+def print_verification(found: Sequence[tuple[str, Path]], as_json: bool) -> bool:
+    """What is wrong with modules' files; whether nothing is."""
+    entries: list[dict[str, Any]] = [
+        {
+            "handle": handle,
+            "path": str(path),
+            "ok": not (problems := store.verify(path)),
+            "checksums": store.has_checksums(path),
+            "problems": problems,
+        }
+        for handle, path in found
+    ]
+    if as_json:
+        click.echo(json.dumps(entries, indent=2))
+    elif not entries:
+        click.echo(f"no modules in {store.cache_dir()}")
+    for entry in [] if as_json else entries:
+        state = "; ".join(entry["problems"]) or "all files are as they came"
+        if entry["ok"] and not entry["checksums"]:
+            state = "complete; no checksums were noted when it came"
+        click.echo(f"{entry['handle'] or entry['path']}: {state}")
+    return all(entry["ok"] for entry in entries)
+
+
+def print_removed(found: Sequence[store.CachedModule], as_json: bool) -> None:
+    """What was taken out of the cache."""
+    if as_json:
+        print_entries(found)
+    elif not found:
+        click.echo(f"no modules in {store.cache_dir()}")
+    for module in [] if as_json else found:
+        click.echo(f"removed {module.handle or module.path}, {megabytes(module.size)}")
+
+
+def print_entries(found: Sequence[store.CachedModule]) -> None:
+    """Modules of the cache as JSON."""
+    entries = [{"handle": m.handle, "path": str(m.path), "size": m.size} for m in found]
+    click.echo(json.dumps(entries, indent=2))
+
+
 def _facts(module: HubModule) -> dict[str, Any]:
     return {
         "handle": module.handle,
         "path": str(module.path),
-        "format": "TF1 Hub module",
+        "format": module.format,
         "tags": [list(tags) for tags in module.tags],
         "signatures": {
             name: {"inputs": _specs(found.inputs), "outputs": _specs(found.outputs)}
@@ -123,14 +167,16 @@ def _shape(spec: TensorSpec) -> str:
     return f"{spec.dtype} [{', '.join([first, *rest])}]"
 
 
-def _megabytes(size: int) -> str:
+def megabytes(size: int) -> str:
+    """A size for people."""
     return f"{size / 1e6:.1f} MB"
 
 
 def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from mnv1cli.writers.table import PipeConsole
 
     table = Table(box=None, show_header=bool(header), header_style="underline", pad_edge=False)
     for i in range(max(len(header), 2)):
@@ -138,7 +184,7 @@ def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(name, overflow="fold", style="" if header or i else "bold")
     for row in rows:
         table.add_row(*map(Text, row))
-    console = Console(highlight=False)
+    console = PipeConsole(highlight=False)
     if not console.is_terminal:
         console.width = _PIPE_WIDTH
     console.print(table)

@@ -1,33 +1,29 @@
-"""A hub module: where it comes from, and what it can do.
+"""What a module can do: its signatures, endpoints, image size, classes.
 
-`locate` turns what the user named into a directory, `read` reads the
-signatures of what lies there. Running it is the next floor's work.
+Both formats look the same from here on: a TF2 SavedModel has one of the hub's
+signatures. Running a module is the next floor's work.
 """
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli import archive, catalog, network, store
+from mnv1cli import catalog, network, savedmodel, sources, store
 from mnv1cli.errors import ModuleError, SignatureError
-from mnv1cli.records import Variant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-log = logging.getLogger(__name__)
+    from mnv1cli.records import FetchOptions
+    from mnv1cli.sources import Located
+
+TF1, TF2 = "TF1 Hub module", "TF2 SavedModel"
 
 LOGITS_SIGNATURE = "image_classification"
 FEATURES_SIGNATURE = "image_feature_vector"
 _INPUT, _OUTPUT = "images", "default"
-
-BUNDLED = "bundled"
-_BUNDLED_VARIANT = Variant(depth_multiplier=1.0, image_size=128)
-_WEIGHTS = "weights/mobilenet_v1_1.0_224.fp16.npz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +63,7 @@ class HubModule:
     handle: str
     path: Path
     fingerprint: str
+    format: str
     tags: tuple[tuple[str, ...], ...]
     signatures: Mapping[str, Signature]
     image_size: int | None
@@ -138,136 +135,86 @@ def _layer_order(key: str) -> tuple[int, int, str]:
     return (0, int(number), key) if number.isdigit() else (1, 0, key)
 
 
-def open_module(name: str | None = None) -> HubModule:
+def open_module(
+    name: str | None = None, options: FetchOptions | None = None, image_size: int | None = None
+) -> HubModule:
     """The module that `name` means, ready to be run; None is the default.
 
-    `name` is a directory, a `.tar.gz` file, a handle, a family name, `hub` or
-    `bundled`.
+    `name` is what `sources.locate` takes; `image_size` is for modules that do
+    not tell their own.
 
     Raises:
-        ModuleError: there is no such module at hand, or it cannot be read.
+        ModuleError: there is no such module, or it cannot be read.
     """
-    handle, path = locate(name)
-    return read(handle, path)
+    return read(sources.locate(name, options), image_size)
 
 
-def locate(name: str | None = None) -> tuple[str, Path]:
-    """Handle and directory of the module that `name` means."""
-    if name is None:
-        return _default()
-    if name == BUNDLED:
-        return BUNDLED, _bundled()
-    handle = catalog.DEFAULT_HANDLE if name == "hub" else catalog.handle_of(name) or name
-    if handle.startswith(("http://", "https://")):
-        return handle, _cached(handle)
-    path = Path(name)
-    if name and path.is_dir():
-        return name, _checked(path)
-    if path.is_file():
-        return name, _unpacked(path)
-    raise ModuleError(
-        f"no module {name!r}",
-        "name a directory, a .tar.gz file, a handle, a family name such as "
-        "mobilenet_v1_050_160, 'hub' or 'bundled'",
-    )
-
-
-def _default() -> tuple[str, Path]:
-    """The hub's module if it is cached, else the bundled one, with a warning."""
-    if found := store.find(catalog.DEFAULT_HANDLE):
-        return catalog.DEFAULT_HANDLE, found
-    log.warning(
-        "%s is not in the cache (%s); using the bundled weights, which were trained at "
-        "224x224 and are less accurate at 128x128. --module bundled says that this is wanted",
-        catalog.DEFAULT_HANDLE,
-        store.slot(catalog.DEFAULT_HANDLE),
-    )
-    return BUNDLED, _bundled()
-
-
-def _cached(handle: str) -> Path:
-    if found := store.find(handle):
-        return found
-    place = store.slot(handle)
-    state = f"lacks {store.missing_file(place)}" if place.is_dir() else "is not there"
-    raise ModuleError(
-        f"module {handle} is not in the cache: {place} {state}",
-        "lay it there, name its directory or its .tar.gz, or use --module bundled",
-    )
-
-
-def _checked(directory: Path) -> Path:
-    if lacking := store.missing_file(directory):
-        raise ModuleError(f"{directory} is not a module: {lacking} is missing")
-    return directory
-
-
-def _unpacked(file: Path) -> Path:
-    handle = f"archive:{store.file_digest(file)[:32]}"
-
-    def fill(directory: Path) -> None:
-        log.info("preparing the module (once)")
-        archive.unpack(file, directory)
-        _checked_archive(file, directory)
-
-    return store.install(handle, fill)
-
-
-def _checked_archive(file: Path, directory: Path) -> None:
-    if lacking := store.missing_file(directory):
-        raise ModuleError(f"{file} does not hold a module: {lacking} is missing")
-
-
-def _bundled() -> Path:
-    """The module built from the package's own weights, on first use."""
-    weights = resources.files("mnv1cli") / "data" / _WEIGHTS
-    with resources.as_file(weights) as path:
-        handle = f"bundled:{network.REVISION}:{store.file_digest(path)[:32]}"
-
-        def fill(directory: Path) -> None:
-            import numpy as np
-
-            log.info("preparing the module (once)")
-            with np.load(path) as variables:
-                network.write_module(directory, dict(variables), _BUNDLED_VARIANT)
-
-        return store.install(handle, fill)
-
-
-def read(handle: str, path: Path) -> HubModule:
-    """Read what the module in `path` says of itself.
+def read(located: Located, image_size: int | None = None) -> HubModule:
+    """Read what a module says of itself.
 
     Raises:
-        ModuleError: `saved_model.pb` is damaged or has no inference graph.
+        ModuleError: `saved_model.pb` is damaged or holds no graph to run.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
     saved_model = saved_model_pb2.SavedModel()
-    file = path / "saved_model.pb"
+    file = located.path / "saved_model.pb"
     try:
         saved_model.ParseFromString(file.read_bytes())
     except (DecodeError, OSError) as error:
         raise ModuleError(f"cannot read {file}: {error}", "get the module anew") from error
     graphs = saved_model.meta_graphs
-    inference = next((graph for graph in graphs if not graph.meta_info_def.tags), None)
-    if inference is None:
-        raise ModuleError(f"{path} is not a TF1 Hub module: it has no graph without tags")
-    signatures = {
-        name: _signature(inference.signature_def[name]) for name in inference.signature_def
-    }
+    by_tags = {tuple(graph.meta_info_def.tags): graph for graph in graphs}
+    if () in by_tags:
+        kind = TF1
+        signatures = {
+            name: Signature(_specs(found.inputs), _specs(found.outputs))
+            for name, found in sorted(by_tags[()].signature_def.items())
+        }
+        told = _image_size(by_tags[()], signatures, located.handle)
+    elif ("serve",) in by_tags:
+        kind = TF2
+        serving = by_tags[("serve",)].signature_def[savedmodel.SERVING]
+        told = _tf2_image_size(serving, located.handle)
+        signatures = _tf2_signatures(located, serving, told or image_size)
+    else:
+        raise ModuleError(f"{located.path} has neither a graph without tags nor one to serve")
     return HubModule(
-        handle=handle,
-        path=path,
-        fingerprint=store.fingerprint(path),
-        tags=tuple(tuple(graph.meta_info_def.tags) for graph in graphs),
+        handle=located.handle,
+        path=located.path,
+        fingerprint=store.fingerprint(located.path),
+        format=kind,
+        tags=tuple(by_tags),
         signatures=signatures,
-        image_size=_image_size(inference, signatures, handle),
+        image_size=told,
     )
 
 
-def _signature(definition: Any) -> Signature:
-    return Signature(_specs(definition.inputs), _specs(definition.outputs))
+def _tf2_image_size(serving: Any, handle: str) -> int | None:
+    """The size in the shape of the signature's input, else that in the handle's name."""
+    shapes = [spec.shape for spec in _specs(serving.inputs).values()]
+    return _square(shapes, handle)
+
+
+def _tf2_signatures(located: Located, serving: Any, image_size: int | None) -> dict[str, Signature]:
+    """A TF2 SavedModel's one function under the name of the hub's signature for what it gives."""
+    if image_size is None:
+        raise ModuleError(
+            f"module {located.handle} does not tell its image size", "say it with --image-size N"
+        )
+    function = savedmodel.load_function(located.path, image_size)
+    shape = tuple(-1 if n is None else n for n in function.structured_outputs.shape)
+    images = TensorSpec("", "float32", (-1, image_size, image_size, 3))
+    result = TensorSpec("", "float32", shape)
+    signature = Signature({_INPUT: images}, {_OUTPUT: result})
+    words = f"{located.handle} {' '.join(serving.outputs)}".replace("-", "_")
+    if "feature_vector" in words:
+        return {FEATURES_SIGNATURE: signature}
+    if "classification" in words or "logits" in words:
+        return {LOGITS_SIGNATURE: signature}
+    # Nothing tells which it is: it is what it is used for.
+    return {LOGITS_SIGNATURE: signature, FEATURES_SIGNATURE: signature}
 
 
 def _specs(tensors: Any) -> dict[str, TensorSpec]:
@@ -286,18 +233,19 @@ def _specs(tensors: Any) -> dict[str, TensorSpec]:
 def _image_size(meta_graph: Any, signatures: Mapping[str, Signature], handle: str) -> int | None:
     """What `hub.get_expected_image_size` would say, else what the handle's name says."""
     attachments = meta_graph.collection_def[network.ATTACHMENTS].bytes_list.value
-    sizes = [network.attached_image_size(attachment) for attachment in attachments]
+    attached = [network.attached_image_size(attachment) for attachment in attachments]
     shapes = [
         signature.inputs[_INPUT].shape
         for signature in signatures.values()
         if _INPUT in signature.inputs
     ]
-    sizes += [
-        (shape[1], shape[2])
-        for shape in shapes
-        if len(shape) == 4 and shape[1] > 0 and shape[2] > 0
-    ]
-    found = next((size for size in sizes if size), None)
+    return _square([(-1, *size, 3) for size in attached if size] + shapes, handle)
+
+
+def _square(shapes: Sequence[tuple[int, ...]], handle: str) -> int | None:
+    """The side of the first shape [batch, h, w, c] that is known, else that in the name."""
+    known = ((s[1], s[2]) for s in shapes if len(s) == 4 and s[1] > 0 and s[2] > 0)
+    found = next(known, None)
     if found is None:
         variant = catalog.family_name(handle)
         return variant.image_size if variant else None

@@ -10,10 +10,12 @@ give the same bytes in every process.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import WeightsError
+from mnv1cli.records import Variant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-
-    from mnv1cli.records import Variant
 
     Variables = Mapping[str, NDArray[np.generic]]
 
@@ -38,7 +38,9 @@ _SEPARABLE = (
     (1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), (1, 512),
     (1, 512), (1, 512), (1, 512), (1, 512), (2, 1024), (1, 1024),
 )  # fmt: skip
+_FIRST_CHANNELS = 32
 _MIN_CHANNELS = 8
+_DEFAULT_SIZE = 128
 _BATCH_NORM_EPSILON = 0.001
 _BATCH_NORM_DECAY = 0.9997
 _DROPOUT_RATE = 0.001
@@ -79,7 +81,7 @@ def _layers(depth_multiplier: float) -> list[_Layer]:
     def scaled(channels: int) -> int:
         return max(int(channels * depth_multiplier), _MIN_CHANNELS)
 
-    layers = [_Layer("Conv2d_0", 2, scaled(32), depthwise=False)]
+    layers = [_Layer("Conv2d_0", 2, scaled(_FIRST_CHANNELS), depthwise=False)]
     for i, (stride, channels) in enumerate(_SEPARABLE, start=1):
         previous = layers[-1].channels
         layers.append(_Layer(f"Conv2d_{i}_depthwise", stride, previous, depthwise=True))
@@ -103,6 +105,87 @@ def variable_shapes(
         shapes[f"{HEAD}/weights"] = (1, 1, channels, classes)
         shapes[f"{HEAD}/biases"] = (classes,)
     return shapes
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """The variables in an `.npz` file under their TF-Slim names.
+
+    Raises:
+        WeightsError: not an `.npz` file of arrays.
+    """
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{path} is not an .npz file of weights: {error}") from error
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The network's variables in a checkpoint, or in the only one below a folder.
+
+    `path` may be the checkpoint's prefix or any of its files. What is not the
+    network's is left out: the optimizer's slots, averages, the global step.
+
+    Raises:
+        WeightsError: there is no checkpoint, or it cannot be read.
+    """
+    import tensorflow as tf
+
+    prefix = _checkpoint_prefix(path)
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        names = [name for name in reader.get_variable_to_shape_map() if _is_own(name)]
+        return {name: reader.get_tensor(name) for name in names}
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise WeightsError(f"the checkpoint {prefix} cannot be read: {reason}") from error
+
+
+def _checkpoint_prefix(path: Path) -> str:
+    if not path.is_dir():
+        return re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", str(path))
+    found = sorted(path.rglob("*.index"))
+    if len(found) != 1:
+        raise WeightsError(f"{path} holds {len(found)} checkpoints, not one")
+    return str(found[0].with_suffix(""))
+
+
+def _is_own(name: str) -> bool:
+    """Whether a variable is one of the network's own, of any depth and number of classes."""
+    return name in _NAMES
+
+
+def without_head(variables: Variables) -> dict[str, Any]:
+    """The variables of the feature vector alone."""
+    return {name: value for name, value in variables.items() if not name.startswith(HEAD)}
+
+
+def variant_of(
+    variables: Variables, depth_multiplier: float | None = None, image_size: int | None = None
+) -> Variant:
+    """The variant that variables belong to: the depth told by the width of the first layer.
+
+    The image size is in no variable; it is 128 unless it is given.
+
+    Raises:
+        WeightsError: the first layer is missing.
+    """
+    if depth_multiplier is None:
+        first = variables.get(f"{SCOPE}/Conv2d_0/weights")
+        if first is None or first.ndim != 4:
+            raise WeightsError(
+                f"variable {SCOPE}/Conv2d_0/weights is missing",
+                "are these the weights of a MobileNet V1 under their TF-Slim names?",
+            )
+        depth_multiplier = first.shape[3] / _FIRST_CHANNELS
+    return Variant(depth_multiplier, image_size or _DEFAULT_SIZE)
+
+
+_NAMES = frozenset(variable_shapes())
 
 
 def write_module(directory: Path, variables: Variables, variant: Variant) -> None:

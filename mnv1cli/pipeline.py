@@ -121,8 +121,10 @@ class _Stream:
         data = tf.data.Dataset.from_generator(
             self._indices, output_signature=tf.TensorSpec((), tf.int64)
         )
+        # There is no Python in `_image` to convert, and converting leaves files behind.
         # A fixed number of workers: tf.data's autotuning needs longer than most runs take.
-        data = data.map(self._image, num_parallel_calls=workers or os.cpu_count() or 1)
+        image = tf.autograph.experimental.do_not_convert(self._image)
+        data = data.map(image, num_parallel_calls=workers or os.cpu_count() or 1)
         # What TensorFlow's JPEG decoder refuses falls out here; `_batch` sees the gap.
         data = data.ignore_errors().batch(batch_size)
         return data.prefetch(_WAITING_BATCHES)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import TextIO
 
     import numpy as np
     from numpy.typing import NDArray
@@ -22,6 +23,10 @@ Preprocess = Literal["slim", "squash", "square", "pad"]
 Decode = Literal["scaled", "full"]
 OnError = Literal["skip", "row", "fail"]
 Command = Literal["classify", "logits", "embed"]
+
+
+# More images at once gain nothing and take gigabytes.
+MAX_BATCH = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,14 @@ class Layout:
     labels: bool = False
     errors: bool = False
     wide: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FetchOptions:
+    """How modules are fetched: never when `offline`, and with a bar on the stream `bar`."""
+
+    offline: bool = False
+    bar: TextIO | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
+import logging
 import os
+import re
 import shutil
 import tempfile
+import time
 import uuid
 from dataclasses import dataclass
 from functools import cache
@@ -21,27 +25,37 @@ from typing import TYPE_CHECKING
 from mnv1cli.errors import ModuleError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+log = logging.getLogger(__name__)
+
+HUB_MARK = "tfhub_module.pb"
 MODULE_FILES = (
     "saved_model.pb",
-    "tfhub_module.pb",
+    HUB_MARK,
     "variables/variables.index",
     "variables/variables.data-00000-of-00001",
 )
 
 _CHUNK = 1 << 20
 
-# How the directory of a module ends while it is being made: ours, and the hub library's.
+# A module's directory is a sha1; while it is being made there is more behind it.
+_MODULE_NAME = re.compile(r"[0-9a-f]{40}")
 _UNFINISHED = "-tmp"
-_UNFINISHED_BY_HUB = ".tmp"
+
+# What lies beside a module's directory NAME.
+_DESCRIPTOR = ".descriptor.txt"
+_CHECKSUMS = ".sha256"
+_LOCK = ".mnv1-lock"
+_FAILURE = ".unreachable"
+_FAILURE_SECONDS = 24 * 60 * 60
 
 
 def cache_dir() -> Path:
     """Where modules are cached: MNV1_CACHE_DIR, TFHUB_CACHE_DIR, or the user's cache."""
     for variable in ("MNV1_CACHE_DIR", "TFHUB_CACHE_DIR"):
         if named := os.environ.get(variable):
-            return Path(named)
+            return Path(named).expanduser()
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("mnv1"))
@@ -53,11 +67,25 @@ def slot(handle: str) -> Path:
 
 
 def missing_file(directory: Path) -> str | None:
-    """The first file that a module must have and `directory` lacks, or None."""
+    """The first file that a module must have and `directory` lacks, or None.
+
+    A TF2 SavedModel needs no `tfhub_module.pb`.
+    """
     for name in MODULE_FILES:
-        if not (directory / name).is_file():
-            return name
+        if os.path.isfile(directory / name):
+            continue
+        if name == HUB_MARK and _is_tf2(directory / MODULE_FILES[0]):
+            continue
+        return name
     return None
+
+
+def _is_tf2(graph: Path) -> bool:
+    """Whether a `saved_model.pb` has the tag `serve`, told without TensorFlow.
+
+    The tag is field 4 of its MetaInfoDef: the key 0x22, the length, the text.
+    """
+    return b"\x22\x05serve" in graph.read_bytes()
 
 
 def find(handle: str) -> Path | None:
@@ -80,23 +108,62 @@ def install(handle: str, fill: Callable[[Path], None]) -> Path:
     if found := find(handle):
         return found
     target = slot(handle)
-    try:
+    with contextlib.suppress(OSError):
         target.parent.mkdir(parents=True, exist_ok=True)
-        work = target.with_name(f"{target.name}-{uuid.uuid4().hex}{_UNFINISHED}")
-        work.mkdir()
-    except OSError:
-        work = target = scratch_dir() / target.name
-        if work.exists():
-            return work
-        work.mkdir()
+    with _locked(target) as alone:
+        if found := find(handle):
+            return found
+        if alone:
+            _sweep(target)
+        try:
+            work = target.with_name(f"{target.name}-{uuid.uuid4().hex}{_UNFINISHED}")
+            work.mkdir()
+        except OSError:
+            log.info("the cache %s cannot be written: nothing is kept", target.parent)
+            work = target = scratch_dir() / target.name
+            if work.exists():
+                return work
+            work.mkdir()
+        try:
+            fill(work)
+            if lacking := missing_file(work):
+                raise ModuleError(f"{handle} is not a module: {lacking} is missing")
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+        return work if work == target else _publish(work, target, handle)
+
+
+@contextlib.contextmanager
+def _locked(target: Path) -> Iterator[bool]:
+    """Only one process at a time makes a module; gives whether that is certain.
+
+    The system lets go of the lock of a process that dies. On a file system
+    without locks, and where the cache cannot be written, nobody waits.
+    """
+    from filelock import FileLock, Timeout
+
+    # Not NAME.lock: that is the hub library's own, and its file alone means "wait".
+    lock = FileLock(target.with_name(f"{target.name}{_LOCK}"))
     try:
-        fill(work)
-        if lacking := missing_file(work):
-            raise ModuleError(f"{handle} is not a module: {lacking} is missing")
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-    return work if work == target else _publish(work, target, handle)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("waiting for another process that prepares the module")
+            lock.acquire()
+    except (OSError, NotImplementedError):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _sweep(target: Path) -> None:
+    """Take away what dead processes left: who holds the lock is the only one alive."""
+    for leftover in target.parent.glob(f"{target.name}-*{_UNFINISHED}"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _publish(work: Path, target: Path, handle: str) -> Path:
@@ -111,8 +178,80 @@ def _publish(work: Path, target: Path, handle: str) -> Path:
             raise
         shutil.rmtree(work, ignore_errors=True)
         return target
-    target.with_name(f"{target.name}.descriptor.txt").write_text(f"Module: {handle}\n")
+    target.with_name(target.name + _DESCRIPTOR).write_text(f"Module: {handle}\n")
+    sums = (f"{file_digest(target / name)}  {name}\n" for name in module_files(target))
+    target.with_name(target.name + _CHECKSUMS).write_text("".join(sums))
     return target
+
+
+def verify(directory: Path) -> list[str]:
+    """What is wrong with a module's files, a line each.
+
+    They are held against the checksums that were noted when it came; of a
+    module that was laid there by hand there are none.
+    """
+    lacking = missing_file(directory)
+    problems = [f"{lacking} is missing"] if lacking else []
+    noted = _noted_checksums(directory)
+    for name in sorted({*noted, *module_files(directory)}):
+        path = directory / name
+        if not path.is_file():
+            problems += [f"{name} is missing"] if name != lacking else []
+        elif noted and name not in noted:
+            problems.append(f"{name} was not there when the module came")
+        elif noted and file_digest(path) != noted[name]:
+            problems.append(f"{name} has changed since the module came")
+    return problems
+
+
+def has_checksums(directory: Path) -> bool:
+    """Whether checksums of this module were noted."""
+    return bool(_noted_checksums(directory))
+
+
+def _noted_checksums(directory: Path) -> dict[str, str]:
+    try:
+        lines = directory.with_name(directory.name + _CHECKSUMS).read_text("utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}
+    pairs = (line.split("  ", 1) for line in lines if "  " in line)
+    return {name: digest for digest, name in pairs}
+
+
+def remove(directory: Path) -> int:
+    """Take a module out of the cache, with what lies beside it; the bytes that it took."""
+    freed = size(directory)
+    _discard(directory)
+    for suffix in (_DESCRIPTOR, _CHECKSUMS, _LOCK):
+        directory.with_name(directory.name + suffix).unlink(missing_ok=True)
+    return freed
+
+
+def remember_failure(handle: str, sources: Sequence[str]) -> None:
+    """Note that none of the sources served a module, so that the next run need not ask."""
+    note = slot(handle)
+    text = json.dumps({"time": time.time(), "sources": list(sources)})
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.with_name(note.name + _FAILURE).write_text(text)
+
+
+def remembers_failure(handle: str, sources: Sequence[str]) -> bool:
+    """Whether these very sources failed within the last day."""
+    note = slot(handle)
+    try:
+        told = json.loads(note.with_name(note.name + _FAILURE).read_text())
+        age = time.time() - told["time"]
+        return bool(0 <= age < _FAILURE_SECONDS and told["sources"] == list(sources))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def forget_failure(handle: str) -> None:
+    """Let the sources be asked again."""
+    note = slot(handle)
+    with contextlib.suppress(OSError):
+        note.with_name(note.name + _FAILURE).unlink(missing_ok=True)
 
 
 def _discard(path: Path) -> None:
@@ -136,6 +275,31 @@ def scratch_dir() -> Path:
     return Path(_scratch().name)
 
 
+def clear_scratch() -> None:
+    """Remove it at once, for a process that ends without Python's farewells."""
+    if _scratch.cache_info().currsize:
+        _scratch().cleanup()
+
+
+def is_kept(directory: Path) -> bool:
+    """Whether a module will still be there when the process has ended."""
+    return not _scratch.cache_info().currsize or scratch_dir() not in directory.parents
+
+
+def plain_path(directory: Path) -> str:
+    """A path to a module for TensorFlow, which takes a name for a pattern and for UTF-8.
+
+    Where the name would mislead it, this is a link without such characters.
+    """
+    name = os.fspath(directory)
+    if name.isascii() and not set(name) & set("*?[]\\"):
+        return name
+    link = scratch_dir() / hashlib.sha256(os.fsencode(os.path.abspath(name))).hexdigest()
+    if not link.is_symlink():
+        link.symlink_to(os.path.abspath(name))
+    return os.fspath(link)
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -144,7 +308,7 @@ def file_digest(path: Path) -> str:
 
 def module_files(directory: Path) -> list[str]:
     """The files that make up a module, as sorted relative names."""
-    names = ["saved_model.pb", "tfhub_module.pb"]
+    names = [name for name in ("saved_model.pb", HUB_MARK) if (directory / name).is_file()]
     for folder in ("variables", "assets"):
         found = (path for path in (directory / folder).rglob("*") if path.is_file())
         names += [path.relative_to(directory).as_posix() for path in found]
@@ -181,8 +345,8 @@ class CachedModule:
     size: int
 
 
-def cached_modules(known_handles: Iterable[str] = ()) -> list[CachedModule]:
-    """Every complete module in the cache, by handle.
+def cached_modules(known_handles: Iterable[str] = (), broken: bool = False) -> list[CachedModule]:
+    """Every complete module in the cache, by handle; with `broken` also those that are not.
 
     A directory's name is a hash; where no descriptor names the handle, those of
     `known_handles` are tried.
@@ -191,9 +355,9 @@ def cached_modules(known_handles: Iterable[str] = ()) -> list[CachedModule]:
     known = {slot(handle).name: handle for handle in known_handles}
     found = []
     for directory in root.iterdir() if root.is_dir() else ():
-        if directory.name.endswith((_UNFINISHED, _UNFINISHED_BY_HUB)):
+        if not _MODULE_NAME.fullmatch(directory.name) or not directory.is_dir():
             continue
-        if directory.is_dir() and missing_file(directory) is None:
+        if broken or missing_file(directory) is None:
             handle = _described_handle(directory) or known.get(directory.name, "")
             found.append(CachedModule(handle, directory, size(directory)))
     return sorted(found, key=lambda module: (module.handle, module.path))
@@ -202,7 +366,7 @@ def cached_modules(known_handles: Iterable[str] = ()) -> list[CachedModule]:
 def _described_handle(directory: Path) -> str:
     """The handle in the descriptor beside a module, as the hub's library writes it too."""
     try:
-        text = directory.with_name(f"{directory.name}.descriptor.txt").read_text("utf-8", "replace")
+        text = directory.with_name(directory.name + _DESCRIPTOR).read_text("utf-8", "replace")
     except OSError:
         return ""
     first = text.partition("\n")[0]

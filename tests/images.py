@@ -80,7 +80,8 @@ def grey(samples: ByteArray) -> ByteArray:
 
 def over_white(colour: ByteArray, alpha: ByteArray) -> ByteArray:
     c, a = colour.astype(int), alpha.astype(int)[:, :, None]
-    return ((c * a + 255 * (255 - a) + 127) // 255).astype(np.uint8)
+    result: ByteArray = ((c * a + 255 * (255 - a) + 127) // 255).astype(np.uint8)
+    return result
 
 
 def with_alpha(colour: ByteArray, alpha: ByteArray) -> Image.Image:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mnv1cli import catalog, module, network, store
+from mnv1cli import catalog, module, network, sources, store
 from mnv1cli.errors import ModuleError, SignatureError
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def test_default_is_the_cached_module(
     place = own_cache / "5503b6afe269a54d2c6b31e191da98c2a85ddf04"
     shutil.copytree(bundled.path, place)
     with caplog.at_level(logging.WARNING):
-        assert module.locate() == (catalog.DEFAULT_HANDLE, place)
+        assert sources.locate() == sources.Located(catalog.DEFAULT_HANDLE, place)
     assert not caplog.records
 
 
@@ -151,9 +151,9 @@ def test_default_without_a_cached_module_is_the_bundled_one_with_a_warning(
     own_cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        handle, path = module.locate()
-    assert handle == "bundled"
-    assert path.parent == own_cache
+        found = sources.locate()
+    assert found.handle == "bundled"
+    assert found.path.parent == own_cache
     warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert "224" in warnings[0]

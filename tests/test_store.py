@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,6 +79,11 @@ def filled_with(files: Mapping[str, bytes]) -> Callable[[Path], None]:
 fill = filled_with(FILES)
 
 
+def left_in(cache: Path) -> set[Path]:
+    """What lies in a cache, but for the lock: it stays, and holds nobody up."""
+    return {path for path in cache.iterdir() if not path.name.endswith(".mnv1-lock")}
+
+
 def never(directory: Path) -> None:
     raise AssertionError("a module was made that is there already")
 
@@ -86,7 +91,12 @@ def never(directory: Path) -> None:
 # A process that has made its module waits for the other one before it installs it.
 INSTALL_TOGETHER = """
 import os, pathlib, sys, time
+import filelock
 from mnv1cli import store
+
+def refuse(lock):
+    raise NotImplementedError
+filelock.FileLock._acquire = refuse
 
 def fill(directory):
     (directory / "variables").mkdir()
@@ -164,7 +174,8 @@ class TestInstall:
     ) -> None:
         directory = store.install(HANDLE, fill)
         descriptor = own_cache / f"{directory.name}.descriptor.txt"
-        assert set(own_cache.iterdir()) == {directory, descriptor}
+        checksums = own_cache / f"{directory.name}.sha256"
+        assert left_in(own_cache) == {directory, descriptor, checksums}
         assert descriptor.read_text().splitlines()[0] == f"Module: {HANDLE}"
 
     def test_does_not_touch_what_is_there(self, own_cache: Path) -> None:
@@ -194,7 +205,7 @@ class TestInstall:
         with pytest.raises(type(failure)) as caught:
             store.install(HANDLE, fail)
         assert caught.value is failure
-        assert not list(own_cache.iterdir())
+        assert not left_in(own_cache)
         assert found_in(store.install(HANDLE, fill)) == FILES
 
     @pytest.mark.parametrize("name", FILES)
@@ -204,19 +215,19 @@ class TestInstall:
         half = {file: content for file, content in FILES.items() if file != name}
         with pytest.raises(ModuleError, match=f"{HANDLE} is not a module: {name} is missing"):
             store.install(HANDLE, filled_with(half))
-        assert not list(own_cache.iterdir())
+        assert not left_in(own_cache)
 
     def test_replaces_half_a_module(self, own_cache: Path) -> None:
         lay(store.slot(HANDLE), {"saved_model.pb": b"old", "stray": b"old"})
         assert store.find(HANDLE) is None
         assert found_in(store.install(HANDLE, fill)) == FILES
-        assert len(list(own_cache.iterdir())) == 2
+        assert len(left_in(own_cache)) == 3
 
     def test_replaces_a_file_in_the_place_of_a_module(self, own_cache: Path) -> None:
         own_cache.mkdir()
         store.slot(HANDLE).touch()
         assert found_in(store.install(HANDLE, fill)) == FILES
-        assert len(list(own_cache.iterdir())) == 2
+        assert len(left_in(own_cache)) == 3
 
     def test_bears_another_process_that_clears_the_same_half(
         self, own_cache: Path, monkeypatch: pytest.MonkeyPatch
@@ -242,20 +253,22 @@ class TestInstall:
         assert found_in(directory) == theirs
         assert [path for path in own_cache.iterdir() if path.is_dir()] == [directory]
 
-    def test_of_several_threads_at_once_ends_with_one_module(self, own_cache: Path) -> None:
-        barrier = threading.Barrier(4, timeout=10)
+    def test_of_several_threads_at_once_makes_one_module(self, own_cache: Path) -> None:
+        made = []
 
-        def together(directory: Path) -> None:
+        def slow(directory: Path) -> None:
+            made.append(directory)
+            time.sleep(0.2)
             lay(directory)
-            barrier.wait()
 
         with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(lambda _: store.install(HANDLE, together), range(4)))
+            found = list(pool.map(lambda _: store.install(HANDLE, slow), range(4)))
         assert set(found) == {store.slot(HANDLE)}
+        assert len(made) == 1
         assert found_in(found[0]) == FILES
-        assert len(list(own_cache.iterdir())) == 2
+        assert len(left_in(own_cache)) == 3
 
-    def test_of_two_processes_at_once_ends_with_one_module(
+    def test_of_two_processes_without_locks_ends_with_one_module(
         self, own_cache: Path, tmp_path: Path
     ) -> None:
         meeting = tmp_path / "meeting"
@@ -266,12 +279,13 @@ class TestInstall:
         assert [process.returncode for process in processes] == [0, 0]
         assert found == {str(store.slot(HANDLE))}
         assert store.find(HANDLE)
-        assert len(list(own_cache.iterdir())) == 2
+        assert len(left_in(own_cache)) == 3
 
     def test_of_a_process_that_was_killed_does_not_block_the_next(self, own_cache: Path) -> None:
         name = store.slot(HANDLE).name
         lay(own_cache / f"{name}-{uuid.uuid4().hex}-tmp", {"saved_model.pb": b"half"})
         assert found_in(store.install(HANDLE, fill)) == FILES
+        assert not list(own_cache.glob("*-tmp"))
 
 
 class TestUnwritableCache:

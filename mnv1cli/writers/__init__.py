@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mnv1cli.errors import OptionError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from mnv1cli.records import Layout, Table, Task
@@ -26,8 +27,12 @@ class Writer(Protocol):
         """Write consecutive images' results."""
         ...
 
-    def close(self) -> None:
-        """Complete what was written; the files stay open for `Outputs` to commit."""
+    def close(self, metadata: Mapping[str, Any] | None = None) -> None:
+        """Complete what was written; the files stay open for `Outputs` to commit.
+
+        A format that holds the run's metadata gets it here, None where the run
+        was stopped.
+        """
         ...
 
 
@@ -41,6 +46,7 @@ class Format:
     labels: bool = True
     vectors: bool = True
     needs_file: bool = False
+    holds_metadata: bool = False
 
     @property
     def sidecars(self) -> tuple[str, ...]:
@@ -61,6 +67,21 @@ FORMATS = {
         Format("tsv", (".tsv",), "mnv1cli.writers.delimited:TsvWriter"),
         Format("jsonl", (".jsonl", ".ndjson"), "mnv1cli.writers.jsonl:JsonLinesWriter"),
         Format("npy", (".npy",), "mnv1cli.writers.npy:NpyWriter", labels=False, needs_file=True),
+        Format(
+            "npz",
+            (".npz",),
+            "mnv1cli.writers.npz:NpzWriter",
+            labels=False,
+            needs_file=True,
+            holds_metadata=True,
+        ),
+        Format(
+            "parquet",
+            (".parquet", ".pq"),
+            "mnv1cli.writers.parquet:ParquetWriter",
+            needs_file=True,
+            holds_metadata=True,
+        ),
         Format("table", (), "mnv1cli.writers.table:TableWriter", vectors=False),
     )
 }
@@ -82,11 +103,13 @@ def choose_format(name: str | None, file: Path | None, task: Task, terminal: boo
     if labels and not chosen.labels:
         raise OptionError(
             f"{chosen.name} holds numbers, and classify gives labels",
-            "use csv, tsv or jsonl, or 'mnv1 logits' for the scores",
+            "use csv, tsv, jsonl or parquet, or 'mnv1 logits' for the scores",
         )
     if not labels and not chosen.vectors:
-        raise OptionError(f"{chosen.name} is for labels", "use csv, tsv, jsonl or npy")
-    if not task.pool and chosen.name != "npy":
+        raise OptionError(
+            f"{chosen.name} is for labels", "use csv, tsv, jsonl, npy, npz or parquet"
+        )
+    if not task.pool and chosen.name not in ("npy", "npz"):
         raise OptionError(f"--no-pool keeps arrays, which {chosen.name} cannot hold", "use npy")
     if chosen.needs_file and file is None:
         raise OptionError(f"{chosen.name} needs a file", "name it with -o")

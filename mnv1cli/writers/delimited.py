@@ -7,7 +7,7 @@ import io
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from mnv1cli.records import Layout, Table
     from mnv1cli.writers.outputs import Outputs
@@ -32,7 +32,7 @@ class CsvWriter:
         """Write consecutive images' results."""
         self._emit(self._rows(table))
 
-    def close(self) -> None:
+    def close(self, metadata: Mapping[str, Any] | None = None) -> None:
         """Nothing is held back."""
 
     def _emit(self, rows: Iterable[Iterable[str]]) -> None:

@@ -11,7 +11,7 @@ from mnv1cli.records import text_path
 from mnv1cli.writers.delimited import FLOAT_FORMAT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from mnv1cli.records import Layout, Table
     from mnv1cli.writers.outputs import Outputs
@@ -29,7 +29,7 @@ class JsonLinesWriter:
         lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in self._records(table))
         self._stream.write("".join(lines).encode())
 
-    def close(self) -> None:
+    def close(self, metadata: Mapping[str, Any] | None = None) -> None:
         """Nothing is held back."""
 
     def _records(self, table: Table) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -10,6 +10,8 @@ from numpy.lib import format as npy
 from mnv1cli.writers.delimited import encode_rows, text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mnv1cli.records import Layout, Table
     from mnv1cli.writers.outputs import Outputs
 
@@ -39,7 +41,7 @@ class NpyWriter:
         )
         self._rows += len(table.paths)
 
-    def close(self) -> None:
+    def close(self, metadata: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         """Write the number of rows into the header."""
         end = self._stream.tell()
         self._stream.seek(0)

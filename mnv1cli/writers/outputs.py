@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
+import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mnv1cli.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 PART = ".part"
 META = ".meta.json"
+_MAX_NAME = 255
 
 
 class Outputs:
@@ -36,22 +41,27 @@ class Outputs:
         sidecars: Sequence[str] = (),
         others: Sequence[Path | None] = (),
         force: bool = False,
+        with_meta: bool = True,
     ) -> None:
-        for path in (main, *others):
-            if path is not None and (path.is_dir() or not path.name):
-                raise OutputError(f"cannot write {path}: it is a folder")
+        main, *others = (_settled(path, force) for path in (main, *others))
         self.main = main
         self._stdout = stdout
         self._open: dict[Path, BinaryIO] = {}
         beside = [main.with_suffix(suffix) for suffix in sidecars] if main else []
         self.sidecars = tuple(beside)
-        self.meta = main.with_name(main.name + META) if main else None
+        self.meta = main.with_name(main.name + META) if main and with_meta else None
         named = [path for path in (main, self.meta, *beside, *others) if path is not None]
         places = [_place(name) for path in named for name in (path, _part(path))]
         if len(set(places)) < len(places):
             raise OptionError("two of the files to write are the same", "name different ones")
         for path in named:
             _check(path, force)
+
+    @property
+    def folder(self) -> str:
+        """Where the main file lies, and room for what waits to be put into it."""
+        assert self.main is not None
+        return str(self.main.parent)
 
     @property
     def name(self) -> str:
@@ -70,7 +80,7 @@ class Outputs:
         """Begin one of the files."""
         if path not in self._open:
             try:
-                self._open[path] = _part(path).open("wb")
+                self._open[path] = _begun(_part(path))
             except OSError as error:
                 raise OutputError(f"cannot write {path}: {error.strerror}") from error
         return self._open[path]
@@ -113,6 +123,43 @@ def _part(path: Path) -> Path:
     return path.with_name(path.name + PART)
 
 
+def _settled(path: Path | None, force: bool) -> Path | None:
+    """The file that a name means: a link to be replaced is followed, and stays one."""
+    if path is None:
+        return None
+    if path.is_dir() or not path.name:
+        raise OutputError(f"cannot write {path}: it is a folder")
+    return Path(os.path.realpath(path)) if force and path.is_symlink() else path
+
+
+def _begun(part: Path) -> BinaryIO:
+    """An empty file that no other run writes; it is locked as long as it is open."""
+    # Not "wb": that would empty what another run is writing. Not "ab": rows are
+    # not all that is written, a header is put right at the end.
+    file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o666), "wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise OutputError(f"another run is writing {part}", "wait for it") from None
+    except OSError:
+        log.debug("no locks in %s", part.parent)
+    file.truncate(0)
+    return file
+
+
+def _is_busy(part: Path) -> bool:
+    """Whether another run is writing a file."""
+    try:
+        with part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _place(path: Path) -> str:
     """What two names of one file have in common, though it is not there yet."""
     return os.path.join(os.path.realpath(path.parent), path.name)
@@ -126,6 +173,10 @@ def _check(path: Path, force: bool) -> None:
         raise OutputError(f"cannot write {path}: the folder {path.parent} is read-only")
     if path.exists() and not path.is_file():
         raise OutputError(f"cannot write {path}: it is no regular file", "use stdout for it")
+    if len(os.fsencode(_part(path).name)) > _MAX_NAME:
+        raise OutputError(f"cannot write {path}: the name is too long")
+    if _is_busy(_part(path)):
+        raise OutputError(f"another run is writing {path}", "wait for it, or name another file")
     if force:
         return
     if os.path.lexists(path):

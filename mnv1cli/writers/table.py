@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -12,11 +12,21 @@ from mnv1cli.records import display_path
 from mnv1cli.writers.outputs import text_stream
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mnv1cli.records import Layout, Table
     from mnv1cli.writers.outputs import Outputs
 
-_RANK, _LABEL, _PROBABILITY, _GAP = 4, 26, 11, 2
-_MIN_PATH = 20
+_RANK, _LABEL, _GAP = 4, 26, 2
+_NARROW = 72
+
+
+class PipeConsole(Console):
+    """A console that tells of a closed pipe, where rich's own would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise again what rich has caught."""
+        raise BrokenPipeError
 
 
 class TableWriter:
@@ -24,9 +34,13 @@ class TableWriter:
 
     def __init__(self, outputs: Outputs, layout: Layout) -> None:  # noqa: ARG002 - as every writer
         self._text = text_stream(outputs.stream())
-        self._console = Console(file=self._text, highlight=False)
-        fixed = _RANK + _LABEL + _PROBABILITY + 3 * _GAP
-        self._path_width = max(self._console.width - fixed, _MIN_PATH)
+        self._console = PipeConsole(file=self._text, highlight=False)
+        narrow = self._console.width < _NARROW
+        self._probability = "prob." if narrow else "probability"
+        self._probability_width = max(len(self._probability), len("100.0 %"))
+        room = self._console.width - _RANK - self._probability_width - 3 * _GAP
+        self._label_width = min(_LABEL, room // 2)
+        self._path_width = max(room - self._label_width, 1)
         self._header = True
 
     def write(self, table: Table) -> None:
@@ -44,7 +58,7 @@ class TableWriter:
                 name = Text()
         self._console.print(grid)
 
-    def close(self) -> None:
+    def close(self, metadata: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         """Leave the stream below to its owner."""
         if self._header:
             self._console.print(self._grid())
@@ -59,7 +73,7 @@ class TableWriter:
         # Fixed widths: the rows that are yet to come are not known.
         grid.add_column("image", width=self._path_width, overflow="fold")
         grid.add_column("rank", width=_RANK, justify="right")
-        grid.add_column("label", width=_LABEL, overflow="fold")
-        grid.add_column("probability", width=_PROBABILITY, justify="right")
+        grid.add_column("label", width=self._label_width, overflow="fold")
+        grid.add_column(self._probability, width=self._probability_width, justify="right")
         self._header = False
         return grid

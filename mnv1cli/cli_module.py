@@ -1,0 +1,228 @@
+"""The commands over modules: what there is, what it can do, where it comes from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mnv1cli import console
+from mnv1cli.errors import ModuleError, OptionError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PATH = click.Path(path_type=Path)
+
+OFFLINE = click.option(
+    "--offline", is_flag=True, help="Never open a connection. [env: MNV1_OFFLINE]"
+)
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="Show errors alone.")
+_VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Show what TensorFlow says.")
+
+
+def _module_options(function: F) -> F:
+    """A module by argument or by option, and what goes to stderr."""
+    for option in (
+        _AS_JSON,
+        _VERBOSE,
+        _QUIET,
+        OFFLINE,
+        click.option(
+            "--module", "option", metavar="MODULE", envvar="MNV1_MODULE", help="As the argument."
+        ),
+        click.argument("name", metavar="[MODULE]", required=False),
+    ):
+        function = option(function)
+    return function
+
+
+@click.group()
+def module() -> None:
+    """What modules there are, what they can do, where they come from."""
+
+
+@module.command()
+@_module_options
+@click.option(
+    "--image-size",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="For modules that do not tell theirs.",
+)
+def show(
+    name: str | None,
+    option: str | None,
+    offline: bool,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+    image_size: int | None,
+) -> None:
+    """Signatures, endpoints, image size, classes and fingerprint of a module."""
+    with console.session(quiet, verbose) as stream:
+        from mnv1cli import listings
+        from mnv1cli.module import open_module
+
+        options = _fetch_options(stream, offline, quiet)
+        listings.print_module(open_module(name or option, options, image_size), as_json)
+
+
+@module.command("list")
+@_AS_JSON
+def list_(as_json: bool) -> None:
+    """The modules in the cache."""
+    with console.session():
+        from mnv1cli import listings
+
+        listings.print_cache(as_json)
+
+
+@module.command()
+@_module_options
+def path(
+    name: str | None, option: str | None, offline: bool, quiet: bool, verbose: bool, as_json: bool
+) -> None:
+    """The directory of a module, made ready if need be."""
+    with console.session(quiet, verbose) as stream:
+        from mnv1cli import listings
+        from mnv1cli.sources import locate
+        from mnv1cli.store import cache_dir, is_kept
+
+        found = locate(name or option, _fetch_options(stream, offline, quiet))
+        if not is_kept(found.path):
+            raise ModuleError(
+                f"the cache {cache_dir()} cannot be written, so the module lies nowhere",
+                "name another in MNV1_CACHE_DIR",
+            )
+        facts = {"handle": found.handle, "path": str(found.path)}
+        listings.print_facts(facts, as_json, str(found.path))
+
+
+@module.command()
+@_module_options
+def fetch(
+    name: str | None, option: str | None, offline: bool, quiet: bool, verbose: bool, as_json: bool
+) -> None:
+    """Download a module into the cache: a handle, a family name, or the default one.
+
+    Asks also where the sources failed before.
+    """
+    with console.session(quiet, verbose) as stream:
+        from mnv1cli import listings, sources, store
+
+        start = time.monotonic()
+        wanted = name or option or sources.HUB
+        if handle := sources.handle_of(wanted):
+            store.forget_failure(handle)
+        cached = handle is not None and store.find(handle) is not None
+        found = sources.locate(wanted, _fetch_options(stream, offline, quiet))
+        seconds = time.monotonic() - start
+        facts: dict[str, Any] = {
+            "handle": found.handle,
+            "path": str(found.path),
+            "size": store.size(found.path),
+            "fingerprint": store.fingerprint(found.path),
+            "cached": cached,
+            "seconds": round(seconds, 3),
+        }
+        how = "was in the cache" if cached else f"came in {seconds:.1f} s"
+        said = f"{found.handle}: {listings.megabytes(facts['size'])}, {how}, in {found.path}"
+        listings.print_facts(facts, as_json, said)
+
+
+@module.command()
+@click.argument("names", metavar="[MODULE]...", nargs=-1)
+@_AS_JSON
+def verify(names: tuple[str, ...], as_json: bool) -> None:
+    """Hold the files of modules against what came; all in the cache without MODULE.
+
+    MODULE is a handle, a family name, 'bundled' or a directory. Exit code 1:
+    something is wrong.
+    """
+    with console.session():
+        from mnv1cli import listings, sources
+
+        folders = [(name, Path(name)) for name in names if Path(name).is_dir()]
+        others = [name for name in names if not Path(name).is_dir()]
+        if others or not names:
+            folders += [(m.handle, m.path) for m in sources.cached_modules(others)]
+        if not listings.print_verification(folders, as_json):
+            raise SystemExit(ModuleError.exit_code)
+
+
+@module.command()
+@click.option(
+    "--checkpoint", metavar="PATH", type=_PATH, help="A TF-Slim checkpoint, or its .tgz archive."
+)
+@click.option("--weights", metavar="NPZ", type=_PATH, help="Variables by their TF-Slim names.")
+@click.option(
+    "--depth-multiplier",
+    metavar="M",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Default: told by the variables.",
+)
+@click.option(
+    "--image-size",
+    metavar="N",
+    type=click.IntRange(min=32),
+    help="Default: told by the name, else 128.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=_PATH,
+    required=True,
+    help="The module's directory, or its archive with --tar.",
+)
+@click.option("--tar", "as_tar", is_flag=True, help="Write a .tar.gz, as the hub serves it.")
+@_QUIET
+@_VERBOSE
+@_AS_JSON
+def build(
+    checkpoint: Path | None,
+    weights: Path | None,
+    depth_multiplier: float | None,
+    image_size: int | None,
+    output: Path,
+    as_tar: bool,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Write a TF1 Hub module from a checkpoint or from weights."""
+    with console.session(quiet, verbose):
+        from mnv1cli import builder, listings
+
+        if (checkpoint is None) == (weights is None):
+            raise OptionError("--checkpoint or --weights is needed, one of them")
+        built = builder.build(checkpoint, weights, depth_multiplier, image_size, output, as_tar)
+        facts = {"path": str(output), "fingerprint": built}
+        listings.print_facts(facts, as_json, f"{output}: fingerprint {built}")
+
+
+@module.command()
+@click.argument("names", metavar="[MODULE]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All modules in the cache.")
+@_AS_JSON
+def remove(names: tuple[str, ...], every: bool, as_json: bool) -> None:
+    """Take modules out of the cache: by handle, family name, 'bundled' or directory."""
+    with console.session():
+        from mnv1cli import listings, sources, store
+
+        if bool(names) == every:
+            raise OptionError("name modules, or say --all")
+        found = sources.cached_modules(names)
+        for entry in found:
+            store.remove(entry.path)
+        listings.print_removed(found, as_json)
+
+
+def _fetch_options(stream: Any, offline: bool, quiet: bool) -> Any:
+    from mnv1cli.records import FetchOptions
+
+    return FetchOptions(offline, stream if stream.isatty() and not quiet else None)

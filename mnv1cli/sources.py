@@ -1,0 +1,266 @@
+"""Where a module comes from: a directory, an archive, the cache, or the network.
+
+A handle's sources are asked in turn until one serves it. The checkpoint of the
+family is one of them: the module is built from it here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnv1cli import archive, catalog, download, network, store
+from mnv1cli.errors import ChecksumError, ModuleError, UnreachableError
+from mnv1cli.records import FetchOptions, Variant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mnv1cli.catalog import Source
+
+log = logging.getLogger(__name__)
+
+BUNDLED = "bundled"
+HUB = "hub"
+# What the modules in archives go by in the cache, with a digest of the archive.
+_ARCHIVE = "archive"
+_BUNDLED_VARIANT = Variant(depth_multiplier=1.0, image_size=128)
+_WEIGHTS = "weights/mobilenet_v1_1.0_224.fp16.npz"
+
+# What the default module may cost before the bundled one takes its place.
+_CONNECT_SECONDS = 5.0
+_ALL_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A module on disk, and the name it goes by."""
+
+    handle: str
+    path: Path
+
+
+def locate(name: str | None = None, options: FetchOptions | None = None) -> Located:
+    """The module that `name` means, fetched if need be; None is the default.
+
+    `name` is a directory, a `.tar.gz` file, a handle, a family name, `hub` or
+    `bundled`. The default is the hub's module, else the bundled one with a
+    warning; a module that was named is never replaced by another.
+
+    Raises:
+        ModuleError: there is no such module, or no source serves it.
+    """
+    options = options or FetchOptions()
+    if name is None:
+        return _default(options)
+    if name == BUNDLED:
+        return _bundled()
+    handle = handle_of(name)
+    if handle is not None:
+        return Located(handle, fetch(handle, options))
+    if name.startswith((f"{BUNDLED}:", f"{_ARCHIVE}:")) and (cached := store.find(name)):
+        return Located(name, cached)
+    path = Path(name)
+    if name and path.is_dir():
+        if lacking := store.missing_file(path):
+            raise ModuleError(f"{path} is not a module: {lacking} is missing")
+        return Located(name, path)
+    if path.is_file():
+        return Located(name, _unpacked(path))
+    raise ModuleError(
+        f"no module {name!r}",
+        "name a directory, a .tar.gz file, a handle, a family name such as "
+        "mobilenet_v1_050_160, 'hub' or 'bundled'",
+    )
+
+
+def handle_of(name: str) -> str | None:
+    """The handle that a name means: a URL, a family name or `hub`; None for anything else."""
+    if name == HUB:
+        return catalog.DEFAULT_HANDLE
+    if name.startswith(("http://", "https://")):
+        return catalog.kaggle_handle(name) or name
+    return catalog.handle_of(name)
+
+
+def fetch(handle: str, options: FetchOptions) -> Path:
+    """The directory of a handle's module, from the cache or the first source that serves it.
+
+    Raises:
+        UnreachableError: none does.
+        ChecksumError: a source sent something else than was published.
+    """
+    if found := store.find(handle):
+        return found
+    if _is_offline(options):
+        place = store.slot(handle)
+        state = f"lacks {store.missing_file(place)}" if place.is_dir() else "is not there"
+        raise UnreachableError(
+            f"module {handle} is not in the cache ({place} {state}), and mnv1 is offline",
+            "lay it there, name its directory or its .tar.gz, or use --module bundled",
+        )
+    sources = catalog.sources_of(handle, _mirrors())
+
+    def fill(directory: Path) -> None:
+        _ask(handle, sources, directory, options, time_left=None)
+
+    return store.install(handle, fill)
+
+
+def cached_modules(names: Sequence[str] = ()) -> list[store.CachedModule]:
+    """Modules in the cache, complete or not: those that `names` mean, all without any.
+
+    A name is a handle, a family name, `hub`, `bundled`, or a directory in the cache.
+
+    Raises:
+        ModuleError: one of them is not in the cache.
+    """
+    found = store.cached_modules(catalog.known_handles(), broken=True)
+    if not names:
+        return found
+    chosen = []
+    for name in names:
+        wanted = {handle_of(name) or name, os.path.abspath(name)}
+        matching = [
+            module
+            for module in found
+            if {module.handle, os.path.abspath(module.path)} & wanted
+            or (name == BUNDLED and module.handle.startswith(f"{BUNDLED}:"))
+        ]
+        if not matching:
+            raise ModuleError(f"no module {name!r} in the cache", "'mnv1 module list' shows it")
+        chosen += matching
+    return chosen
+
+
+def _default(options: FetchOptions) -> Located:
+    """The hub's module, else the bundled one with a warning that says why."""
+    handle = catalog.DEFAULT_HANDLE
+    if found := store.find(handle):
+        return Located(handle, found)
+    sources = catalog.sources_of(handle, _mirrors())
+    urls = [source.url for source in sources]
+    if _is_offline(options):
+        why = "it is not in the cache, and mnv1 is offline"
+    elif store.remembers_failure(handle, urls):
+        why = "no source served it within the last day; 'mnv1 module fetch' asks again"
+    else:
+        deadline = time.monotonic() + _ALL_SECONDS
+
+        def fill(directory: Path) -> None:
+            _ask(handle, sources, directory, options, lambda: deadline - time.monotonic())
+
+        try:
+            return Located(handle, store.install(handle, fill))
+        except UnreachableError as error:
+            store.remember_failure(handle, urls)
+            why = f"no source serves it ({'; '.join(error.failures)})"
+    log.warning(
+        "the module %s cannot be had: %s. Using the bundled weights instead, which were trained "
+        "at 224x224 and are less accurate at 128x128 (--module bundled silences this)",
+        handle,
+        why,
+    )
+    return _bundled()
+
+
+def _is_offline(options: FetchOptions) -> bool:
+    told = os.environ.get("MNV1_OFFLINE", "").lower() not in ("", "0", "false", "no", "off")
+    return options.offline or told
+
+
+def _mirrors() -> list[str]:
+    named = os.environ.get("MNV1_MIRRORS", "").split(",")
+    return [mirror.strip().rstrip("/") for mirror in named if mirror.strip()]
+
+
+def _ask(
+    handle: str,
+    sources: Sequence[Source],
+    directory: Path,
+    options: FetchOptions,
+    time_left: Callable[[], float] | None,
+) -> None:
+    """Fill `directory` from the first source that serves the module."""
+    policy = download.Policy(connect=_CONNECT_SECONDS, bar=options.bar)
+    failures = []
+    for source in sources:
+        if time_left is not None:
+            left = time_left()
+            if left <= 0:
+                failures.append(f"{source.url}: no time left to ask")
+                continue
+            policy = replace(policy, connect=min(_CONNECT_SECONDS, left), retries=1)
+        try:
+            _serve(source, directory, policy)
+        except ChecksumError:
+            raise
+        except ModuleError as error:
+            failures.append(f"{source.url}: {error}")
+            _empty(directory)
+        else:
+            log.info("fetched %s from %s", handle, source.url)
+            return
+    raise UnreachableError(
+        f"no source serves {handle}",
+        "lay it into the cache, name a mirror in MNV1_MIRRORS, name its directory or its "
+        ".tar.gz, or use --module bundled",
+        failures,
+    )
+
+
+def _serve(source: Source, directory: Path, policy: download.Policy) -> None:
+    """Fill `directory` from one source."""
+    packed = directory / ".download"
+    download.fetch(source.url, packed, policy, source.sha256)
+    unpacked = directory / ".unpacked"
+    unpacked.mkdir()
+    archive.unpack(packed, unpacked)
+    packed.unlink()
+    if source.variant is not None:
+        variables = network.read_checkpoint(unpacked)
+        if not source.classifies:
+            variables = network.without_head(variables)
+        network.write_module(directory, variables, source.variant)
+    elif lacking := store.missing_file(unpacked):
+        raise ModuleError(f"the archive does not hold a module: {lacking} is missing")
+    else:
+        for entry in unpacked.iterdir():
+            entry.rename(directory / entry.name)
+    shutil.rmtree(unpacked)
+
+
+def _empty(directory: Path) -> None:
+    """Take away what a source that failed left."""
+    shutil.rmtree(directory)
+    directory.mkdir()
+
+
+def _unpacked(path: Path) -> Path:
+    """The module in an archive, unpacked once for each content."""
+
+    def fill(directory: Path) -> None:
+        log.info("preparing the module (once)")
+        archive.unpack(path, directory)
+        if lacking := store.missing_file(directory):
+            raise ModuleError(f"{path} does not hold a module: {lacking} is missing")
+
+    return store.install(f"{_ARCHIVE}:{store.file_digest(path)[:32]}", fill)
+
+
+def _bundled() -> Located:
+    """The module built from the package's own weights, on first use."""
+    with resources.as_file(resources.files("mnv1cli") / "data" / _WEIGHTS) as path:
+
+        def fill(directory: Path) -> None:
+            log.info("preparing the module (once)")
+            network.write_module(directory, network.read_weights(path), _BUNDLED_VARIANT)
+
+        handle = f"bundled:{network.REVISION}:{store.file_digest(path)[:32]}"
+        return Located(BUNDLED, store.install(handle, fill))

@@ -1,0 +1,103 @@
+"""NPZ as a stream: values, paths and metadata in one file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import zipfile
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from mnv1cli.writers.delimited import text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mnv1cli.records import Layout, Table
+    from mnv1cli.writers.outputs import Outputs
+
+_CHUNK = 1 << 20
+# No path holds it.
+_END = b"\0"
+
+
+class _Strings:
+    """Strings on disk, until their number and the longest of them are known."""
+
+    def __init__(self, folder: str) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - until `close`
+        self._count = 0
+        self._longest = 1
+
+    def add(self, value: bytes) -> None:
+        self._file.write(value + _END)
+        self._count += 1
+        self._longest = max(self._longest, len(text(value)))
+
+    def write_to(self, member: IO[bytes]) -> None:
+        """As an array of fixed-width text; bytes that are not UTF-8 are lone surrogates."""
+        _write_header(member, f"<U{self._longest}", (self._count,))
+        width = 4 * self._longest
+        self._file.seek(0)
+        rest = b""
+        while chunk := self._file.read(_CHUNK):
+            *values, rest = (rest + chunk).split(_END)
+            cells = (text(value).encode("utf-32-le", "surrogatepass") for value in values)
+            member.write(b"".join(cell.ljust(width, _END) for cell in cells))
+        self._file.close()
+
+
+class NpzWriter:
+    """`values` float32 [n, ...], `paths`, `meta` as JSON, and `errors` where they are wanted.
+
+    A zip file cannot be extended in the middle: rows and paths wait in nameless
+    files beside the result, and are copied into it when the last one is there.
+    """
+
+    def __init__(self, outputs: Outputs, layout: Layout) -> None:
+        self._stream = outputs.stream()
+        self._layout = layout
+        folder = outputs.folder
+        self._values = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - until `close`
+        self._paths = _Strings(folder)
+        self._errors = _Strings(folder) if layout.errors else None
+        self._rows = 0
+
+    def write(self, table: Table) -> None:
+        """Write consecutive images' results."""
+        assert table.values is not None
+        self._values.write(np.ascontiguousarray(table.values, "<f4").data)
+        for path, error in zip(table.paths, table.errors, strict=True):
+            self._paths.add(path)
+            if self._errors is not None:
+                self._errors.add(error.encode("utf-8", "surrogateescape"))
+        self._rows += len(table.paths)
+
+    def close(self, metadata: Mapping[str, Any] | None = None) -> None:
+        """Put the members together."""
+        with zipfile.ZipFile(self._stream, "w", zipfile.ZIP_STORED) as archive:
+            with _member(archive, "values") as member:
+                _write_header(member, "<f4", (self._rows, *self._layout.shape))
+                self._values.seek(0)
+                shutil.copyfileobj(self._values, member, _CHUNK)
+            self._values.close()
+            for name, strings in (("paths", self._paths), ("errors", self._errors)):
+                if strings is not None:
+                    with _member(archive, name) as member:
+                        strings.write_to(member)
+            with _member(archive, "meta") as member:
+                told = json.dumps(metadata or {}, ensure_ascii=False)
+                npy.write_array(member, np.array(told), allow_pickle=False)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    # A ZipInfo of our own has no time in it: equal results are equal files.
+    return archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True)
+
+
+def _write_header(member: IO[bytes], descr: str, shape: tuple[int, ...]) -> None:
+    description = {"descr": descr, "fortran_order": False, "shape": shape}
+    npy.write_array_header_1_0(member, description)

@@ -1,0 +1,156 @@
+"""A server on 127.0.0.1 that speaks the hub's protocol, and misbehaves on request."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HANDLE_PATH = "/google/imagenet/mobilenet_v1_100_128/classification/1"
+
+Answer = Callable[["Request"], None]
+
+
+class Request(BaseHTTPRequestHandler):
+    """Answers from the table of the server; anything else is 404."""
+
+    protocol_version = "HTTP/1.1"
+    server: Hub
+
+    def do_GET(self) -> None:
+        """Look the path up, with its query and without."""
+        self.server.asked.append(self.path)
+        answer = self.server.answers.get(self.path) or self.server.answers.get(
+            self.path.partition("?")[0]
+        )
+        if answer is None:
+            self.send(404, b"nothing here")
+        else:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                answer(self)
+
+    def send(self, status: int, body: bytes, **headers: str) -> None:
+        """One whole answer."""
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: Any) -> None:
+        """Nothing on stderr."""
+
+
+class Hub(ThreadingHTTPServer):
+    """The server; `asked` has the path of every request."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Request)
+        self.answers: dict[str, Answer] = {}
+        self.asked: list[str] = []
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is what is tested here: nothing on stderr."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[Hub]:
+    hub = Hub()
+    threading.Thread(target=hub.serve_forever, daemon=True).start()
+    try:
+        yield hub
+    finally:
+        hub.shutdown()
+        hub.server_close()
+
+
+def packed(directory: Path, prefix: str = "./") -> bytes:
+    """A directory as the hub packs it, with `./` at its root."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
+        tar.add(directory, arcname=prefix.rstrip("/") or ".")
+    return buffer.getvalue()
+
+
+def sends(body: bytes, **headers: str) -> Answer:
+    """The body, resumable where `Range` and `If-Range` ask for it."""
+
+    def answer(request: Request) -> None:
+        start = request.headers.get("Range", "")
+        tag = headers.get("ETag")
+        if start and tag and request.headers.get("If-Range") == tag:
+            first = int(start.removeprefix("bytes=").rstrip("-"))
+            span = f"bytes {first}-{len(body) - 1}/{len(body)}"
+            request.send(206, body[first:], Content_Range=span, **headers)
+        else:
+            request.send(200, body, **headers)
+
+    return answer
+
+
+def redirects(place: str) -> Answer:
+    return lambda request: request.send(302, b"", Location=place)
+
+
+def fails(status: int, times: int | None = None, then: Answer | None = None) -> Answer:
+    """A status, `times` times or always; then another answer."""
+    left = [times]
+
+    def answer(request: Request) -> None:
+        if left[0] == 0 and then is not None:
+            then(request)
+            return
+        if left[0] is not None:
+            left[0] -= 1
+        request.send(status, b"sorry")
+
+    return answer
+
+
+def breaks_off(body: bytes, at: int, times: int, **headers: str) -> Answer:
+    """A transfer that ends early, `times` times."""
+    left = [times]
+    whole = sends(body, **headers)
+
+    def answer(request: Request) -> None:
+        if left[0] == 0:
+            whole(request)
+            return
+        left[0] -= 1
+        request.send_response(200)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            request.send_header(name, value)
+        request.end_headers()
+        request.wfile.write(body[:at])
+        request.wfile.flush()
+        request.close_connection = True
+
+    return answer
+
+
+def stalls(seconds: float) -> Answer:
+    def answer(request: Request) -> None:
+        time.sleep(seconds)
+        request.send(200, b"too late")
+
+    return answer
+
+
+def text_archive() -> bytes:
+    """A gzip file that is no tar."""
+    return gzip.compress(b"no tar in here" * 100)
