@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli import archive, catalog, network, store
+from mnv1cli import archive, catalog, network, store, weights
 from mnv1cli.errors import OutputError, WeightsError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def build(
     checkpoint: Path | None,
-    weights: Path | None,
+    npz: Path | None,
     depth_multiplier: float | None,
     image_size: int | None,
     output: Path,
@@ -29,7 +29,7 @@ def build(
     """Write a TF1 Hub module to `output`, which must not exist; its fingerprint.
 
     The variables come from a TF-Slim `checkpoint` (a prefix, a folder or a
-    `.tgz`) or from an `.npz` of `weights`. Without `image_size` the one in the
+    `.tgz`) or from an `npz` file. Without `image_size` the one in the
     file's name counts, as in mobilenet_v1_1.0_160, else 128.
 
     Raises:
@@ -40,12 +40,12 @@ def build(
         raise OutputError(f"{output} exists", "name another place")
     if not output.parent.is_dir():
         raise OutputError(f"cannot write {output}: there is no folder {output.parent}")
-    source = checkpoint or weights
+    source = checkpoint or npz
     assert source is not None
-    variables = network.read_weights(source) if weights else _checkpoint(source)
+    variables = weights.read_weights(source) if npz else _checkpoint(source)
     told = catalog.archive_variant(source.name)
     size = image_size or (told.image_size if told else None)
-    variant = network.variant_of(variables, depth_multiplier, size)
+    variant = weights.variant_of(variables, depth_multiplier, size)
     # Beside the target, so that the rename stays on one disk.
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".mnv1-") as work:
         directory = Path(work) / "module"
@@ -63,9 +63,9 @@ def _checkpoint(source: Path) -> dict[str, Any]:
     if source.suffix not in (".tgz", ".gz"):
         if not source.is_dir() and not list(source.parent.glob(f"{source.name}*")):
             raise WeightsError(f"no such checkpoint: {source}")
-        return network.read_checkpoint(source)
+        return weights.read_checkpoint(source)
     with _unpacked(source) as folder:
-        return network.read_checkpoint(folder)
+        return weights.read_checkpoint(folder)
 
 
 @contextlib.contextmanager

@@ -200,15 +200,13 @@ def export(job: Job, refs: Iterable[ImageRef], target: Target, tally: Tally) -> 
                 writer.close(metadata)
         with _writing(target):
             target.finish(metadata)
-    except BaseException:
+    except BaseException as error:
         keep = bool(tally.done or tally.failed)
         target.outputs.abandon(keep)
         if keep and target.options.file is not None:
-            log.error(
-                "what could be written, of %s at the most, is in %s.part",
-                tally.images,
-                target.outputs.name,
-            )
+            # A disk that is full has not taken all that was counted.
+            done = "what could be written" if isinstance(error, OutputError) else tally.images
+            log.error("done so far: %s, in %s.part", done, target.outputs.name)
         raise
 
 

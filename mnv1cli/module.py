@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli import catalog, network, savedmodel, sources, store
+from mnv1cli import attachment, catalog, savedmodel, sources, store, weights
 from mnv1cli.errors import ModuleError, SignatureError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class HubModule:
             SignatureError: no signature has it; names those that are there.
         """
         endpoints = self.endpoints()
-        for key in (name, f"{network.SCOPE}/{name}"):
+        for key in (name, f"{weights.SCOPE}/{name}"):
             if key in endpoints:
                 return self._output(endpoints[key], key, key)
         raise SignatureError(
@@ -232,8 +232,8 @@ def _specs(tensors: Any) -> dict[str, TensorSpec]:
 
 def _image_size(meta_graph: Any, signatures: Mapping[str, Signature], handle: str) -> int | None:
     """What `hub.get_expected_image_size` would say, else what the handle's name says."""
-    attachments = meta_graph.collection_def[network.ATTACHMENTS].bytes_list.value
-    attached = [network.attached_image_size(attachment) for attachment in attachments]
+    attachments = meta_graph.collection_def[attachment.COLLECTION].bytes_list.value
+    attached = [attachment.image_size(wire) for wire in attachments]
     shapes = [
         signature.inputs[_INPUT].shape
         for signature in signatures.values()

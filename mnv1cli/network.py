@@ -10,182 +10,31 @@ give the same bytes in every process.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli.errors import WeightsError
-from mnv1cli.records import Variant
+from mnv1cli import attachment
+from mnv1cli.weights import SCOPE, Layer, check, classes_of, layers, variable_shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Variables = Mapping[str, NDArray[np.generic]]
+    from mnv1cli.records import Variant
+    from mnv1cli.weights import Variables
 
 # Raise this with every change of what is written: caches of built modules key on it.
 REVISION = 1
 
-SCOPE = "MobilenetV1"
-HEAD = f"{SCOPE}/Logits/Conv2d_1c_1x1"
-
-# (stride, output channels) of the thirteen separable convolutions after the
-# first one, which has stride 2 and 32 channels.
-_SEPARABLE = (
-    (1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), (1, 512),
-    (1, 512), (1, 512), (1, 512), (1, 512), (2, 1024), (1, 1024),
-)  # fmt: skip
-_FIRST_CHANNELS = 32
-_MIN_CHANNELS = 8
-_DEFAULT_SIZE = 128
 _BATCH_NORM_EPSILON = 0.001
 _BATCH_NORM_DECAY = 0.9997
 _DROPOUT_RATE = 0.001
 
-# The format v3 of tfhub_module.pb, and the place and key of the attachment:
-# what the hub library writes and looks for.
+# The format v3 of tfhub_module.pb.
 _HUB_FORMAT = b"\x08\x03"
-ATTACHMENTS = "hub_module_attachments"
-IMAGE_INFO = "image_module_info"
 
 # The GraphDef version that the graph claims. Fixed, so that the bytes do not
 # follow the TensorFlow that wrote them; that of TF 2.15, which knows every op
 # used here.
 _PRODUCER = 1645
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """One convolution with its batch norm and ReLU6: an endpoint of the network."""
-
-    name: str
-    stride: int
-    channels: int
-    depthwise: bool
-
-    @property
-    def kernel(self) -> str:
-        return "depthwise_weights" if self.depthwise else "weights"
-
-    def kernel_shape(self, channels_in: int) -> tuple[int, int, int, int]:
-        if self.depthwise:
-            return (3, 3, channels_in, 1)
-        side = 3 if self.name == "Conv2d_0" else 1
-        return (side, side, channels_in, self.channels)
-
-
-def _layers(depth_multiplier: float) -> list[_Layer]:
-    def scaled(channels: int) -> int:
-        return max(int(channels * depth_multiplier), _MIN_CHANNELS)
-
-    layers = [_Layer("Conv2d_0", 2, scaled(_FIRST_CHANNELS), depthwise=False)]
-    for i, (stride, channels) in enumerate(_SEPARABLE, start=1):
-        previous = layers[-1].channels
-        layers.append(_Layer(f"Conv2d_{i}_depthwise", stride, previous, depthwise=True))
-        layers.append(_Layer(f"Conv2d_{i}_pointwise", 1, scaled(channels), depthwise=False))
-    return layers
-
-
-def variable_shapes(
-    depth_multiplier: float = 1.0, classes: int | None = 1001
-) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every variable; `classes=None` leaves the classification head out."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    channels = 3
-    for layer in _layers(depth_multiplier):
-        scope = f"{SCOPE}/{layer.name}"
-        shapes[f"{scope}/{layer.kernel}"] = layer.kernel_shape(channels)
-        channels = layer.channels
-        for statistic in ("gamma", "beta", "moving_mean", "moving_variance"):
-            shapes[f"{scope}/BatchNorm/{statistic}"] = (channels,)
-    if classes is not None:
-        shapes[f"{HEAD}/weights"] = (1, 1, channels, classes)
-        shapes[f"{HEAD}/biases"] = (classes,)
-    return shapes
-
-
-def read_weights(path: Path) -> dict[str, Any]:
-    """The variables in an `.npz` file under their TF-Slim names.
-
-    Raises:
-        WeightsError: not an `.npz` file of arrays.
-    """
-    import zipfile
-
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} is not an .npz file of weights: {error}") from error
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The network's variables in a checkpoint, or in the only one below a folder.
-
-    `path` may be the checkpoint's prefix or any of its files. What is not the
-    network's is left out: the optimizer's slots, averages, the global step.
-
-    Raises:
-        WeightsError: there is no checkpoint, or it cannot be read.
-    """
-    import tensorflow as tf
-
-    prefix = _checkpoint_prefix(path)
-    try:
-        reader = tf.train.load_checkpoint(prefix)
-        names = [name for name in reader.get_variable_to_shape_map() if _is_own(name)]
-        return {name: reader.get_tensor(name) for name in names}
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise WeightsError(f"the checkpoint {prefix} cannot be read: {reason}") from error
-
-
-def _checkpoint_prefix(path: Path) -> str:
-    if not path.is_dir():
-        return re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", str(path))
-    found = sorted(path.rglob("*.index"))
-    if len(found) != 1:
-        raise WeightsError(f"{path} holds {len(found)} checkpoints, not one")
-    return str(found[0].with_suffix(""))
-
-
-def _is_own(name: str) -> bool:
-    """Whether a variable is one of the network's own, of any depth and number of classes."""
-    return name in _NAMES
-
-
-def without_head(variables: Variables) -> dict[str, Any]:
-    """The variables of the feature vector alone."""
-    return {name: value for name, value in variables.items() if not name.startswith(HEAD)}
-
-
-def variant_of(
-    variables: Variables, depth_multiplier: float | None = None, image_size: int | None = None
-) -> Variant:
-    """The variant that variables belong to: the depth told by the width of the first layer.
-
-    The image size is in no variable; it is 128 unless it is given.
-
-    Raises:
-        WeightsError: the first layer is missing.
-    """
-    if depth_multiplier is None:
-        first = variables.get(f"{SCOPE}/Conv2d_0/weights")
-        if first is None or first.ndim != 4:
-            raise WeightsError(
-                f"variable {SCOPE}/Conv2d_0/weights is missing",
-                "are these the weights of a MobileNet V1 under their TF-Slim names?",
-            )
-        depth_multiplier = first.shape[3] / _FIRST_CHANNELS
-    return Variant(depth_multiplier, image_size or _DEFAULT_SIZE)
-
-
-_NAMES = frozenset(variable_shapes())
 
 
 def write_module(directory: Path, variables: Variables, variant: Variant) -> None:
@@ -204,9 +53,9 @@ def write_module(directory: Path, variables: Variables, variant: Variant) -> Non
     import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
 
-    classes = _classes(variables)
+    classes = classes_of(variables)
     shapes = variable_shapes(variant.depth_multiplier, classes)
-    _check(variables, shapes)
+    check(variables, shapes)
     saved_model = saved_model_pb2.SavedModel()
     for training in (False, True):
         meta_graph = saved_model.meta_graphs.add()
@@ -227,26 +76,6 @@ def write_module(directory: Path, variables: Variables, variant: Variant) -> Non
     (directory / "tfhub_module.pb").write_bytes(_HUB_FORMAT)
 
 
-def _classes(variables: Variables) -> int | None:
-    biases = variables.get(f"{HEAD}/biases")
-    return None if biases is None else int(biases.shape[0])
-
-
-def _check(variables: Variables, shapes: dict[str, tuple[int, ...]]) -> None:
-    missing = [name for name in shapes if name not in variables]
-    if missing:
-        raise WeightsError(
-            f"{len(missing)} of {len(shapes)} variables are missing, the first is {missing[0]}",
-            "are these the weights of a MobileNet V1 under their TF-Slim names?",
-        )
-    for name, shape in shapes.items():
-        if variables[name].shape != shape:
-            raise WeightsError(
-                f"variable {name} has the shape {variables[name].shape}, not {shape}",
-                "check the depth multiplier",
-            )
-
-
 def _meta_graph(variant: Variant, classes: int | None, training: bool) -> Any:
     """The MetaGraphDef of one mode, signatures and attachment included."""
     import tensorflow as tf
@@ -256,7 +85,7 @@ def _meta_graph(variant: Variant, classes: int | None, training: bool) -> Any:
         size = variant.image_size
         images = tf.compat.v1.placeholder(tf.float32, [None, size, size, 3], name="Placeholder")
         outputs = _network(images, variant.depth_multiplier, classes, training)
-        tf.compat.v1.add_to_collection(ATTACHMENTS, _attachment(size))
+        tf.compat.v1.add_to_collection(attachment.COLLECTION, attachment.image_info(size))
         meta_graph = tf.compat.v1.train.export_meta_graph(graph=graph, strip_default_attrs=True)
     for name, fetches in _signatures(outputs).items():
         meta_graph.signature_def[name].CopyFrom(_signature_def(images, fetches))
@@ -274,7 +103,7 @@ def _network(images: Any, depth_multiplier: float, classes: int | None, training
     net = tf.subtract(tf.multiply(images, 2.0, name="mul"), 1.0, name="sub")
     outputs = {}
     with v1.variable_scope(SCOPE, use_resource=True):
-        for layer in _layers(depth_multiplier):
+        for layer in layers(depth_multiplier):
             net = _convolve(net, layer, training)
             outputs[layer.name] = net
         side = net.shape[1]
@@ -298,7 +127,7 @@ def _network(images: Any, depth_multiplier: float, classes: int | None, training
     return outputs
 
 
-def _convolve(net: Any, layer: _Layer, training: bool) -> Any:
+def _convolve(net: Any, layer: Layer, training: bool) -> Any:
     import tensorflow as tf
 
     v1 = tf.compat.v1
@@ -377,64 +206,3 @@ def _make_reproducible(meta_graph: Any) -> None:
     for node in meta_graph.graph_def.node:
         # Younger than the rest: TensorFlow before 2.15 would refuse the graph for it.
         node.attr.pop("debug_name", None)
-
-
-def _attachment(size: int) -> bytes:
-    """The hub's `AttachedMessage` that holds an `ImageModuleInfo`, in wire format."""
-    message = _attached_message()
-    message.key = IMAGE_INFO
-    message.value.default_image_size.height = size
-    message.value.default_image_size.width = size
-    wire: bytes = message.SerializeToString(deterministic=True)
-    return wire
-
-
-def attached_image_size(attachment: bytes) -> tuple[int, int] | None:
-    """Height and width in an attachment, if it is an `ImageModuleInfo` that names both."""
-    from google.protobuf.message import DecodeError
-
-    message = _attached_message()
-    try:
-        message.ParseFromString(attachment)
-    except DecodeError:
-        return None
-    size = message.value.default_image_size
-    if message.key != IMAGE_INFO or not (size.height and size.width):
-        return None
-    return size.height, size.width
-
-
-def _attached_message() -> Any:
-    """An empty `AttachedMessage`: fields and numbers as in the hub library's protocol.
-
-        AttachedMessage  {string key = 1; ImageModuleInfo value = 2;}
-        ImageModuleInfo  {ImageSize default_image_size = 1;}
-        ImageSize        {int32 height = 1; int32 width = 2;}
-
-    In the hub's own definition `value` is bytes that hold the message, which is
-    the same on the wire.
-    """
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    text, whole, inner = 9, 5, 11  # FieldDescriptorProto.Type: string, int32, message
-    fields = {
-        "AttachedMessage": [("key", text, ""), ("value", inner, "ImageModuleInfo")],
-        "ImageModuleInfo": [("default_image_size", inner, "ImageSize")],
-        "ImageSize": [("height", whole, ""), ("width", whole, "")],
-    }
-    file = descriptor_pb2.FileDescriptorProto(name="mnv1/hub.proto", package="mnv1")
-    file.syntax = "proto3"
-    for name, members in fields.items():
-        message = file.message_type.add(name=name)
-        for number, (member, kind, type_name) in enumerate(members, start=1):
-            message.field.add(
-                name=member,
-                number=number,
-                label=1,
-                type=kind,
-                type_name=f".mnv1.{type_name}" if type_name else None,
-            )
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    found = pool.FindMessageTypeByName("mnv1.AttachedMessage")
-    return message_factory.GetMessageClass(found)()

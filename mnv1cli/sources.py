@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnv1cli import archive, catalog, download, network, store
+from mnv1cli import archive, catalog, download, network, store, weights
 from mnv1cli.errors import ChecksumError, ModuleError, UnreachableError
 from mnv1cli.records import FetchOptions, Variant
 
@@ -224,9 +224,9 @@ def _serve(source: Source, directory: Path, policy: download.Policy) -> None:
     archive.unpack(packed, unpacked)
     packed.unlink()
     if source.variant is not None:
-        variables = network.read_checkpoint(unpacked)
+        variables = weights.read_checkpoint(unpacked)
         if not source.classifies:
-            variables = network.without_head(variables)
+            variables = weights.without_head(variables)
         network.write_module(directory, variables, source.variant)
     elif lacking := store.missing_file(unpacked):
         raise ModuleError(f"the archive does not hold a module: {lacking} is missing")
@@ -260,7 +260,7 @@ def _bundled() -> Located:
 
         def fill(directory: Path) -> None:
             log.info("preparing the module (once)")
-            network.write_module(directory, network.read_weights(path), _BUNDLED_VARIANT)
+            network.write_module(directory, weights.read_weights(path), _BUNDLED_VARIANT)
 
         handle = f"bundled:{network.REVISION}:{store.file_digest(path)[:32]}"
         return Located(BUNDLED, store.install(handle, fill))

@@ -150,3 +150,34 @@ def test_package_gives_its_names_lazily() -> None:
     assert set(mnv1cli.__all__) - {"__version__"} == set(mnv1cli._HOMES)
     with pytest.raises(AttributeError):
         _ = mnv1cli.nothing
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"preprocess": "SQUASH"},
+        {"decode": "x"},
+        {"exif": None},
+        {"batch_size": 0},
+        {"batch_size": 1.5},
+        {"batch_size": "a"},
+    ],
+)
+def test_settings_that_do_not_exist_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(Mnv1Error, match=next(iter(settings))):
+        Classifier("bundled", **settings)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"on_error": "SKIP"}, {"on_error": None}, {"top": 0}, {"min_probability": 2}]
+)
+def test_arguments_that_do_not_exist_are_refused(
+    classifier: Classifier, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(Mnv1Error, match=next(iter(settings))):
+        classifier.classify(CAT, **settings)
+
+
+def test_min_probability_leaves_out_labels(classifier: Classifier) -> None:
+    (found,) = classifier.classify(CAT, min_probability=0.5)
+    assert [p.label for p in found] == ["Egyptian cat"]

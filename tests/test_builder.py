@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mnv1cli import builder, catalog, compiled, module, network
+from mnv1cli import builder, catalog, compiled, module, weights
 from mnv1cli.errors import OutputError, WeightsError
 from tests.shell import mnv1
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 SIZES = list(itertools.product(catalog.DEPTHS.values(), catalog.IMAGE_SIZES))
 
 
-def weights(folder: Path, depth: float, size: int, classes: int | None = 1001) -> Path:
+def npz_of(folder: Path, depth: float, size: int, classes: int | None = 1001) -> Path:
     rng = np.random.default_rng(2)
-    shapes = network.variable_shapes(depth, classes)
+    shapes = weights.variable_shapes(depth, classes)
     arrays: dict[str, Any] = {
         name: (np.abs(rng.normal(size=shape)) * 0.1 + 0.1).astype(np.float32)
         for name, shape in shapes.items()
@@ -37,7 +37,7 @@ def test_every_size_builds_and_runs_at_its_own_image_size(
     tmp_path: Path, depth: float, size: int
 ) -> None:
     out = tmp_path / "module"
-    builder.build(None, weights(tmp_path, depth, size), None, None, out)
+    builder.build(None, npz_of(tmp_path, depth, size), None, None, out)
     found = module.open_module(str(out))
     width = int(1024 * depth)
     assert (found.image_size, found.classes(), found.feature_length()) == (size, 1001, width)
@@ -49,7 +49,7 @@ def test_every_size_builds_and_runs_at_its_own_image_size(
 
 
 def test_command_tells_the_fingerprint(tmp_path: Path) -> None:
-    source = weights(tmp_path, 0.25, 160, classes=None)
+    source = npz_of(tmp_path, 0.25, 160, classes=None)
     out = tmp_path / "m"
     facts = json.loads(mnv1("module", "build", "--weights", source, "-o", out, "--json").stdout)
     assert facts["fingerprint"] == module.open_module(str(out)).fingerprint
@@ -58,7 +58,7 @@ def test_command_tells_the_fingerprint(tmp_path: Path) -> None:
 
 
 def test_options_say_what_the_file_does_not(tmp_path: Path) -> None:
-    source = weights(tmp_path, 0.5, 128).rename(tmp_path / "w.npz")
+    source = npz_of(tmp_path, 0.5, 128).rename(tmp_path / "w.npz")
     out = tmp_path / "m"
     builder.build(None, source, 0.5, 192, out)
     assert module.open_module(str(out)).image_size == 192
@@ -68,7 +68,7 @@ def test_options_say_what_the_file_does_not(tmp_path: Path) -> None:
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
-    source = weights(tmp_path, 0.25, 128)
+    source = npz_of(tmp_path, 0.25, 128)
     with pytest.raises(OutputError, match="exists"):
         builder.build(None, source, None, None, source)
     with pytest.raises(OutputError, match="no folder"):

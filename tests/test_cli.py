@@ -620,3 +620,112 @@ def test_image_size_that_the_module_does_not_take_is_refused(few: Path) -> None:
     assert result.exit_code == 2
     assert "128" in result.stderr
     assert mnv1("classify", few, *BUNDLED, "--image-size", 128).exit_code == 0
+
+
+def test_two_runs_do_not_write_one_file(few: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.csv"
+    words = command("classify", "-", *BUNDLED, "-o", out, "--batch-size", 1, "-q")
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as first:
+        assert first.stdin is not None
+        first.stdin.write(f"{few}/a.jpg\n".encode() * 2)
+        first.stdin.flush()
+        while not (tmp_path / "r.csv.part").exists():
+            assert first.poll() is None
+        for options in ((), ("--force",)):
+            second = mnv1("classify", few, *BUNDLED, "-o", out, *options)
+            assert second.exit_code == 1
+            assert "another run is writing" in second.stderr
+        first.stdin.close()
+    assert first.returncode == 0
+    assert len(rows(out.read_bytes())) == 10
+
+
+def test_link_stays_a_link_when_its_file_is_replaced(few: Path, tmp_path: Path) -> None:
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    assert mnv1("classify", few, *BUNDLED, "-o", tmp_path / "link.csv").exit_code == 1
+    run = mnv1("classify", few, *BUNDLED, "-o", tmp_path / "link.csv", "--force")
+    assert run.exit_code == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert rows((tmp_path / "real.csv").read_bytes())
+
+
+@pytest.mark.parametrize("name", ["out.jpg", ".JPG", "x.tiff"])
+def test_results_are_not_written_into_images(few: Path, tmp_path: Path, name: str) -> None:
+    result = mnv1("classify", few, *BUNDLED, "-f", "csv", "-o", tmp_path / name, "--force")
+    assert result.exit_code == 2
+    assert "name of an image" in result.stderr
+
+
+def test_summary_names_the_file(few: Path, tmp_path: Path) -> None:
+    assert str(tmp_path / "r.csv") in mnv1(
+        "classify", few, *BUNDLED, "-o", tmp_path / "r.csv"
+    ).stderr  # fmt: skip
+
+
+def test_nan_is_no_probability(few: Path) -> None:
+    assert mnv1("classify", few, *BUNDLED, "--min-probability", "nan").exit_code == 2
+
+
+def test_narrow_terminal_keeps_every_column(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = mnv1("classify", few, *BUNDLED, "-f", "table", "--top", 1).stdout.splitlines()
+    assert lines[0].split() == ["image", "rank", "label", "prob."]
+    assert max(map(len, lines)) <= 40
+    assert sum(line.rstrip().endswith("%") for line in lines) == 4
+
+
+@pytest.mark.parametrize("name", ["br [1]*?", "back\\slash", "na\u00efve"])
+def test_any_name_of_a_modules_folder_works(few: Path, tmp_path: Path, name: str) -> None:
+    place = mnv1("module", "path", "bundled").stdout.strip()
+    copy = shutil.copytree(place, tmp_path / name)
+    result = mnv1("classify", few, "--module", copy, "-f", "csv", "--top", 1)
+    assert result.exit_code == 0, result.stderr
+    assert len(rows(result.stdout)) == 4
+
+
+def test_path_of_a_module_that_would_not_stay_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MNV1_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    result = mnv1("module", "path", "bundled")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "MNV1_CACHE_DIR" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [("labels",), ("module", "list"), ("--version",)])
+def test_full_disk_is_one_line_for_small_commands(arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "wb") as full:
+        words = command(*arguments)
+        run = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert run.returncode == 1
+    assert run.stderr.count(b"\n") == 1
+    assert b"Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("classify", EXAMPLES, *BUNDLED, "-f", "table"), ("labels", "-f", "table")]
+)
+def test_closed_pipe_is_no_error_for_tables(arguments: tuple[object, ...]) -> None:
+    with subprocess.Popen(
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.close()
+        errors = run.stderr.read()
+    assert run.returncode == 0
+    assert b"Traceback" not in errors
+
+
+def test_full_or_closed_stderr_changes_no_exit_code(tmp_path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        run = subprocess.run(
+            command("classify", EXAMPLES, *BUNDLED),
+            stdout=subprocess.PIPE,
+            stderr=full,
+            check=False,
+        )
+    assert run.returncode == 0
+    assert len(rows(run.stdout)) == 15

@@ -150,3 +150,27 @@ def test_signal_handler_is_put_back() -> None:
     with console.session():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing_in_the_temporary_folder(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    (tmp_path / "file").touch()
+    env = {
+        **os.environ,
+        "TMPDIR": str(temporary),
+        "MNV1_CACHE_DIR": str(tmp_path / "file" / "cache"),
+    }
+    out = tmp_path / "r.csv"
+    words = command("classify", "-", "--module", "bundled", "-o", out, "--batch-size", 1, "-q")
+    with subprocess.Popen(words, stdin=subprocess.PIPE, env=env) as run:
+        assert run.stdin is not None
+        run.stdin.write(f"{PHOTO}\n".encode() * 20)
+        run.stdin.flush()
+        wait_for(tmp_path / "r.csv.part", 100)
+        run.send_signal(number)
+        run.wait(20)
+    assert os.listdir(temporary) == []

@@ -593,3 +593,20 @@ class TestTroublesomeFolders:
         refs = list(listing)
         assert [ref.path for ref in refs] == [b"top"]
         assert refs[0].problem
+
+
+def test_glob_passes_over_links_to_folders(here: Path) -> None:
+    (here / "album").mkdir()
+    (here / "album" / "a.jpg").touch()
+    (here / "link").symlink_to("album")
+    assert [ref.path for ref in Listing([b"*"])] == [b"album/a.jpg"]
+    assert [ref.path for ref in Listing([b"link"])] == [b"link/a.jpg"]
+
+
+def test_byte_order_mark_of_a_list_is_no_part_of_a_name(here: Path) -> None:
+    (here / "a.jpg").touch()
+    mark = b"\xef\xbb\xbf"
+    (here / "list").write_bytes(mark + b"a.jpg\nb.jpg\n")
+    assert [ref.path for ref in Listing([], [b"list"])] == [b"a.jpg", b"b.jpg"]
+    (here / os.fsdecode(mark + b"a.jpg")).touch()
+    assert [ref.path for ref in Listing([], [b"list"])] == [mark + b"a.jpg", b"b.jpg"]

@@ -12,7 +12,18 @@ from tests.conftest import ROOT
 
 FLOORS = [
     {"errors", "records"},
-    {"archive", "catalog", "download", "store", "labels", "inputs", "writers", "tally"},
+    {
+        "archive",
+        "attachment",
+        "catalog",
+        "download",
+        "store",
+        "labels",
+        "inputs",
+        "writers",
+        "tally",
+        "weights",
+    },
     {"network", "pixels"},
     {"builder", "pipeline", "savedmodel", "sources"},
     {"module"},

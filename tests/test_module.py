@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mnv1cli import catalog, module, network, sources, store
+from mnv1cli import attachment, catalog, module, network, sources, store
 from mnv1cli.errors import ModuleError, SignatureError
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class FakeGraph:
         from tensorflow.core.protobuf import meta_graph_pb2
 
         self.collection_def = meta_graph_pb2.MetaGraphDef().collection_def
-        self.collection_def[network.ATTACHMENTS].bytes_list.value.extend(attachments)
+        self.collection_def[attachment.COLLECTION].bytes_list.value.extend(attachments)
 
 
 def signature(*shape: int) -> dict[str, module.Signature]:

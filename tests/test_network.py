@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mnv1cli import archive, network, store
+from mnv1cli import archive, attachment, network, store, weights
 from mnv1cli.errors import WeightsError
 from mnv1cli.records import Variant
 
@@ -56,7 +56,7 @@ def meta_graphs(directory: Path) -> list[Any]:
 
 def random_variables(depth: float, classes: int | None, seed: int = 0) -> Arrays:
     rng = np.random.default_rng(seed)
-    shapes = network.variable_shapes(depth, classes)
+    shapes = weights.variable_shapes(depth, classes)
     variables: Arrays = {}
     for name, shape in shapes.items():
         values = rng.normal(size=shape).astype(np.float32) * 0.2
@@ -177,8 +177,8 @@ def test_every_depth_multiplier_builds_with_its_own_shapes(
     last = [-1, size // 32, size // 32, width]
     assert found["image_feature_vector"][1]["MobilenetV1/Conv2d_13_pointwise"][1] == last
     assert found["default"][0]["images"][1] == [-1, size, size, 3]
-    attachment = inference.collection_def[network.ATTACHMENTS].bytes_list.value[0]
-    assert network.attached_image_size(attachment) == (size, size)
+    wire = inference.collection_def[attachment.COLLECTION].bytes_list.value[0]
+    assert attachment.image_size(wire) == (size, size)
 
 
 def test_classification_signature_names_every_endpoint(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_classification_signature_names_every_endpoint(tmp_path: Path) -> None:
 
 def test_cost_is_the_published_one() -> None:
     """4.2 M parameters and 186 M multiply-adds at depth 1.00 and 128x128."""
-    shapes = network.variable_shapes()
+    shapes = weights.variable_shapes()
     parameters = sum(float(np.prod(s)) for n, s in shapes.items() if "/moving_" not in n)
     assert round(parameters / 1e6, 1) == 4.2
     side, operations = 128, 0.0
@@ -209,10 +209,10 @@ BUILD = """
 import hashlib, sys
 from pathlib import Path
 import numpy as np
-from mnv1cli import network
+from mnv1cli import network, weights
 from mnv1cli.records import Variant
 rng = np.random.default_rng(5)
-shapes = network.variable_shapes(0.25, 10)
+shapes = weights.variable_shapes(0.25, 10)
 variables = {n: np.abs(rng.normal(size=s)).astype("f4") + 0.1 for n, s in shapes.items()}
 if sys.argv[2] == "reversed":
     variables = dict(reversed(variables.items()))
@@ -275,9 +275,9 @@ def test_variables_of_another_depth_are_refused(tmp_path: Path) -> None:
     ids=["empty", "damaged", "another key"],
 )
 def test_other_attachments_name_no_image_size(wire: bytes) -> None:
-    assert network.attached_image_size(wire) is None
+    assert attachment.image_size(wire) is None
 
 
 def test_attachment_has_the_bytes_that_the_hub_library_writes() -> None:
     wire = b"\n\x11image_module_info\x12\x08\n\x06\x08\x80\x01\x10\x80\x01"
-    assert network.attached_image_size(wire) == (128, 128)
+    assert attachment.image_size(wire) == (128, 128)

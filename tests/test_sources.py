@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from mnv1cli import builder, catalog, compiled, download, module, network, sources, store
+from mnv1cli import builder, catalog, compiled, download, module, sources, store, weights
 from mnv1cli.errors import ChecksumError, ModuleError, UnreachableError
 from mnv1cli.records import FetchOptions
 from tests import hub as hubs
@@ -75,7 +75,7 @@ def checkpoint(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tensorflow as tf
 
     folder = tmp_path_factory.mktemp("checkpoint")
-    variables = network.read_checkpoint(bundled / "variables")
+    variables = weights.read_checkpoint(bundled / "variables")
     names = list(variables)
     extra = {
         "global_step": np.array(5, np.int64),

@@ -1,0 +1,70 @@
+"""The image size that a hub module carries in its graph, in the hub library's protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# The collection of the graph that holds attachments, and the key of this one.
+COLLECTION = "hub_module_attachments"
+_KEY = "image_module_info"
+
+
+def image_info(size: int) -> bytes:
+    """The hub's `AttachedMessage` that holds an `ImageModuleInfo`, in wire format."""
+    message = _message()
+    message.key = _KEY
+    message.value.default_image_size.height = size
+    message.value.default_image_size.width = size
+    wire: bytes = message.SerializeToString(deterministic=True)
+    return wire
+
+
+def image_size(attachment: bytes) -> tuple[int, int] | None:
+    """Height and width in an attachment, if it is an `ImageModuleInfo` that names both."""
+    from google.protobuf.message import DecodeError
+
+    message = _message()
+    try:
+        message.ParseFromString(attachment)
+    except DecodeError:
+        return None
+    size = message.value.default_image_size
+    if message.key != _KEY or not (size.height and size.width):
+        return None
+    return size.height, size.width
+
+
+def _message() -> Any:
+    """An empty `AttachedMessage`: fields and numbers as in the hub library's protocol.
+
+        AttachedMessage  {string key = 1; ImageModuleInfo value = 2;}
+        ImageModuleInfo  {ImageSize default_image_size = 1;}
+        ImageSize        {int32 height = 1; int32 width = 2;}
+
+    In the hub's own definition `value` is bytes that hold the message, which is
+    the same on the wire.
+    """
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    text, whole, inner = 9, 5, 11  # FieldDescriptorProto.Type: string, int32, message
+    fields = {
+        "AttachedMessage": [("key", text, ""), ("value", inner, "ImageModuleInfo")],
+        "ImageModuleInfo": [("default_image_size", inner, "ImageSize")],
+        "ImageSize": [("height", whole, ""), ("width", whole, "")],
+    }
+    file = descriptor_pb2.FileDescriptorProto(name="mnv1/hub.proto", package="mnv1")
+    file.syntax = "proto3"
+    for name, members in fields.items():
+        message = file.message_type.add(name=name)
+        for number, (member, kind, type_name) in enumerate(members, start=1):
+            message.field.add(
+                name=member,
+                number=number,
+                label=1,
+                type=kind,
+                type_name=f".mnv1.{type_name}" if type_name else None,
+            )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    found = pool.FindMessageTypeByName("mnv1.AttachedMessage")
+    return message_factory.GetMessageClass(found)()
