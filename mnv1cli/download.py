@@ -28,6 +28,7 @@ _READ_SECONDS = 10.0
 _RETRIED_STATUS = (429, 500, 502, 503, 504)
 _RESUMES = 3
 _PAUSE_SECONDS = 0.5
+_MAX_PAUSE_SECONDS = 10.0
 _MAX_BYTES = 2 << 30
 
 GZIP = b"\x1f\x8b"
@@ -59,13 +60,14 @@ def fetch(url: str, target: Path, policy: Policy, sha256: str | None = None) -> 
         OSError: `target` cannot be written.
     """
     import requests
+    from urllib3.exceptions import HTTPError
 
     _resolve(url, policy.connect)
     with _session(policy) as session:
         transfer = _Transfer(session, url, target, policy)
         try:
             transfer.run()
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:
             raise SourceError(_reason(error)) from error
     found = _digest(target)
     if sha256 is not None and found != sha256:
@@ -99,7 +101,14 @@ def _session(policy: Policy) -> Any:
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
 
-    retry = Retry(
+    class Patience(Retry):
+        """Retries that do as the server asks, within reason."""
+
+        def get_retry_after(self, response: Any) -> float | None:
+            wanted = super().get_retry_after(response)
+            return None if wanted is None else min(wanted, _MAX_PAUSE_SECONDS)
+
+    retry = Patience(
         total=policy.retries,
         connect=min(policy.retries, 1),
         # A silence is answered by `_Transfer`, which goes on where it stopped.
@@ -134,16 +143,16 @@ class _Transfer:
     def run(self) -> None:
         """Ask until everything has come, or nothing more comes."""
         import requests
+        from urllib3.exceptions import HTTPError
 
-        broken: requests.RequestException | None = None
+        broken: Exception | None = None
         with self._target.open("wb") as file:
             for attempt in range(_RESUMES + 1):
                 if attempt:
                     time.sleep(_PAUSE_SECONDS * attempt)
                 try:
                     self._once(file)
-                except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError,
-                        requests.Timeout) as error:  # fmt: skip
+                except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
                     if not self._answered:
                         raise
                     broken = error
@@ -175,7 +184,8 @@ class _Transfer:
 
     def _copy(self, answer: Any, file: Any, start: int) -> None:
         with _bar(self._policy.bar, self._total, start, self._url) as bar:
-            for chunk in answer.iter_content(_CHUNK):
+            # As it is: a server may call the archive's own gzip an encoding of the transfer.
+            for chunk in answer.raw.stream(_CHUNK, decode_content=False):
                 if not file.tell() and not GZIP.startswith(chunk[:2]) and chunk[:2] != GZIP:
                     kind = answer.headers.get("Content-Type", "unknown type")
                     raise SourceError(f"it sent no archive but {kind.partition(';')[0]}")

@@ -196,7 +196,7 @@ def _ask(
             if left <= 0:
                 failures.append(f"{source.url}: no time left to ask")
                 continue
-            policy = replace(policy, connect=min(_CONNECT_SECONDS, left), retries=1)
+            policy = replace(policy, connect=min(_CONNECT_SECONDS, left), retries=2)
         try:
             _serve(source, directory, policy)
         except ChecksumError:

@@ -215,6 +215,30 @@ def test_server_that_recovers_is_asked_again(hub: Hub, own_cache: Path, packed: 
     assert hub.asked == [QUERY] * 3
 
 
+def test_wait_that_the_server_asks_for_is_kept_within_reason(
+    hub: Hub, own_cache: Path, packed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_MAX_PAUSE_SECONDS", 0.05)
+    asked = []
+
+    def busy(request: hubs.Request) -> None:
+        asked.append(request)
+        if len(asked) > 1:
+            hubs.sends(packed)(request)
+        else:
+            request.send(503, b"later", Retry_After="3600")
+
+    hub.answers[QUERY] = busy
+    assert sources.locate("hub").path == own_cache / SLOT
+
+
+def test_archive_that_is_called_an_encoding_is_taken_as_it_is(
+    hub: Hub, own_cache: Path, packed: bytes
+) -> None:
+    hub.answers[QUERY] = hubs.sends(packed, Content_Encoding="gzip")
+    assert sources.locate("hub").path == own_cache / SLOT
+
+
 def test_broken_transfer_goes_on_where_it_stopped(
     hub: Hub, own_cache: Path, packed: bytes, bundled: Path
 ) -> None:
