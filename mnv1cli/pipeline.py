@@ -31,6 +31,7 @@ _WAITING_BATCHES = 2
 _POLL_SECONDS = 0.2
 
 _READY, _JPEG, _BAD = 0, 1, 2
+_JPEG_END = b"\xff\xd9"
 
 
 def batches(refs: Iterable[ImageRef], spec: PixelSpec, batch_size: int) -> Iterator[Batch]:
@@ -185,7 +186,9 @@ class _Stream:
             return _Opened(_READY, b"", 0, 1, frame, pixels.from_memory(ref.source, self._spec))
         data = pixels.read_file(ref.path)
         header = pixels.header(data, self._spec)
-        if not header.plain_jpeg:
+        # Without an end it is cut off, and what TensorFlow refuses leaves a gap that
+        # is only seen when the next image comes: Pillow says at once what is wrong.
+        if not header.plain_jpeg or data.rfind(_JPEG_END) < len(data) // 2:
             return _Opened(_READY, b"", 0, 1, frame, pixels.load(data, self._spec))
         ratio = pixels.reduction(header.height, header.width, self._spec)
         # libjpeg rounds the reduced size up.
