@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from mnv1cli import console
 from mnv1cli.errors import ModuleError, OptionError
@@ -68,7 +69,7 @@ def show(
         from mnv1cli.module import open_module
 
         options = _fetch_options(stream, offline, quiet)
-        listings.print_module(open_module(name or option, options, image_size), as_json)
+        listings.print_module(open_module(_chosen(name, option), options, image_size), as_json)
 
 
 @module.command("list")
@@ -92,7 +93,7 @@ def path(
         from mnv1cli.sources import locate
         from mnv1cli.store import cache_dir, is_kept
 
-        found = locate(name or option, _fetch_options(stream, offline, quiet))
+        found = locate(_chosen(name, option), _fetch_options(stream, offline, quiet))
         if not is_kept(found.path):
             raise ModuleError(
                 f"the cache {cache_dir()} cannot be written, so the module lies nowhere",
@@ -109,17 +110,18 @@ def fetch(
 ) -> None:
     """Download a module into the cache: a handle, a family name, or the default one.
 
-    Asks also where the sources failed before.
+    Asks also where the sources failed before, and mends what is damaged.
     """
     with console.session(quiet, verbose) as stream:
         from mnv1cli import listings, sources, store
 
         start = time.monotonic()
-        wanted = name or option or sources.HUB
+        wanted = _chosen(name, option) or sources.HUB
+        options = _fetch_options(stream, offline, quiet)
         if handle := sources.handle_of(wanted):
             store.forget_failure(handle)
-        cached = handle is not None and store.find(handle) is not None
-        found = sources.locate(wanted, _fetch_options(stream, offline, quiet))
+        cached = sources.discard_damaged(wanted, options)
+        found = sources.locate(wanted, options)
         seconds = time.monotonic() - start
         facts: dict[str, Any] = {
             "handle": found.handle,
@@ -219,7 +221,16 @@ def remove(names: tuple[str, ...], every: bool, as_json: bool) -> None:
         found = sources.cached_modules(names)
         for entry in found:
             store.remove(entry.path)
+        store.sweep()
         listings.print_removed(found, as_json)
+
+
+def _chosen(name: str | None, option: str | None) -> str | None:
+    """The module named as an argument or as an option; the environment yields to the argument."""
+    told = click.get_current_context().get_parameter_source("option")
+    if name is not None and told is ParameterSource.COMMANDLINE:
+        raise OptionError(f"two modules are named: {name} and {option}")
+    return option if name is None else name
 
 
 def _fetch_options(stream: Any, offline: bool, quiet: bool) -> Any:

@@ -53,7 +53,7 @@ class TensorFlowModel:
             raise ModuleError(
                 f"module {module.handle} in {module.path} cannot be loaded: "
                 f"{savedmodel.reason(error)}",
-                "its files are damaged: get it anew, or where mnv1 made it, delete its directory",
+                f"its files are damaged: 'mnv1 module fetch {module.handle}' mends it in the cache",
             ) from error
         # Called as it is, a signature would compute every output that it has.
         self._function = loaded.prune(

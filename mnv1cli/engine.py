@@ -137,7 +137,11 @@ class Target:
         if options.file is not None:
             _refuse_image_name(options.file)
         self.options = options
-        self._format = choose_format(options.format, options.file, task, terminal)
+        self._format = choose_format(
+            options.format, options.file, task, terminal and not options.wide
+        )
+        if options.wide and self._format.name not in ("csv", "tsv"):
+            raise OptionError(f"--wide is for csv and tsv, not for {self._format.name}")
         others = (options.errors, options.manifest)
         sidecars = self._format.sidecars
         with_meta = not self._format.holds_metadata

@@ -47,13 +47,16 @@ def print_labels(pattern: str | None, own: Path | None, form: str) -> None:
 
 def print_cache(as_json: bool) -> None:
     """The modules in the cache."""
-    found = store.cached_modules(catalog.known_handles())
+    found = store.cached_modules(catalog.known_handles(), broken=True)
     if as_json:
         print_entries(found)
     elif not found:
         click.echo(f"no modules in {store.cache_dir()}")
     else:
-        rows = [(m.handle or "?", megabytes(m.size), str(m.path)) for m in found]
+        rows = [
+            (m.handle or "?", megabytes(m.size) if m.complete else "incomplete", str(m.path))
+            for m in found
+        ]
         _print_table(("handle", "size", "path"), rows)
 
 
@@ -121,7 +124,10 @@ def print_removed(found: Sequence[store.CachedModule], as_json: bool) -> None:
 
 def print_entries(found: Sequence[store.CachedModule]) -> None:
     """Modules of the cache as JSON."""
-    entries = [{"handle": m.handle, "path": str(m.path), "size": m.size} for m in found]
+    entries = [
+        {"handle": m.handle, "path": str(m.path), "size": m.size, "complete": m.complete}
+        for m in found
+    ]
     click.echo(json.dumps(entries, indent=2))
 
 

@@ -82,7 +82,9 @@ def _unusable(path: Path, error: Exception) -> ModuleError:
 
 def reason(error: Exception) -> str:
     """What TensorFlow means, in one line, without the headings that it puts before it."""
-    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and lines[0].startswith("in user code"):
+        return lines[-1][:300]
     telling = [
         line
         for line in lines

@@ -21,6 +21,7 @@ from mnv1cli.records import FetchOptions, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from mnv1cli.catalog import Source
 
@@ -111,6 +112,27 @@ def fetch(handle: str, options: FetchOptions) -> Path:
         _ask(handle, sources, directory, options, time_left=None)
 
     return store.install(handle, fill)
+
+
+def discard_damaged(name: str, options: FetchOptions) -> bool:
+    """Take a cached module out of the cache if its files have changed since it came.
+
+    Gives whether a sound one is there. Where it could not be fetched again it stays.
+    """
+    handle = _bundled_handle() if name == BUNDLED else handle_of(name)
+    found = store.find(handle) if handle else None
+    if found is None:
+        return False
+    problems = store.verify(found)
+    if not problems:
+        return True
+    if name != BUNDLED and _is_offline(options):
+        raise ModuleError(
+            f"module {name} in {found} is damaged ({'; '.join(problems)}), and mnv1 is offline"
+        )
+    log.info("the module in the cache is damaged (%s)", "; ".join(problems))
+    store.remove(found)
+    return False
 
 
 def cached_modules(names: Sequence[str] = ()) -> list[store.CachedModule]:
@@ -221,7 +243,10 @@ def _serve(source: Source, directory: Path, policy: download.Policy) -> None:
     download.fetch(source.url, packed, policy, source.sha256)
     unpacked = directory / ".unpacked"
     unpacked.mkdir()
-    archive.unpack(packed, unpacked)
+    try:
+        archive.unpack(packed, unpacked)
+    except ModuleError as error:
+        raise ModuleError(str(error).replace(str(packed), "what it sent")) from error
     packed.unlink()
     if source.variant is not None:
         variables = weights.read_checkpoint(unpacked)
@@ -256,11 +281,20 @@ def _unpacked(path: Path) -> Path:
 
 def _bundled() -> Located:
     """The module built from the package's own weights, on first use."""
-    with resources.as_file(resources.files("mnv1cli") / "data" / _WEIGHTS) as path:
 
-        def fill(directory: Path) -> None:
-            log.info("preparing the module (once)")
+    def fill(directory: Path) -> None:
+        log.info("preparing the module (once)")
+        with _bundled_weights() as path:
             network.write_module(directory, weights.read_weights(path), _BUNDLED_VARIANT)
 
-        handle = f"bundled:{network.REVISION}:{store.file_digest(path)[:32]}"
-        return Located(BUNDLED, store.install(handle, fill))
+    return Located(BUNDLED, store.install(_bundled_handle(), fill))
+
+
+def _bundled_handle() -> str:
+    """What the bundled module goes by in the cache: other weights, or another graph, another."""
+    with _bundled_weights() as path:
+        return f"{BUNDLED}:{network.REVISION}:{store.file_digest(path)[:32]}"
+
+
+def _bundled_weights() -> AbstractContextManager[Path]:
+    return resources.as_file(resources.files("mnv1cli") / "data" / _WEIGHTS)

@@ -135,7 +135,7 @@ def install(handle: str, fill: Callable[[Path], None]) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(target: Path) -> Iterator[bool]:
+def _locked(target: Path, wait: bool = True) -> Iterator[bool]:
     """Only one process at a time makes a module; gives whether that is certain.
 
     The system lets go of the lock of a process that dies. On a file system
@@ -149,6 +149,9 @@ def _locked(target: Path) -> Iterator[bool]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            if not wait:
+                yield False
+                return
             log.info("waiting for another process that prepares the module")
             lock.acquire()
     except (OSError, NotImplementedError):
@@ -193,6 +196,8 @@ def verify(directory: Path) -> list[str]:
     lacking = missing_file(directory)
     problems = [f"{lacking} is missing"] if lacking else []
     noted = _noted_checksums(directory)
+    if not noted and has_checksums(directory):
+        problems.append("the list of its checksums is damaged")
     for name in sorted({*noted, *module_files(directory)}):
         path = directory / name
         if not path.is_file():
@@ -206,7 +211,7 @@ def verify(directory: Path) -> list[str]:
 
 def has_checksums(directory: Path) -> bool:
     """Whether checksums of this module were noted."""
-    return bool(_noted_checksums(directory))
+    return os.path.isfile(directory.with_name(directory.name + _CHECKSUMS))
 
 
 def _noted_checksums(directory: Path) -> dict[str, str]:
@@ -225,6 +230,18 @@ def remove(directory: Path) -> int:
     for suffix in (_DESCRIPTOR, _CHECKSUMS, _LOCK):
         directory.with_name(directory.name + suffix).unlink(missing_ok=True)
     return freed
+
+
+def sweep() -> None:
+    """Take away what dead processes left anywhere in the cache, and locks that nobody holds."""
+    root = cache_dir()
+    for lock in root.glob(f"*{_LOCK}") if root.is_dir() else ():
+        target = lock.with_name(lock.name.removesuffix(_LOCK))
+        with _locked(target, wait=False) as alone:
+            if alone:
+                _sweep(target)
+                if not target.exists():
+                    lock.unlink(missing_ok=True)
 
 
 def remember_failure(handle: str, sources: Sequence[str]) -> None:
@@ -343,6 +360,7 @@ class CachedModule:
     handle: str
     path: Path
     size: int
+    complete: bool = True
 
 
 def cached_modules(known_handles: Iterable[str] = (), broken: bool = False) -> list[CachedModule]:
@@ -357,9 +375,10 @@ def cached_modules(known_handles: Iterable[str] = (), broken: bool = False) -> l
     for directory in root.iterdir() if root.is_dir() else ():
         if not _MODULE_NAME.fullmatch(directory.name) or not directory.is_dir():
             continue
-        if broken or missing_file(directory) is None:
+        complete = missing_file(directory) is None
+        if broken or complete:
             handle = _described_handle(directory) or known.get(directory.name, "")
-            found.append(CachedModule(handle, directory, size(directory)))
+            found.append(CachedModule(handle, directory, size(directory), complete))
     return sorted(found, key=lambda module: (module.handle, module.path))
 
 

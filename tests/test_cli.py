@@ -235,6 +235,7 @@ def test_own_labels_must_fit_and_are_used(few: Path, tmp_path: Path) -> None:
         (("logits", "-f", "table"), "table is for labels"),
         (("embed", "--no-pool", "-f", "csv"), "--no-pool"),
         (("logits", "-o", "x.txt"), ".npy"),
+        (("classify", "--wide", "-f", "jsonl"), "--wide is for csv"),
         (("classify", "--top", "0"), "--top"),
         (("classify", "--preprocess", "crop"), "slim"),
         (("classify", "--batch-size", "0"), "--batch-size"),

@@ -542,3 +542,62 @@ def test_build_makes_an_archive_that_the_hub_could_serve(
     again = tmp_path / "again.tar.gz"
     builder.build(checkpoint, None, None, None, again, as_tar=True)
     assert again.read_bytes() == out.read_bytes()
+
+
+def damage(place: Path) -> None:
+    data = place / "variables" / "variables.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:1000])
+
+
+def test_fetch_mends_a_damaged_module(hub: Hub, own_cache: Path, packed: bytes) -> None:
+    hub.answers[QUERY] = hubs.sends(packed)
+    place = sources.locate("hub").path
+    damage(place)
+    refused = mnv1("module", "fetch", "--offline")
+    assert refused.exit_code == 1
+    assert "damaged" in refused.stderr
+    assert place.is_dir()
+    assert json.loads(mnv1("module", "fetch", "--json").stdout)["cached"] is False
+    assert store.verify(place) == []
+
+
+def test_fetch_rebuilds_a_damaged_bundled_module_without_a_network(own_cache: Path) -> None:
+    place = sources.locate("bundled").path
+    damage(place)
+    broken = mnv1("classify", PHOTO, "--module", "bundled")
+    assert broken.exit_code == 1
+    assert "mnv1 module fetch bundled" in broken.stderr
+    assert mnv1("module", "fetch", "bundled", "--offline").exit_code == 0
+    assert store.verify(place) == []
+    assert json.loads(mnv1("module", "fetch", "bundled", "--json").stdout)["cached"] is True
+
+
+def test_verify_does_not_pass_without_its_checksums(own_cache: Path) -> None:
+    place = sources.locate("bundled").path
+    place.with_name(f"{place.name}.sha256").write_text("zzz\n")
+    result = mnv1("module", "verify")
+    assert result.exit_code == 1
+    assert "checksums is damaged" in result.stdout
+
+
+def test_list_shows_incomplete_modules(own_cache: Path) -> None:
+    place = sources.locate("bundled").path
+    (place / "saved_model.pb").unlink()
+    (entry,) = json.loads(mnv1("module", "list", "--json").stdout)
+    assert (entry["path"], entry["complete"]) == (str(place), False)
+    assert "incomplete" in mnv1("module", "list").stdout
+
+
+def test_remove_all_takes_what_dead_processes_left(own_cache: Path) -> None:
+    sources.locate("bundled")
+    left = own_cache / f"{SLOT}-{'0' * 32}-tmp"
+    left.mkdir()
+    (own_cache / f"{SLOT}.mnv1-lock").touch()
+    assert mnv1("module", "remove", "--all").exit_code == 0
+    assert os.listdir(own_cache) == []
+
+
+def test_two_modules_at_once_are_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mnv1("module", "path", "bundled", "--module", "hub").exit_code == 2
+    monkeypatch.setenv("MNV1_MODULE", "nowhere")
+    assert mnv1("module", "path", "bundled").exit_code == 0
