@@ -655,6 +655,25 @@ class TestOutputs:
         assert Path("x.npy").read_bytes() == b"main"
         assert not any(found.endswith(".part") for found in self.names())
 
+    def test_do_not_empty_what_another_run_has_just_finished(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The other run commits after its .part was opened and before it was locked."""
+        theirs = Outputs(Path("x.csv"), io.BytesIO())
+        theirs.stream().write(b"theirs")
+        ours = Outputs(Path("y.csv"), io.BytesIO())
+        opened = os.open
+
+        def open_too_early(path: Path, flags: int, mode: int) -> int:
+            descriptor = opened(Path("x.csv.part"), flags, mode)
+            theirs.commit()
+            return descriptor
+
+        monkeypatch.setattr(os, "open", open_too_early)
+        with pytest.raises(OutputError, match="another run"):
+            ours.stream()
+        assert Path("x.csv").read_bytes() == b"theirs"
+
     @pytest.mark.parametrize("force", [True, False])
     @pytest.mark.parametrize("name", ["gone/x.csv", "a file/x.csv"])
     def test_need_a_folder(self, name: str, force: bool) -> None:

@@ -99,12 +99,12 @@ class Outputs:
         """Give every file its name."""
         self.flush()
         for path in sorted(self._open, key=lambda path: path == self.main):
-            file = self._open.pop(path)
             try:
-                file.flush()
-                os.fsync(file.fileno())
-                file.close()
-                os.replace(_part(path), path)
+                with self._open.pop(path) as file:
+                    file.flush()
+                    os.fsync(file.fileno())
+                    # While it is locked: who has opened it meanwhile sees that it is taken.
+                    os.replace(_part(path), path)
             except OSError as error:
                 raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
@@ -144,8 +144,20 @@ def _begun(part: Path) -> BinaryIO:
         raise OutputError(f"another run is writing {part}", "wait for it") from None
     except OSError:
         log.debug("no locks in %s", part.parent)
+    if not _is_still(part, file):
+        # Between opening and locking the other run has finished: this is its result.
+        file.close()
+        raise OutputError(f"another run has just written {part}", "try again")
     file.truncate(0)
     return file
+
+
+def _is_still(part: Path, file: BinaryIO) -> bool:
+    """Whether an open file has the name under which it was opened."""
+    try:
+        return os.path.samestat(part.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _is_busy(part: Path) -> bool:
