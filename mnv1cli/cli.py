@@ -2,203 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import math
-import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from mnv1cli import __version__, console
-from mnv1cli.cli_module import OFFLINE, module
-from mnv1cli.errors import OptionError
-from mnv1cli.records import MAX_BATCH, OnError, OutputOptions, Task, display_path
+from mnv1cli.cli_images import FILE, ImageRun, image_command
+from mnv1cli.cli_module import module
+from mnv1cli.records import Task
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-_FILE = click.Path(path_type=Path)
-_FORMATS = ("csv", "tsv", "jsonl", "npy", "npz", "parquet", "table")
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageRun:
-    """The options that the commands over images share, by their names on the command line."""
-
-    inputs: tuple[str, ...]
-    files_from: tuple[str, ...]
-    null: bool
-    recursive: bool
-    module: str | None
-    offline: bool
-    image_size: int | None
-    preprocess: Any
-    decode: Any
-    exif: bool
-    batch_size: int
-    output: Path | None
-    format: str | None
-    force: bool
-    on_error: OnError
-    errors: Path | None
-    manifest: Path | None
-    quiet: bool
-    verbose: bool
-
-    def start(self, task: Task, wide: bool = False, labels: Path | None = None) -> NoReturn:
-        """Do the task; ends with the run's exit code."""
-        with console.session(self.quiet, self.verbose) as stream:
-            from mnv1cli.api import Classifier
-            from mnv1cli.engine import Target
-
-            progress = stream if stream.isatty() and not self.quiet else None
-            listing = self._listing()
-            # A process may be started without stdin or stdout: Python has None there.
-            stdout = sys.stdout.buffer if sys.stdout else None
-            terminal = bool(sys.stdout and sys.stdout.isatty())
-            target = Target(task, self._output(wide), stdout, terminal)
-            listing.require_images()
-            classifier = Classifier(
-                self.module,
-                preprocess=self.preprocess,
-                decode=self.decode,
-                exif=self.exif,
-                image_size=self.image_size,
-                labels=labels,
-                batch_size=self.batch_size,
-                offline=self.offline,
-                bar=progress,
-            )
-            tally = classifier.export(listing, task, target, progress)
-            for folder in listing.empty:
-                console.log.warning("no images in %s", display_path(folder))
-            place = f", in {self.output}" if target.options.file else ""
-            console.log.info("%s%s%s", tally.summary(), listing.skipped_note(), place)
-            raise SystemExit(tally.exit_code)
-
-    def _listing(self) -> Any:
-        from mnv1cli.inputs import InputOptions, Listing
-
-        if not self.inputs and not self.files_from:
-            raise OptionError("no input", "name files or folders, '-' or --files-from")
-        if (*self.inputs, *self.files_from).count("-") > 1:
-            raise OptionError("stdin can be read once only")
-        stdin = sys.stdin.buffer if sys.stdin else None
-        options = InputOptions(self.recursive, self.null, stdin)
-        return Listing(
-            [os.fsencode(name) for name in self.inputs],
-            [os.fsencode(name) for name in self.files_from],
-            options,
-        )
-
-    def _output(self, wide: bool) -> OutputOptions:
-        file = None if self.output == Path("-") else self.output
-        return OutputOptions(
-            file, self.format, wide, self.force, self.on_error, self.errors, self.manifest
-        )
-
-
-_IMAGE_OPTIONS = (
-    click.argument("inputs", metavar="INPUT...", nargs=-1),
-    click.option(
-        "--files-from",
-        metavar="FILE",
-        multiple=True,
-        help="Read paths from FILE, one a line; '-' is stdin.",
-    ),
-    click.option("-0", "--null", is_flag=True, help="Paths in lists end with NUL, not a new line."),
-    click.option(
-        "--recursive/--no-recursive", default=True, help="Walk folders below folders (default)."
-    ),
-    click.option(
-        "--module",
-        metavar="MODULE",
-        envvar="MNV1_MODULE",
-        help="A directory, a .tar.gz, a handle, a family name, 'hub' or 'bundled'. "
-        "Default: the hub's module, else bundled. [env: MNV1_MODULE]",
-    ),
-    OFFLINE,
-    click.option(
-        "--image-size",
-        metavar="N",
-        type=click.IntRange(min=1),
-        help="For modules that do not tell theirs.",
-    ),
-    click.option(
-        "--preprocess",
-        type=click.Choice(("slim", "squash", "square", "pad")),
-        default="slim",
-        show_default=True,
-        help="Central 87.5 % of each side; the whole image; the central square; or the "
-        "whole image with its proportions on grey.",
-    ),
-    click.option(
-        "--decode",
-        type=click.Choice(("scaled", "full")),
-        default="scaled",
-        show_default=True,
-        help="Decode large JPEGs at 1/2, 1/4 or 1/8 where that suffices, or always in full.",
-    ),
-    click.option("--exif/--no-exif", default=True, help="Apply the EXIF orientation (default)."),
-    click.option(
-        "--batch-size",
-        metavar="N",
-        type=click.IntRange(1, MAX_BATCH),
-        default=32,
-        show_default=True,
-        help="Images that go through the model at once.",
-    ),
-    click.option(
-        "-o",
-        "--output",
-        metavar="FILE",
-        type=_FILE,
-        help="Write to FILE, and its metadata to FILE.meta.json. Default: stdout.",
-    ),
-    click.option(
-        "-f",
-        "--format",
-        type=click.Choice(_FORMATS),
-        help="Default: FILE's suffix, else csv; classify shows a table on a terminal.",
-    ),
-    click.option("--force", is_flag=True, help="Replace files that exist."),
-    click.option(
-        "--on-error",
-        type=click.Choice(("skip", "row", "fail")),
-        default="skip",
-        show_default=True,
-        help="A bad image is left out, keeps its row with the reason, or ends the run.",
-    ),
-    click.option(
-        "--errors", metavar="FILE", type=_FILE, help="Write the bad images to FILE: path,reason."
-    ),
-    click.option(
-        "--manifest", metavar="FILE", type=_FILE, help="Write the run's metadata to FILE."
-    ),
-    click.option("-q", "--quiet", is_flag=True, help="Show errors and bad images alone."),
-    click.option(
-        "-v", "--verbose", is_flag=True, help="Show what TensorFlow and other libraries say."
-    ),
-)
-
-
-def _image_command(function: F) -> F:
-    """Give a command the shared options, folded into one `ImageRun`."""
-    fields = [field.name for field in dataclasses.fields(ImageRun)]
-
-    @functools.wraps(function)
-    def folded(**values: Any) -> Any:
-        run = ImageRun(**{name: values.pop(name) for name in fields})
-        return function(run, **values)
-
-    decorated = cast("F", folded)
-    for option in reversed(_IMAGE_OPTIONS):
-        decorated = option(decorated)
-    return decorated
-
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _EPILOG = """\b
 Exit codes: 0 done; 1 nothing could be done; 2 wrong usage, a missing input;
@@ -221,7 +37,7 @@ def cli() -> None:
 
 
 @cli.command(epilog=_EPILOG)
-@_image_command
+@image_command
 @click.option(
     "--top",
     metavar="K",
@@ -241,7 +57,7 @@ def cli() -> None:
 @click.option(
     "--labels",
     metavar="FILE",
-    type=_FILE,
+    type=FILE,
     help="Your own class names: one a line, or CSV with a column 'label'.",
 )
 def classify(
@@ -257,7 +73,7 @@ def classify(
 
 
 @cli.command(epilog=_EPILOG)
-@_image_command
+@image_command
 @click.option("--probabilities", is_flag=True, help="Write the softmax of the scores.")
 def logits(run: ImageRun, probabilities: bool) -> None:
     """The scores of all classes for every image.
@@ -268,7 +84,7 @@ def logits(run: ImageRun, probabilities: bool) -> None:
 
 
 @cli.command(epilog=_EPILOG)
-@_image_command
+@image_command
 @click.option(
     "--endpoint",
     metavar="NAME",
@@ -290,7 +106,7 @@ def embed(run: ImageRun, endpoint: str, pool: bool) -> None:
 
 @cli.command()
 @click.argument("pattern", required=False)
-@click.option("--labels", "own", metavar="FILE", type=_FILE, help="Search your own class names.")
+@click.option("--labels", "own", metavar="FILE", type=FILE, help="Search your own class names.")
 @click.option(
     "-f",
     "--format",

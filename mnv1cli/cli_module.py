@@ -11,15 +11,13 @@ import click
 from click.core import ParameterSource
 
 from mnv1cli import console
+from mnv1cli.cli_images import OFFLINE
 from mnv1cli.errors import ModuleError, OptionError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PATH = click.Path(path_type=Path)
 
-OFFLINE = click.option(
-    "--offline", is_flag=True, help="Never open a connection. [env: MNV1_OFFLINE]"
-)
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Show errors alone.")
 _VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Show what TensorFlow says.")

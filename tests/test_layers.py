@@ -31,6 +31,7 @@ FLOORS = [
     {"engine"},
     {"api"},
     {"console", "listings"},
+    {"cli_images"},
     {"cli_module"},
     {"cli"},
 ]
