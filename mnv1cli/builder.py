@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli import archive, catalog, network, store, weights
+from mnv1cli import archive, catalog, modulefiles, network, weights
 from mnv1cli.errors import OutputError, WeightsError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def build(
         directory = Path(work) / "module"
         directory.mkdir()
         network.write_module(directory, variables, variant)
-        fingerprint = store.fingerprint(directory)
+        fingerprint = modulefiles.fingerprint(directory)
         if as_tar:
             _pack(directory, Path(work) / "module.tar.gz")
             directory = Path(work) / "module.tar.gz"
@@ -84,7 +84,7 @@ def _pack(directory: Path, target: Path) -> None:
         gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
     ):
-        for name in store.module_files(directory):
+        for name in modulefiles.module_files(directory):
             member = tarfile.TarInfo(f"./{name}")
             path = directory / name
             member.size = path.stat().st_size

@@ -88,8 +88,9 @@ def path(
     """The directory of a module, made ready if need be."""
     with console.session(quiet, verbose) as stream:
         from mnv1cli import listings
+        from mnv1cli.scratch import is_kept
         from mnv1cli.sources import locate
-        from mnv1cli.store import cache_dir, is_kept
+        from mnv1cli.store import cache_dir
 
         found = locate(_chosen(name, option), _fetch_options(stream, offline, quiet))
         if not is_kept(found.path):
@@ -111,21 +112,21 @@ def fetch(
     Asks also where the sources failed before, and mends what is damaged.
     """
     with console.session(quiet, verbose) as stream:
-        from mnv1cli import listings, sources, store
+        from mnv1cli import listings, modulefiles, sources, unreachable
 
         start = time.monotonic()
         wanted = _chosen(name, option) or sources.HUB
         options = _fetch_options(stream, offline, quiet)
         if handle := sources.handle_of(wanted):
-            store.forget_failure(handle)
+            unreachable.forget(handle)
         cached = sources.discard_damaged(wanted, options)
         found = sources.locate(wanted, options)
         seconds = time.monotonic() - start
         facts: dict[str, Any] = {
             "handle": found.handle,
             "path": str(found.path),
-            "size": store.size(found.path),
-            "fingerprint": store.fingerprint(found.path),
+            "size": modulefiles.size(found.path),
+            "fingerprint": modulefiles.fingerprint(found.path),
             "cached": cached,
             "seconds": round(seconds, 3),
         }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mnv1cli import savedmodel, store
+from mnv1cli import savedmodel, scratch
 from mnv1cli.errors import ModuleError
 from mnv1cli.module import TF2
 
@@ -48,7 +48,7 @@ class TensorFlowModel:
             return
         try:
             # The tag is none: a TF1 Hub module has no `serve` graph.
-            loaded = tf.saved_model.load(store.plain_path(module.path), tags=[])
+            loaded = tf.saved_model.load(scratch.plain_path(module.path), tags=[])
         except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
             raise ModuleError(
                 f"module {module.handle} in {module.path} cannot be loaded: "

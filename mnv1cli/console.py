@@ -184,11 +184,11 @@ def _sigterm() -> Iterator[None]:
 
 def leave(code: int) -> NoReturn:
     """End the process at once, whatever its threads are doing."""
-    from mnv1cli import store
+    from mnv1cli import scratch
 
     with contextlib.suppress(OSError):
         sys.stdout.flush()
-    store.clear_scratch()
+    scratch.clear_scratch()
     os._exit(code)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnv1cli import catalog, store
+from mnv1cli import catalog, modulefiles, store
 from mnv1cli import labels as class_table
 from mnv1cli.errors import LabelsError
 from mnv1cli.writers.delimited import encode_rows
@@ -94,8 +94,8 @@ def print_verification(found: Sequence[tuple[str, Path]], as_json: bool) -> bool
         {
             "handle": handle,
             "path": str(path),
-            "ok": not (problems := store.verify(path)),
-            "checksums": store.has_checksums(path),
+            "ok": not (problems := modulefiles.verify(path)),
+            "checksums": modulefiles.has_checksums(path),
             "problems": problems,
         }
         for handle, path in found
@@ -146,7 +146,7 @@ def _facts(module: HubModule) -> dict[str, Any]:
         "classes": module.classes(),
         "features": module.feature_length(),
         "fingerprint": module.fingerprint,
-        "size": store.size(module.path),
+        "size": modulefiles.size(module.path),
     }
 
 

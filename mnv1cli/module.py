@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli import attachment, catalog, savedmodel, sources, store, weights
+from mnv1cli import attachment, catalog, modulefiles, savedmodel, sources, weights
 from mnv1cli.errors import ModuleError, SignatureError
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def read(located: Located, image_size: int | None = None) -> HubModule:
     return HubModule(
         handle=located.handle,
         path=located.path,
-        fingerprint=store.fingerprint(located.path),
+        fingerprint=modulefiles.fingerprint(located.path),
         format=kind,
         tags=tuple(by_tags),
         signatures=signatures,

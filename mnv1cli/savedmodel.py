@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli import store
+from mnv1cli import scratch
 from mnv1cli.errors import ModuleError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def load_function(path: Path, image_size: int) -> Any:
     import tensorflow as tf
 
     try:
-        loaded = tf.saved_model.load(store.plain_path(path))
+        loaded = tf.saved_model.load(scratch.plain_path(path))
     except (tf.errors.OpError, OSError, ValueError, RuntimeError, KeyError) as error:
         raise _unusable(path, error) from error
     spec = tf.TensorSpec([None, image_size, image_size, 3], tf.float32)

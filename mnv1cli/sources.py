@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnv1cli import archive, catalog, download, network, store, weights
+from mnv1cli import archive, catalog, download, modulefiles, network, store, unreachable, weights
 from mnv1cli.errors import ChecksumError, ModuleError, UnreachableError
 from mnv1cli.records import FetchOptions, Variant
 
@@ -69,7 +69,7 @@ def locate(name: str | None = None, options: FetchOptions | None = None) -> Loca
         return Located(name, cached)
     path = Path(name)
     if name and path.is_dir():
-        if lacking := store.missing_file(path):
+        if lacking := modulefiles.missing_file(path):
             raise ModuleError(f"{path} is not a module: {lacking} is missing")
         return Located(name, path)
     if path.is_file():
@@ -101,7 +101,7 @@ def fetch(handle: str, options: FetchOptions) -> Path:
         return found
     if _is_offline(options):
         place = store.slot(handle)
-        state = f"lacks {store.missing_file(place)}" if place.is_dir() else "is not there"
+        state = f"lacks {modulefiles.missing_file(place)}" if place.is_dir() else "is not there"
         raise UnreachableError(
             f"module {handle} is not in the cache ({place} {state}), and mnv1 is offline",
             "lay it there, name its directory or its .tar.gz, or use --module bundled",
@@ -123,7 +123,7 @@ def discard_damaged(name: str, options: FetchOptions) -> bool:
     found = store.find(handle) if handle else None
     if found is None:
         return False
-    problems = store.verify(found)
+    problems = modulefiles.verify(found)
     if not problems:
         return True
     if name != BUNDLED and _is_offline(options):
@@ -170,7 +170,7 @@ def _default(options: FetchOptions) -> Located:
     urls = [source.url for source in sources]
     if _is_offline(options):
         why = "it is not in the cache, and mnv1 is offline"
-    elif store.remembers_failure(handle, urls):
+    elif unreachable.remembered(handle, urls):
         why = "no source served it within the last day; 'mnv1 module fetch' asks again"
     else:
         deadline = time.monotonic() + _ALL_SECONDS
@@ -181,7 +181,7 @@ def _default(options: FetchOptions) -> Located:
         try:
             return Located(handle, store.install(handle, fill))
         except UnreachableError as error:
-            store.remember_failure(handle, urls)
+            unreachable.remember(handle, urls)
             why = f"no source serves it ({'; '.join(error.failures)})"
     log.warning(
         "the module %s cannot be had: %s. Using the bundled weights instead, which were trained "
@@ -253,7 +253,7 @@ def _serve(source: Source, directory: Path, policy: download.Policy) -> None:
         if not source.classifies:
             variables = weights.without_head(variables)
         network.write_module(directory, variables, source.variant)
-    elif lacking := store.missing_file(unpacked):
+    elif lacking := modulefiles.missing_file(unpacked):
         raise ModuleError(f"the archive does not hold a module: {lacking} is missing")
     else:
         for entry in unpacked.iterdir():
@@ -273,10 +273,10 @@ def _unpacked(path: Path) -> Path:
     def fill(directory: Path) -> None:
         log.info("preparing the module (once)")
         archive.unpack(path, directory)
-        if lacking := store.missing_file(directory):
+        if lacking := modulefiles.missing_file(directory):
             raise ModuleError(f"{path} does not hold a module: {lacking} is missing")
 
-    return store.install(f"{_ARCHIVE}:{store.file_digest(path)[:32]}", fill)
+    return store.install(f"{_ARCHIVE}:{modulefiles.file_digest(path)[:32]}", fill)
 
 
 def _bundled() -> Located:
@@ -293,7 +293,7 @@ def _bundled() -> Located:
 def _bundled_handle() -> str:
     """What the bundled module goes by in the cache: other weights, or another graph, another."""
     with _bundled_weights() as path:
-        return f"{BUNDLED}:{network.REVISION}:{store.file_digest(path)[:32]}"
+        return f"{BUNDLED}:{network.REVISION}:{modulefiles.file_digest(path)[:32]}"
 
 
 def _bundled_weights() -> AbstractContextManager[Path]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mnv1cli import attachment, catalog, module, network, sources, store
+from mnv1cli import attachment, catalog, module, modulefiles, network, sources
 from mnv1cli.errors import ModuleError, SignatureError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def test_directory_and_archive_of_one_module_have_one_fingerprint(
     assert prints == {bundled.fingerprint}
 
 
-@pytest.mark.parametrize("lacking", store.MODULE_FILES)
+@pytest.mark.parametrize("lacking", modulefiles.MODULE_FILES)
 def test_directory_without_a_file_is_refused_by_the_file_name(
     bundled: module.HubModule, tmp_path: Path, lacking: str
 ) -> None:

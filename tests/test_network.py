@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mnv1cli import archive, attachment, network, store, weights
+from mnv1cli import archive, attachment, modulefiles, network, weights
 from mnv1cli.errors import WeightsError
 from mnv1cli.records import Variant
 
@@ -209,7 +209,7 @@ BUILD = """
 import hashlib, sys
 from pathlib import Path
 import numpy as np
-from mnv1cli import network, weights
+from mnv1cli import modulefiles, network, weights
 from mnv1cli.records import Variant
 rng = np.random.default_rng(5)
 shapes = weights.variable_shapes(0.25, 10)
@@ -231,10 +231,12 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
             capture_output=True,
             env={"PYTHONHASHSEED": seed, "PATH": "/usr/bin:/bin"},
         )
-        files = {name: (directory / name).read_bytes() for name in store.module_files(directory)}
+        files = {
+            name: (directory / name).read_bytes() for name in modulefiles.module_files(directory)
+        }
         digests.append({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
     assert digests[0] == digests[1]
-    assert set(digests[0]) == set(store.MODULE_FILES)
+    assert set(digests[0]) == set(modulefiles.MODULE_FILES)
 
 
 def test_what_is_written_does_not_tell_its_tensorflow(rebuilt: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mnv1cli import compiled, module, sources, store
+from mnv1cli import compiled, module, modulefiles, sources
 from mnv1cli.errors import ModuleError, SignatureError
 from tests.conftest import ROOT
 from tests.shell import mnv1, rows
@@ -109,7 +109,7 @@ def test_commands_take_a_tf2_model(tmp_path: Path) -> None:
     facts = json.loads(mnv1("module", "show", directory, "--image-size", 96, "--json").stdout)
     assert facts["format"] == "TF2 SavedModel"
     assert facts["tags"] == [["serve"]]
-    assert facts["fingerprint"] == store.fingerprint(directory)
+    assert facts["fingerprint"] == modulefiles.fingerprint(directory)
 
 
 def test_a_model_that_takes_no_images_is_refused_in_one_line(tmp_path: Path) -> None:

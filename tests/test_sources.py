@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from mnv1cli import builder, catalog, compiled, download, module, sources, store, weights
+from mnv1cli import (
+    builder,
+    catalog,
+    compiled,
+    download,
+    module,
+    modulefiles,
+    sources,
+    store,
+    weights,
+)
 from mnv1cli.errors import ChecksumError, ModuleError, UnreachableError
 from mnv1cli.records import FetchOptions
 from tests import hub as hubs
@@ -111,7 +121,7 @@ def test_first_run_downloads_and_the_second_asks_nobody(
     hub.answers = {"/moved/here.tgz": hubs.sends(packed), QUERY: hubs.redirects("/moved/here.tgz")}
     assert sources.locate("hub").path == own_cache / SLOT
     assert hub.asked == [QUERY, "/moved/here.tgz"]
-    assert store.fingerprint(own_cache / SLOT) == store.fingerprint(bundled)
+    assert modulefiles.fingerprint(own_cache / SLOT) == modulefiles.fingerprint(bundled)
     hub.asked.clear()
     assert sources.locate().path == own_cache / SLOT
     assert hub.asked == []
@@ -160,7 +170,9 @@ def test_every_source_gives_the_same_logits(
         results.append(logits(path))
         if len(every) == 1:
             built = tmp_path / "built"
-            assert builder.build(checkpoint, None, None, None, built) == store.fingerprint(path)
+            assert builder.build(checkpoint, None, None, None, built) == modulefiles.fingerprint(
+                path
+            )
         store.remove(path)
         del every[next(iter(every))]
     assert len(results) == 3
@@ -240,7 +252,7 @@ def test_broken_transfer_goes_on_where_it_stopped(
     hub: Hub, own_cache: Path, packed: bytes, bundled: Path
 ) -> None:
     hub.answers[QUERY] = hubs.breaks_off(packed, at=1_000_000, times=1, ETag='"v1"')
-    assert store.fingerprint(sources.locate("hub").path) == store.fingerprint(bundled)
+    assert modulefiles.fingerprint(sources.locate("hub").path) == modulefiles.fingerprint(bundled)
     assert hub.asked == [QUERY] * 2
 
 
@@ -248,7 +260,7 @@ def test_broken_transfer_without_a_version_begins_anew(
     hub: Hub, own_cache: Path, packed: bytes, bundled: Path
 ) -> None:
     hub.answers[QUERY] = hubs.breaks_off(packed, at=1_000_000, times=1)
-    assert store.fingerprint(sources.locate("hub").path) == store.fingerprint(bundled)
+    assert modulefiles.fingerprint(sources.locate("hub").path) == modulefiles.fingerprint(bundled)
 
 
 def test_transfer_that_always_breaks_off_is_a_failure(
@@ -390,13 +402,14 @@ def test_twenty_processes_download_once(
 ) -> None:
     hub.answers[QUERY] = hubs.sends(packed)
     code = (
-        "from mnv1cli import sources, store\nprint(store.fingerprint(sources.locate('hub').path))"
+        "from mnv1cli import modulefiles, sources\n"
+        "print(modulefiles.fingerprint(sources.locate('hub').path))"
     )
     runs = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(20)
     ]
     prints = {run.communicate(timeout=60)[0].decode().strip() for run in runs}
-    assert prints == {store.fingerprint(bundled)}
+    assert prints == {modulefiles.fingerprint(bundled)}
     assert hub.asked == [QUERY]
 
 
@@ -414,7 +427,7 @@ def test_others_finish_when_the_holder_of_the_lock_is_killed(
         time.sleep(30)
 
     hub.answers[QUERY] = slow
-    code = "from mnv1cli import sources; print(sources.locate('hub').path)"
+    code = "from mnv1cli import modulefiles, sources; print(sources.locate('hub').path)"
     holder = subprocess.Popen([sys.executable, "-c", code])
     while not list(own_cache.glob("*-tmp/.download")):
         time.sleep(0.05)
@@ -528,7 +541,7 @@ def test_build_makes_an_archive_that_the_hub_could_serve(
 ) -> None:
     out = tmp_path / "m.tar.gz"
     built = builder.build(checkpoint, None, None, None, out, as_tar=True)
-    assert built == store.fingerprint(bundled)
+    assert built == modulefiles.fingerprint(bundled)
     with tarfile.open(out) as tar:
         assert all(name.startswith("./") for name in tar.getnames())
     assert module.open_module(str(out)).fingerprint == built
@@ -551,7 +564,7 @@ def test_fetch_mends_a_damaged_module(hub: Hub, own_cache: Path, packed: bytes) 
     assert "damaged" in refused.stderr
     assert place.is_dir()
     assert json.loads(mnv1("module", "fetch", "--json").stdout)["cached"] is False
-    assert store.verify(place) == []
+    assert modulefiles.verify(place) == []
 
 
 def test_fetch_rebuilds_a_damaged_bundled_module_without_a_network(own_cache: Path) -> None:
@@ -561,7 +574,7 @@ def test_fetch_rebuilds_a_damaged_bundled_module_without_a_network(own_cache: Pa
     assert broken.exit_code == 1
     assert "mnv1 module fetch bundled" in broken.stderr
     assert mnv1("module", "fetch", "bundled", "--offline").exit_code == 0
-    assert store.verify(place) == []
+    assert modulefiles.verify(place) == []
     assert json.loads(mnv1("module", "fetch", "bundled", "--json").stdout)["cached"] is True
 
 

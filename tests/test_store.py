@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnv1cli import store
+from mnv1cli import modulefiles, scratch, store
 from mnv1cli.catalog import DEFAULT_HANDLE, known_handles
 from mnv1cli.errors import ModuleError
 
@@ -92,7 +92,7 @@ def never(directory: Path) -> None:
 INSTALL_TOGETHER = """
 import os, pathlib, sys, time
 import filelock
-from mnv1cli import store
+from mnv1cli import modulefiles, scratch, store
 
 def refuse(lock):
     raise NotImplementedError
@@ -100,7 +100,7 @@ filelock.FileLock._acquire = refuse
 
 def fill(directory):
     (directory / "variables").mkdir()
-    for name in store.MODULE_FILES:
+    for name in modulefiles.MODULE_FILES:
         (directory / name).touch()
     (meeting / str(os.getpid())).touch()
     deadline = time.monotonic() + 20
@@ -145,21 +145,21 @@ class TestCacheDir:
 
 class TestMissingFile:
     def test_is_none_for_a_module(self, tmp_path: Path) -> None:
-        assert store.missing_file(lay(tmp_path)) is None
+        assert modulefiles.missing_file(lay(tmp_path)) is None
 
     @pytest.mark.parametrize("name", FILES)
     def test_is_named(self, tmp_path: Path, name: str) -> None:
         lay(tmp_path)
         (tmp_path / name).unlink()
-        assert store.missing_file(tmp_path) == name
+        assert modulefiles.missing_file(tmp_path) == name
         (tmp_path / name).mkdir()
-        assert store.missing_file(tmp_path) == name
+        assert modulefiles.missing_file(tmp_path) == name
 
     @pytest.mark.parametrize("name", ["empty", "gone", "a file", "a file/below"])
     def test_is_the_graph_where_nothing_is(self, tmp_path: Path, name: str) -> None:
         (tmp_path / "empty").mkdir()
         (tmp_path / "a file").touch()
-        assert store.missing_file(tmp_path / name) == "saved_model.pb"
+        assert modulefiles.missing_file(tmp_path / name) == "saved_model.pb"
 
 
 class TestInstall:
@@ -293,7 +293,7 @@ class TestUnwritableCache:
         handle = f"{HANDLE}/elsewhere"
         directory = store.install(handle, fill)
         assert found_in(directory) == FILES
-        assert directory.is_relative_to(store.scratch_dir())
+        assert directory.is_relative_to(scratch.scratch_dir())
         assert store.find(handle) is None
 
     def test_gives_an_empty_folder_to_fill_every_time(self, unwritable_cache: Path) -> None:
@@ -331,9 +331,9 @@ class TestFingerprint:
     @pytest.mark.parametrize("files", [FILES, WITH_ASSETS])
     def test_is_what_its_definition_says(self, tmp_path: Path, files: dict[str, bytes]) -> None:
         lay(tmp_path, files)
-        assert store.module_files(tmp_path) == sorted(files)
-        assert store.fingerprint(tmp_path) == self.defined(files)
-        assert store.size(tmp_path) == sum(map(len, files.values()))
+        assert modulefiles.module_files(tmp_path) == sorted(files)
+        assert modulefiles.fingerprint(tmp_path) == self.defined(files)
+        assert modulefiles.size(tmp_path) == sum(map(len, files.values()))
 
     @settings(deadline=None)
     @given(
@@ -346,53 +346,53 @@ class TestFingerprint:
     def test_is_what_its_definition_says_with_any_assets(self, assets: dict[str, bytes]) -> None:
         files = {**FILES, **{f"assets/{name}": content for name, content in assets.items()}}
         with tempfile.TemporaryDirectory() as directory:
-            assert store.fingerprint(lay(Path(directory), files)) == self.defined(files)
+            assert modulefiles.fingerprint(lay(Path(directory), files)) == self.defined(files)
 
     @pytest.mark.parametrize("name", WITH_ASSETS)
     def test_changes_with_every_byte_and_every_name(self, tmp_path: Path, name: str) -> None:
         lay(tmp_path, WITH_ASSETS)
-        before = store.fingerprint(tmp_path)
+        before = modulefiles.fingerprint(tmp_path)
         content = WITH_ASSETS[name]
         for changed in (content[:-1], content + b"\0", content[:-1] + b"?"):
             (tmp_path / name).write_bytes(changed)
-            assert store.fingerprint(tmp_path) != before
+            assert modulefiles.fingerprint(tmp_path) != before
         (tmp_path / name).write_bytes(content)
-        assert store.fingerprint(tmp_path) == before
+        assert modulefiles.fingerprint(tmp_path) == before
 
     def test_changes_with_assets_that_are_added_removed_or_renamed(self, tmp_path: Path) -> None:
         lay(tmp_path, WITH_ASSETS)
-        seen = {store.fingerprint(tmp_path)}
+        seen = {modulefiles.fingerprint(tmp_path)}
         lay(tmp_path, {"assets/new": b""})
-        seen.add(store.fingerprint(tmp_path))
+        seen.add(modulefiles.fingerprint(tmp_path))
         (tmp_path / "assets/new").rename(tmp_path / "assets/renamed")
-        seen.add(store.fingerprint(tmp_path))
+        seen.add(modulefiles.fingerprint(tmp_path))
         shutil.rmtree(tmp_path / "assets")
-        seen.add(store.fingerprint(tmp_path))
+        seen.add(modulefiles.fingerprint(tmp_path))
         assert len(seen) == 4
 
     def test_tells_a_byte_that_went_from_one_file_to_the_next(self, tmp_path: Path) -> None:
         first = lay(tmp_path / "1", {**FILES, "assets/a": b"xy", "assets/b": b"z"})
         second = lay(tmp_path / "2", {**FILES, "assets/a": b"x", "assets/b": b"yz"})
-        assert store.fingerprint(first) != store.fingerprint(second)
+        assert modulefiles.fingerprint(first) != modulefiles.fingerprint(second)
 
     def test_does_not_change_with_times_places_and_unrelated_files(self, tmp_path: Path) -> None:
-        before = store.fingerprint(lay(tmp_path / "1", WITH_ASSETS))
+        before = modulefiles.fingerprint(lay(tmp_path / "1", WITH_ASSETS))
         moved = lay(tmp_path / "2", dict(reversed(WITH_ASSETS.items())))
         lay(moved, {"README": b"x", "saved_model.pb.bak": b"x", "other/variables/x": b"x"})
         (moved / "empty").mkdir()
         for path in moved.rglob("*"):
             os.utime(path, (1, 1))
-        assert store.fingerprint(moved) == before
+        assert modulefiles.fingerprint(moved) == before
 
     def test_reads_files_of_any_length(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(store, "_CHUNK", 7)
-        assert store.fingerprint(lay(tmp_path)) == self.defined(FILES)
+        monkeypatch.setattr(modulefiles, "_CHUNK", 7)
+        assert modulefiles.fingerprint(lay(tmp_path)) == self.defined(FILES)
 
     def test_digest_of_a_file_is_its_sha256(self, tmp_path: Path) -> None:
         lay(tmp_path)
-        found = store.file_digest(tmp_path / "saved_model.pb")
+        found = modulefiles.file_digest(tmp_path / "saved_model.pb")
         assert found == hashlib.sha256(b"graph").hexdigest()
 
 
