@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING, get_args, overload
 import numpy as np
 from PIL import Image
 
-from mnv1cli import compiled, engine, labels
+from mnv1cli import compiled, labels, machine
+from mnv1cli import engine as loop
 from mnv1cli.errors import ImageError, ModuleError, OptionError
 from mnv1cli.inputs import Listing
 from mnv1cli.module import open_module
 from mnv1cli.records import (
+    DEFAULT_BATCH,
     MAX_BATCH,
+    MAX_THREADS,
     Decode,
+    Engine,
     FetchOptions,
     ImageRef,
     OnError,
     PixelSpec,
+    Precision,
     Prediction,
     Preprocess,
     Task,
@@ -35,8 +40,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mnv1cli.compiled import Model
-    from mnv1cli.engine import Job, Target
-    from mnv1cli.module import HubModule, Output
+    from mnv1cli.engine import Target
+    from mnv1cli.hubmodule import HubModule, Output
     from mnv1cli.records import FloatArray, Table
 
     Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -91,6 +96,10 @@ class Classifier:
         exif: whether the EXIF orientation is applied.
         image_size: for modules that do not tell it themselves.
         labels: a file of class names, for modules with other classes.
+        engine: "litert" (the module compiled, the default where it is installed)
+            or "tf" (the module as it is).
+        precision: "float32", or "int8" for a module that was calibrated.
+        threads: the cores to use; None for all that the process may use.
         batch_size: how many images go through the model at once.
         offline: never open a connection; so does MNV1_OFFLINE=1.
         bar: a stream that shows the progress of a download.
@@ -108,18 +117,26 @@ class Classifier:
         exif: bool = True,
         image_size: int | None = None,
         labels: str | os.PathLike[str] | None = None,
-        batch_size: int = 32,
+        engine: Engine | None = None,
+        precision: Precision = "float32",
+        threads: int | None = None,
+        batch_size: int = DEFAULT_BATCH,
         offline: bool = False,
         bar: TextIO | None = None,
     ) -> None:
         _check("preprocess", preprocess, get_args(Preprocess))
         _check("decode", decode, get_args(Decode))
         _check("exif", exif, (True, False))
+        _check("engine", engine or "litert", get_args(Engine))
+        _check("precision", precision, get_args(Precision))
         _check("batch_size", batch_size, range(1, MAX_BATCH + 1))
+        _check("threads", 1 if threads is None else threads, range(1, MAX_THREADS + 1))
         name = None if module is None else os.fspath(module)
         self.module: HubModule = open_module(name, FetchOptions(offline, bar), image_size)
         self._spec = PixelSpec(_image_size(self.module, image_size), preprocess, decode, exif)
         self._labels = None if labels is None else Path(labels)
+        self._engine, self._precision = engine, precision
+        self._threads = machine.cores() if threads is None else threads
         self._batch_size = batch_size
         self._models: dict[str, Model] = {}
 
@@ -199,10 +216,10 @@ class Classifier:
         """
         job = self.job(task)
         tally = Tally(progress)
-        engine.export(job, listing, target, tally)
+        loop.export(job, listing, target, tally)
         return tally
 
-    def job(self, task: Task) -> Job:
+    def job(self, task: Task) -> loop.Job:
         """The plan for a task: output, model, class names.
 
         Raises:
@@ -215,7 +232,7 @@ class Classifier:
         if task.command == "classify":
             names = labels.labels_for(shape[0], self._labels)
             shape = (min(task.top, shape[0]),)
-        return engine.Job(
+        return loop.Job(
             module=self.module,
             model=self._model(output),
             spec=self._spec,
@@ -224,6 +241,7 @@ class Classifier:
             shape=shape,
             names=names,
             batch_size=self._batch_size,
+            threads=self._threads,
         )
 
     def _output(self, task: Task) -> Output:
@@ -233,10 +251,12 @@ class Classifier:
 
     def _model(self, output: Output) -> Model:
         if output.name not in self._models:
-            self._models[output.name] = compiled.TensorFlowModel(self.module, [output])
+            self._models[output.name] = compiled.open_model(
+                self.module, [output], self._threads, self._engine, self._precision
+            )
         return self._models[output.name]
 
-    def _tables(self, job: Job, images: Sources, on_error: OnError) -> Iterator[Table]:
+    def _tables(self, job: loop.Job, images: Sources, on_error: OnError) -> Iterator[Table]:
         _check("on_error", on_error, get_args(OnError))
         for table in job.tables(_refs(images)):
             if on_error == "fail" and any(table.errors):
@@ -246,15 +266,15 @@ class Classifier:
                     if error
                 )
                 raise ImageError(f"{display_path(path)}: {reason}" if path else reason)
-            yield engine.without_faults(table) if on_error == "skip" else table
+            yield loop.without_faults(table) if on_error == "skip" else table
 
-    def _vectors(self, job: Job, images: Sources, on_error: OnError) -> Iterator[Vector]:
+    def _vectors(self, job: loop.Job, images: Sources, on_error: OnError) -> Iterator[Vector]:
         for table in self._tables(job, images, on_error):
             assert table.values is not None
             for path, error, values in zip(table.paths, table.errors, table.values, strict=True):
                 yield Vector(os.fsdecode(path), values, error)
 
-    def _stacked(self, job: Job, images: Sources, on_error: OnError) -> FloatArray:
+    def _stacked(self, job: loop.Job, images: Sources, on_error: OnError) -> FloatArray:
         parts = [t.values for t in self._tables(job, images, on_error) if t.values is not None]
         return np.concatenate(parts) if parts else np.empty((0, *job.shape), np.float32)
 

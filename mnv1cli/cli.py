@@ -130,10 +130,12 @@ def main() -> NoReturn:
     try:
         cli()
     except SystemExit as end:
-        if end.code not in (console.INTERRUPTED, console.TERMINATED):
+        stopped = end.code in (console.INTERRUPTED, console.TERMINATED)
+        if not stopped and not console.threads_are_left():
             raise
-        # The pipeline's threads may be deep in a read that never ends: leave them.
-        console.leave(int(end.code))
+        # Threads may be deep in a read that never ends, or in an import that nobody
+        # needs any more: leave them.
+        console.leave(int(end.code or 0))
     except OSError as error:
         # `--help` or `--version` into a full disk.
         sys.exit(f"mnv1: error: {error}")

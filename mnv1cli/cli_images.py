@@ -14,7 +14,15 @@ import click
 
 from mnv1cli import console
 from mnv1cli.errors import OptionError
-from mnv1cli.records import MAX_BATCH, OnError, OutputOptions, Task, display_path
+from mnv1cli.records import (
+    DEFAULT_BATCH,
+    MAX_BATCH,
+    MAX_THREADS,
+    OnError,
+    OutputOptions,
+    Task,
+    display_path,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +47,9 @@ class ImageRun:
     preprocess: Any
     decode: Any
     exif: bool
+    engine: Any
+    precision: Any
+    threads: int | None
     batch_size: int
     output: Path | None
     format: str | None
@@ -69,6 +80,9 @@ class ImageRun:
                 exif=self.exif,
                 image_size=self.image_size,
                 labels=labels,
+                engine=self.engine,
+                precision=self.precision,
+                threads=self.threads,
                 batch_size=self.batch_size,
                 offline=self.offline,
                 bar=progress,
@@ -145,10 +159,29 @@ _IMAGE_OPTIONS = (
     ),
     click.option("--exif/--no-exif", default=True, help="Apply the EXIF orientation (default)."),
     click.option(
+        "--engine",
+        type=click.Choice(("litert", "tf")),
+        help="The module compiled for LiteRT (default where it is installed), or as it is in "
+        "TensorFlow.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(("float32", "int8")),
+        default="float32",
+        show_default=True,
+        help="int8 is faster and less exact; 'mnv1 module quantize' prepares it.",
+    ),
+    click.option(
+        "--threads",
+        metavar="N",
+        type=click.IntRange(1, MAX_THREADS),
+        help="Cores to use. Default: all that the process may use.",
+    ),
+    click.option(
         "--batch-size",
         metavar="N",
         type=click.IntRange(1, MAX_BATCH),
-        default=32,
+        default=DEFAULT_BATCH,
         show_default=True,
         help="Images that go through the model at once.",
     ),

@@ -1,72 +1,131 @@
 """A module made ready to run: batches of pixels in, named arrays out.
 
-`Model` is all that the loop knows of an engine. The one here runs the module
+`Model` is all that the loop knows of an engine. The default engine runs the
+module compiled for LiteRT, once for all runs; the reference runs the module
 itself in TensorFlow.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+import logging
+from typing import TYPE_CHECKING, Protocol
 
-from mnv1cli import savedmodel, scratch
-from mnv1cli.errors import ModuleError
-from mnv1cli.module import TF2
+from mnv1cli import converter, litert, shelf, store
+from mnv1cli.errors import EngineError, ModuleError, OptionError
+from mnv1cli.litert import LiteRTModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mnv1cli.module import HubModule, Output
-    from mnv1cli.records import FloatArray
+    from mnv1cli.hubmodule import HubModule, Output
+    from mnv1cli.records import Engine, FloatArray, Precision
+    from mnv1cli.shelf import CompiledModel
+
+log = logging.getLogger(__name__)
 
 
 class Model(Protocol):
-    """What the loop runs."""
+    """What the loop runs; `workers` calls may be made at once.
+
+    `calibrated` is the sha256 of an int8 model, None for any other.
+    """
 
     engine: str
     precision: str
+    calibrated: str | None
+    workers: int
 
     def __call__(self, pixels: FloatArray) -> Mapping[str, FloatArray]:
         """Each output by its name, [n, ...], for pixels float32 [n, size, size, 3]."""
         ...
 
 
-class TensorFlowModel:
-    """The reference engine: a module's own graph, pruned to the outputs asked for."""
+def default_engine() -> Engine:
+    """`litert` where it is there, else `tf`."""
+    return "litert" if litert.is_available() else "tf"
 
-    engine = "tf"
-    precision = "float32"
 
-    def __init__(self, module: HubModule, outputs: Sequence[Output]) -> None:
-        import tensorflow as tf
+def open_model(
+    module: HubModule,
+    outputs: Sequence[Output],
+    workers: int,
+    engine: Engine | None = None,
+    precision: Precision = "float32",
+) -> Model:
+    """The module, ready to give these outputs; compiled if that was not done before.
 
-        self._names = [output.name for output in outputs]
-        self._constant = tf.constant
-        if module.format == TF2:
-            size = outputs[0].images.shape[1]
-            function: Any = savedmodel.load_function(module.path, size)
-            self._function: Any = lambda images: [function(images)]
-            return
-        try:
-            # The tag is none: a TF1 Hub module has no `serve` graph.
-            loaded = tf.saved_model.load(scratch.plain_path(module.path), tags=[])
-        except (tf.errors.OpError, OSError, ValueError, RuntimeError) as error:
-            raise ModuleError(
-                f"module {module.handle} in {module.path} cannot be loaded: "
-                f"{savedmodel.reason(error)}",
-                f"its files are damaged: 'mnv1 module fetch {module.handle}' mends it in the cache",
-            ) from error
-        # Called as it is, a signature would compute every output that it has.
-        self._function = loaded.prune(
-            outputs[0].images.tensor, [output.result.tensor for output in outputs]
-        )
+    Without an `engine` it is the default one, and a module that cannot be
+    compiled is run by TensorFlow, with a warning.
 
-    def __call__(self, pixels: FloatArray) -> Mapping[str, FloatArray]:
-        """Each output by its name, for pixels float32 [n, size, size, 3]."""
-        import numpy as np
+    Raises:
+        EngineError: the engine is not installed.
+        OptionError: the engine has no such precision.
+        ModuleError: the module cannot be loaded, compiled, or was not calibrated.
+    """
+    chosen = engine or default_engine()
+    if precision != "float32" and chosen != "litert":
+        raise OptionError(f"the engine {chosen} has no {precision}", "--engine litert has it")
+    if chosen == "tf":
+        return _reference(module, outputs, workers)
+    if not litert.is_available():
+        raise EngineError("LiteRT is not installed", "install ai-edge-litert, or use --engine tf")
+    if precision == "int8":
+        return _model(calibrated(module, outputs[0]), workers)
+    try:
+        return _model(_compiled(module, outputs), workers)
+    except ModuleError as error:
+        if engine is not None:
+            raise
+        model = _reference(module, outputs, workers)
+        log.warning("%s; it is run by TensorFlow instead, which is slower", error.what)
+        return model
 
-        n = len(pixels)
-        # At batch 1 TensorFlow picks other kernels, whose sums round differently;
-        # a row must not depend on its batch.
-        batch = np.repeat(pixels, 2, axis=0) if n == 1 else pixels
-        results = self._function(self._constant(batch))
-        return {name: result.numpy()[:n] for name, result in zip(self._names, results, strict=True)}
+
+def calibrated(module: HubModule, output: Output) -> CompiledModel:
+    """The int8 model of a module that has this output.
+
+    Raises:
+        ModuleError: the module was not calibrated for it.
+    """
+    together = tuple(each.name for each in module.main_outputs())
+    for names in (together, (output.name,)):
+        found = shelf.find(module.fingerprint, names, "int8") if output.name in names else None
+        if found is not None and converter.is_usable(found):
+            return found
+    option = f" --endpoint {output.name}" if output.name not in together else ""
+    raise ModuleError(
+        f"module {module.handle} is not calibrated for int8",
+        f"'mnv1 module quantize DIR --module {module.handle}{option}' does that, with your images",
+    )
+
+
+def _reference(module: HubModule, outputs: Sequence[Output], workers: int) -> Model:
+    from mnv1cli.reference import TensorFlowModel
+
+    return TensorFlowModel(module, outputs, workers)
+
+
+def _compiled(module: HubModule, outputs: Sequence[Output]) -> CompiledModel:
+    """The compiled module from the cache, made anew where it is missing, damaged or outdated."""
+    names = tuple(output.name for output in outputs)
+
+    def cached() -> CompiledModel | None:
+        found = shelf.find(module.fingerprint, names, "float32")
+        return found if found and converter.is_current(found) else None
+
+    if found := cached():
+        return found
+    with store.locked(shelf.folder(module.fingerprint) / "compiling"):
+        # Another process may have been at it meanwhile.
+        if found := cached():
+            return found
+        log.info("preparing the module (once)")
+        compiled = converter.compile_module(module, outputs)
+        if not shelf.keep(module.fingerprint, compiled):
+            log.info("the cache %s cannot be written: nothing is kept", store.cache_dir())
+    return compiled
+
+
+def _model(compiled: CompiledModel, workers: int) -> LiteRTModel:
+    digest = compiled.sha256 if compiled.precision == "int8" else None
+    return LiteRTModel(compiled.model, compiled.outputs, workers, compiled.precision, digest)

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -180,6 +181,14 @@ def _sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def threads_are_left() -> bool:
+    """Whether there are threads that Python would wait for at its end."""
+    return any(
+        not thread.daemon and thread is not threading.main_thread()
+        for thread in threading.enumerate()
+    )
 
 
 def leave(code: int) -> NoReturn:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnv1cli import __version__, inputs, labels, pipeline
+from mnv1cli import __version__, inputs, labels, loading
 from mnv1cli.errors import BadImageError, Mnv1Error, OptionError, OutputError
+from mnv1cli.ordered import ordered_map
 from mnv1cli.records import Layout, Table, display_path
 from mnv1cli.writers import choose_format
 from mnv1cli.writers.delimited import encode_rows, text
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from mnv1cli.compiled import Model
+    from mnv1cli.hubmodule import HubModule
     from mnv1cli.labels import ClassName
-    from mnv1cli.module import HubModule
     from mnv1cli.records import (
         Batch,
         Fault,
@@ -56,16 +57,19 @@ class Job:
     task: Task
     output: str
     shape: tuple[int, ...]
+    batch_size: int
+    threads: int
     names: tuple[ClassName, ...] = ()
-    batch_size: int = 32
 
     def tables(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
         """Results for every image, a table a batch, in the order of `refs`."""
-        for batch in pipeline.batches(refs, self.spec, self.batch_size):
-            if self.task.command == "classify":
-                yield Table(batch.paths, batch.reasons, predictions=self._ranked(batch))
-            else:
-                yield Table(batch.paths, batch.reasons, values=self._values(batch))
+        batches = loading.batches(refs, self.spec, self.batch_size, self.threads)
+        return ordered_map(self._table, batches, self.model.workers)
+
+    def _table(self, batch: Batch) -> Table:
+        if self.task.command == "classify":
+            return Table(batch.paths, batch.reasons, predictions=self._ranked(batch))
+        return Table(batch.paths, batch.reasons, values=self._values(batch))
 
     def metadata(self, tally: Tally) -> dict[str, Any]:
         """What a result's reader has to know of how it came about."""
@@ -79,6 +83,7 @@ class Job:
             },
             "engine": self.model.engine,
             "precision": self.model.precision,
+            "calibrated": self.model.calibrated,
             "preprocess": self.spec.preprocess,
             "exif": self.spec.exif,
             "decode": self.spec.decode,

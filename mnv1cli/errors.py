@@ -62,6 +62,10 @@ class ChecksumError(ModuleError):
     """A download that is not what was published."""
 
 
+class EngineError(Mnv1Error):
+    """An engine that is not installed."""
+
+
 class SignatureError(ModuleError):
     """A module without the signature or endpoint that a command needs."""
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from mnv1cli.module import HubModule, Signature, TensorSpec
+    from mnv1cli.hubmodule import HubModule, Signature, TensorSpec
 
 
 def print_labels(pattern: str | None, own: Path | None, form: str) -> None:

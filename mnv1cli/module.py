@@ -1,138 +1,35 @@
-"""What a module can do: its signatures, endpoints, image size, classes.
+"""Opening modules: where one comes from, and what its graph says.
 
-Both formats look the same from here on: a TF2 SavedModel has one of the hub's
-signatures. Running a module is the next floor's work.
+Reading the graph takes TensorFlow, so what it says is noted in the cache.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli import attachment, catalog, modulefiles, savedmodel, sources, weights
-from mnv1cli.errors import ModuleError, SignatureError
+from mnv1cli import attachment, catalog, modulefiles, savedmodel, shelf, sources
+from mnv1cli.errors import ModuleError
+from mnv1cli.hubmodule import (
+    FEATURES_SIGNATURE,
+    INPUT,
+    LOGITS_SIGNATURE,
+    OUTPUT,
+    RECORD,
+    TF1,
+    TF2,
+    HubModule,
+    Signature,
+    TensorSpec,
+    from_record,
+    to_record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from mnv1cli.records import FetchOptions
     from mnv1cli.sources import Located
-
-TF1, TF2 = "TF1 Hub module", "TF2 SavedModel"
-
-LOGITS_SIGNATURE = "image_classification"
-FEATURES_SIGNATURE = "image_feature_vector"
-_INPUT, _OUTPUT = "images", "default"
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """A tensor of a signature; -1 in `shape` is a dimension of any length."""
-
-    tensor: str
-    dtype: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """Inputs and outputs of one signature by their keys."""
-
-    inputs: Mapping[str, TensorSpec]
-    outputs: Mapping[str, TensorSpec]
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One output of a module: from which signature, and the tensors to feed and fetch."""
-
-    name: str
-    images: TensorSpec
-    result: TensorSpec
-
-
-@dataclass(frozen=True, slots=True)
-class HubModule:
-    """What a module says of itself.
-
-    `image_size` is the height and width of its images in pixels, None where
-    neither the module nor its handle tells.
-    """
-
-    handle: str
-    path: Path
-    fingerprint: str
-    format: str
-    tags: tuple[tuple[str, ...], ...]
-    signatures: Mapping[str, Signature]
-    image_size: int | None
-
-    def logits(self) -> Output:
-        """The logits, [batch, classes]."""
-        return self._output(LOGITS_SIGNATURE, _OUTPUT, "logits")
-
-    def features(self) -> Output:
-        """The feature vector, [batch, features]."""
-        return self._output(FEATURES_SIGNATURE, _OUTPUT, "features")
-
-    def endpoint(self, name: str) -> Output:
-        """A hidden layer by its output key, with or without the scope before it.
-
-        Raises:
-            SignatureError: no signature has it; names those that are there.
-        """
-        endpoints = self.endpoints()
-        for key in (name, f"{weights.SCOPE}/{name}"):
-            if key in endpoints:
-                return self._output(endpoints[key], key, key)
-        raise SignatureError(
-            f"module {self.handle} has no endpoint {name!r}",
-            f"it has {', '.join(endpoints) or 'none'}",
-        )
-
-    def endpoints(self) -> dict[str, str]:
-        """Every output but `default`, in the order of their layers, to a signature with it."""
-        found = {}
-        for name in (LOGITS_SIGNATURE, FEATURES_SIGNATURE):
-            if name in self.signatures:
-                found.update(dict.fromkeys(self.signatures[name].outputs, name))
-        found.pop(_OUTPUT, None)
-        return {key: found[key] for key in sorted(found, key=_layer_order)}
-
-    def classes(self) -> int | None:
-        """The number of classes, None for a module without logits."""
-        if LOGITS_SIGNATURE not in self.signatures:
-            return None
-        return self.logits().result.shape[-1]
-
-    def feature_length(self) -> int | None:
-        """The length of the feature vector, None for a module without."""
-        if FEATURES_SIGNATURE not in self.signatures:
-            return None
-        return self.features().result.shape[-1]
-
-    def _output(self, signature: str, key: str, name: str) -> Output:
-        found = self.signatures.get(signature)
-        if found is None:
-            has = ", ".join(sorted(self.signatures)) or "none"
-            raise SignatureError(
-                f"module {self.handle} has no signature {signature!r}",
-                f"it has {has}",
-            )
-        if _INPUT not in found.inputs or key not in found.outputs:
-            raise SignatureError(
-                f"signature {signature!r} of module {self.handle} does not lead from "
-                f"{_INPUT!r} to {key!r}",
-                f"it leads from {', '.join(found.inputs)} to {', '.join(found.outputs)}",
-            )
-        return Output(name, found.inputs[_INPUT], found.outputs[key])
-
-
-def _layer_order(key: str) -> tuple[int, int, str]:
-    """Sorts Conv2d_2_* before Conv2d_10_*, and what is no convolution last."""
-    number = key.partition("Conv2d_")[2].partition("_")[0]
-    return (0, int(number), key) if number.isdigit() else (1, 0, key)
 
 
 def open_module(
@@ -146,7 +43,16 @@ def open_module(
     Raises:
         ModuleError: there is no such module, or it cannot be read.
     """
-    return read(sources.locate(name, options), image_size)
+    located = sources.locate(name, options)
+    fingerprint = modulefiles.fingerprint(located.path)
+    # The handle may tell the image size, or what a TF2 SavedModel is.
+    key = json.dumps([RECORD, located.handle, image_size])
+    known = from_record(shelf.recall(fingerprint, key), located.handle, located.path, fingerprint)
+    if known is not None:
+        return known
+    found = read(located, image_size)
+    shelf.note(fingerprint, key, to_record(found))
+    return found
 
 
 def read(located: Located, image_size: int | None = None) -> HubModule:
@@ -207,7 +113,7 @@ def _tf2_signatures(located: Located, serving: Any, image_size: int | None) -> d
     shape = tuple(-1 if n is None else n for n in function.structured_outputs.shape)
     images = TensorSpec("", "float32", (-1, image_size, image_size, 3))
     result = TensorSpec("", "float32", shape)
-    signature = Signature({_INPUT: images}, {_OUTPUT: result})
+    signature = Signature({INPUT: images}, {OUTPUT: result})
     words = f"{located.handle} {' '.join(serving.outputs)}".replace("-", "_")
     if "feature_vector" in words:
         return {FEATURES_SIGNATURE: signature}
@@ -235,9 +141,9 @@ def _image_size(meta_graph: Any, signatures: Mapping[str, Signature], handle: st
     attachments = meta_graph.collection_def[attachment.COLLECTION].bytes_list.value
     attached = [attachment.image_size(wire) for wire in attachments]
     shapes = [
-        signature.inputs[_INPUT].shape
+        signature.inputs[INPUT].shape
         for signature in signatures.values()
-        if _INPUT in signature.inputs
+        if INPUT in signature.inputs
     ]
     return _square([(-1, *size, 3) for size in attached if size] + shapes, handle)
 

@@ -1,247 +1,222 @@
 """Many images through tf.data, by the same chain as `pixels.py`.
 
 JPEG of 1 or 3 components, nearly all there is, is decoded and resized by
-TensorFlow's own ops. Everything else is decoded by `pixels.py` inside the
-pipeline, because TensorFlow's decoders differ from Pillow's on CMYK JPEG,
-16-bit PNG and palette BMP, and know neither TIFF nor WebP.
+TensorFlow's own ops. Everything else is decoded by `pixels.py`, because
+TensorFlow's decoders differ from Pillow's on CMYK JPEG, 16-bit PNG and palette
+BMP, and know neither TIFF nor WebP.
+
+Python reads the files and their headers, several at a time; it has no part in
+what TensorFlow does with each of them.
 """
 
 from __future__ import annotations
 
-import os
-import queue
-import threading
 from collections import deque
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mnv1cli import pixels
 from mnv1cli.errors import ImageError
-from mnv1cli.records import Batch, ImageRef
+from mnv1cli.geometry import SCALE, Frame, frame, reduction
+from mnv1cli.ordered import chunks, ordered_map
+from mnv1cli.records import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from mnv1cli.records import FloatArray, PixelSpec
+    from mnv1cli.records import FloatArray, ImageRef, PixelSpec
 
+# Files that Python reads in one go: enough to hide what a call between Python
+# and TensorFlow costs, few enough to hold in memory many times over.
+_FILES_AT_ONCE = 8
 # Decoded batches that wait for the model: enough to bridge a slow file.
 _WAITING_BATCHES = 2
-_POLL_SECONDS = 0.2
 
-_READY, _JPEG, _BAD = 0, 1, 2
 _JPEG_END = b"\xff\xd9"
 
 
-def batches(refs: Iterable[ImageRef], spec: PixelSpec, batch_size: int) -> Iterator[Batch]:
-    """Read, decode and batch images, in the order of `refs`, ahead of the consumer.
+@dataclass(slots=True)
+class _Opened:
+    """One image on its way: `geometry` where TensorFlow decodes it, else pixels or a reason."""
 
-    An image that cannot be read stands in its batch with a reason. What the
-    iterator over `refs` raises is raised here, in its turn.
-    """
-    stream = _Stream(refs, spec)
-    waiting: queue.Queue[Batch | BaseException | None] = queue.Queue(_WAITING_BATCHES)
-    stop = threading.Event()
-
-    def put(item: Batch | BaseException | None) -> bool:
-        while not stop.is_set():
-            try:
-                waiting.put(item, timeout=_POLL_SECONDS)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def produce() -> None:
-        try:
-            for batch in stream.batches(batch_size):
-                if not put(batch):
-                    return
-            put(stream.failure)
-        except BaseException as error:  # noqa: BLE001 - raised again by the consumer
-            put(error)
-
-    # A thread of its own, so that the consumer waits where Ctrl-C can reach it:
-    # TensorFlow's iterator blocks until there is a batch, signals or not.
-    threading.Thread(target=produce, name="mnv1-pipeline", daemon=True).start()
-    try:
-        while (item := waiting.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        stream.stop()
+    ref: ImageRef
+    data: bytes = b""
+    geometry: _Geometry | None = None
+    pixels: FloatArray | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
-    """What the Python half of the pipeline hands to TensorFlow for one image.
+class _Geometry:
+    """How TensorFlow decodes a JPEG: at 1/`ratio`, then turned, then cut and placed."""
 
-    A JPEG is decoded there at 1/2^`halvings`; `pixels` are those of the others.
-    """
-
-    state: int
-    data: bytes
-    halvings: int
+    ratio: int
     orientation: int
-    frame: pixels.Frame
-    pixels: FloatArray
+    frame: Frame
+
+    def numbers(self) -> tuple[int, ...]:
+        """As the row that goes into the graph."""
+        f = self.frame
+        place = (f.y, f.x, f.h, f.w, f.target_h, f.target_w, f.offset_y, f.offset_x)
+        return (self.ratio, self.orientation, *place)
 
 
-class _Stream:
-    """One pass over the images: the tf.data graph and the refs that are under way in it."""
+# The row of an image that TensorFlow has no part in.
+_NOTHING = (0,) * 10
 
-    def __init__(self, refs: Iterable[ImageRef], spec: PixelSpec) -> None:
-        self.failure: BaseException | None = None
-        self._refs = refs
+
+class Stream:
+    """The tf.data graph for one pass over images; to make it takes a while."""
+
+    def __init__(self, spec: PixelSpec, batch_size: int, workers: int) -> None:
         self._spec = spec
-        self._under_way: deque[int] = deque()
-        self._by_index: dict[int, ImageRef] = {}
-        self._reasons: dict[int, str] = {}
+        self._workers = workers
+        self._refs: Iterable[ImageRef] = ()
+        # Images that are in the graph, in their order, and the number of the first.
+        self._under_way: deque[_Opened] = deque()
+        self._first = 0
+        self._failure: BaseException | None = None
         self._stopped = False
-        blank = np.zeros((spec.size, spec.size, 3), np.float32)
-        self._blank = _Opened(_BAD, b"", 0, 1, pixels.frame(1, 1, spec), blank)
+        self._dataset = self._graph(batch_size)
 
-    def stop(self) -> None:
-        """Feed no more images."""
-        self._stopped = True
+    def batches(self, refs: Iterable[ImageRef]) -> Iterator[Batch]:
+        """Read, decode and batch images, in the order of `refs`, ahead of the consumer.
 
-    def batches(self, batch_size: int) -> Iterator[Batch]:
-        for indices, states, images in self._dataset(batch_size).as_numpy_iterator():
-            yield self._batch(indices, states, images)
-        if self._under_way:
-            nothing = np.empty(0, np.int64)
-            yield self._batch(nothing, nothing, self._blank.pixels[None][:0], drain=True)
+        An image that cannot be read stands in its batch with a reason. What the
+        iterator over `refs` raises is raised here, in its turn.
+        """
+        self._refs = refs
+        try:
+            for numbers, images in self._dataset.as_numpy_iterator():
+                yield self._batch(numbers.tolist(), images)
+            if self._under_way:
+                nothing = np.empty((0, self._spec.size, self._spec.size, 3), np.float32)
+                yield self._batch([], nothing, drain=True)
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            self._stopped = True
 
-    def _dataset(self, batch_size: int) -> Any:
+    def _graph(self, batch_size: int) -> Any:
         import tensorflow as tf
 
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-        data = tf.data.Dataset.from_generator(
-            self._indices, output_signature=tf.TensorSpec((), tf.int64)
-        )
+        signature = (tf.TensorSpec([None], tf.string), tf.TensorSpec([None, 11], tf.int64))
+        data = tf.data.Dataset.from_generator(self._feed, output_signature=signature)
         # There is no Python in `_image` to convert, and converting leaves files behind.
-        # A fixed number of workers: tf.data's autotuning needs longer than most runs take.
         image = tf.autograph.experimental.do_not_convert(self._image)
-        data = data.map(image, num_parallel_calls=workers or os.cpu_count() or 1)
+        data = data.unbatch().map(image, num_parallel_calls=self._workers, deterministic=True)
         # What TensorFlow's JPEG decoder refuses falls out here; `_batch` sees the gap.
-        data = data.ignore_errors().batch(batch_size)
-        return data.prefetch(_WAITING_BATCHES)
+        data = data.ignore_errors().batch(batch_size).prefetch(_WAITING_BATCHES)
+        options = tf.data.Options()
+        # A fixed number of workers: tf.data's own tuning needs longer than most runs
+        # take, and sometimes settles on half the speed. Two more threads than workers,
+        # for what feeds them and what waits.
+        options.autotune.enabled = False
+        options.threading.private_threadpool_size = self._workers + 2
+        return data.with_options(options)
 
-    def _indices(self) -> Iterator[int]:
-        """Feed the refs by their index, and keep what they raise for the consumer."""
+    def _feed(self) -> Iterator[tuple[Any, Any]]:
+        """Give the graph its images, and keep what the refs raise for the consumer."""
+        number = 0
+        files = chunks(self._refs, _FILES_AT_ONCE)
         try:
-            for index, ref in enumerate(self._refs):
+            for opened in ordered_map(self._open, files, self._workers, ahead=1):
                 if self._stopped:
                     return
-                self._by_index[index] = ref
-                self._under_way.append(index)
-                yield index
+                rows = [(*(o.geometry.numbers() if o.geometry else _NOTHING),) for o in opened]
+                numbered = [(number + i, *row) for i, row in enumerate(rows)]
+                data = np.array([o.data for o in opened] + [b""], object)[:-1]
+                for o in opened:
+                    # From here on TensorFlow holds the bytes.
+                    o.data = b""
+                self._under_way.extend(opened)
+                number += len(opened)
+                yield data, np.array(numbered, np.int64)
         except BaseException as error:  # noqa: BLE001 - raised again by `batches`
-            self.failure = error
+            self._failure = error
 
-    def _image(self, index: Any) -> tuple[Any, Any, Any]:
-        """The tf.data half: state and pixels of one image."""
-        import tensorflow as tf
-
-        types = [tf.int64, tf.string, tf.int64, tf.int64, tf.int64, tf.float32]
-        state, data, halvings, orientation, frame, ready = tf.numpy_function(
-            self._open, [index], types
-        )
-        state.set_shape([])
-        frame.set_shape([8])
-        size = self._spec.size
-        image = tf.cond(
-            tf.equal(state, _JPEG),
-            lambda: _jpeg_pixels(data, halvings, orientation, frame, size),
-            lambda: ready,
-        )
-        image.set_shape([size, size, 3])
-        return index, state, image
-
-    def _open(self, index: Any) -> tuple[Any, ...]:
-        """The Python half: read the file and its header, and decode what TensorFlow cannot."""
-        ref = self._by_index[int(index)]
-        try:
-            opened = self._opened(ref)
-        except ImageError as error:
-            self._reasons[int(index)] = str(error)
-            opened = self._blank
-        return (
-            np.int64(opened.state),
-            opened.data,
-            np.int64(opened.halvings),
-            np.int64(opened.orientation),
-            np.array(astuple(opened.frame), np.int64),
-            opened.pixels,
-        )
+    def _open(self, refs: Sequence[ImageRef]) -> list[_Opened]:
+        return [self._opened(ref) for ref in refs]
 
     def _opened(self, ref: ImageRef) -> _Opened:
-        frame = self._blank.frame
-        if ref.problem:
-            raise ImageError(ref.problem)
-        if ref.source is not None:
-            return _Opened(_READY, b"", 0, 1, frame, pixels.from_memory(ref.source, self._spec))
-        data = pixels.read_file(ref.path)
-        header = pixels.header(data, self._spec)
-        # Without an end it is cut off, and what TensorFlow refuses leaves a gap that
-        # is only seen when the next image comes: Pillow says at once what is wrong.
-        if not header.plain_jpeg or data.rfind(_JPEG_END) < len(data) // 2:
-            return _Opened(_READY, b"", 0, 1, frame, pixels.load(data, self._spec))
-        ratio = pixels.reduction(header.height, header.width, self._spec)
+        """Read a file and its header, and decode what TensorFlow cannot."""
+        try:
+            if ref.problem:
+                return _Opened(ref, reason=ref.problem)
+            if ref.source is not None:
+                return _Opened(ref, pixels=pixels.from_memory(ref.source, self._spec))
+            data = pixels.read_file(ref.path)
+            header = pixels.header(data, self._spec)
+            # Without an end it is cut off, and what TensorFlow refuses leaves a gap that
+            # is only seen when the next image comes: Pillow says at once what is wrong.
+            if not header.plain_jpeg or data.rfind(_JPEG_END) < len(data) // 2:
+                return _Opened(ref, pixels=pixels.load(data, self._spec))
+            return _Opened(ref, data, self._geometry(header))
+        except ImageError as error:
+            return _Opened(ref, reason=str(error))
+
+    def _geometry(self, header: pixels.Header) -> _Geometry:
+        ratio = reduction(header.height, header.width, self._spec)
         # libjpeg rounds the reduced size up.
         h, w = -(-header.height // ratio), -(-header.width // ratio)
         if header.orientation >= 5:
             h, w = w, h
-        frame = pixels.frame(h, w, self._spec)
-        halvings = ratio.bit_length() - 1
-        return _Opened(_JPEG, data, halvings, header.orientation, frame, self._blank.pixels)
+        return _Geometry(ratio, header.orientation, frame(h, w, self._spec))
 
-    def _batch(self, indices: Any, states: Any, images: FloatArray, drain: bool = False) -> Batch:
+    def _image(self, data: Any, row: Any) -> tuple[Any, Any]:
+        """The graph for one image: its number and its pixels, zeros where it has no part in it."""
+        import tensorflow as tf
+
+        size = self._spec.size
+        number, ratio, orientation, *frame = tf.unstack(row)
+        image = tf.cond(
+            tf.equal(ratio, 0),
+            lambda: tf.zeros([size, size, 3]),
+            lambda: _jpeg_pixels(data, ratio, orientation, frame, size),
+        )
+        image.set_shape([size, size, 3])
+        return number, image
+
+    def _batch(self, numbers: list[int], images: FloatArray, drain: bool = False) -> Batch:
         """Put a batch's images back beside their refs, those that fell out included."""
-        refs: list[ImageRef] = []
-        reasons: list[str] = []
+        opened: list[_Opened] = []
         rows: list[FloatArray] = []
-
-        def add(ref: ImageRef, row: FloatArray | None, reason: str) -> None:
-            refs.append(ref)
-            reasons.append(reason)
-            if row is not None:
-                rows.append(row)
-
-        for index, state, image in zip(indices.tolist(), states.tolist(), images, strict=True):
-            while self._under_way[0] != index:
-                add(*self._second_look())
-            ref = self._taken()
-            bad = state == _BAD
-            add(ref, None if bad else image, self._reasons.pop(index) if bad else "")
+        for number, image in zip(numbers, images, strict=True):
+            while self._first != number:
+                opened.append(self._second_look())
+            found = self._taken()
+            opened.append(found)
+            if found.geometry is not None:
+                found.pixels = image
         while drain and self._under_way:
-            add(*self._second_look())
-        complete = len(rows) == len(images) == len(refs)
-        stacked = images if complete else np.stack(rows) if rows else self._blank.pixels[None][:0]
-        return Batch(tuple(ref.path for ref in refs), tuple(reasons), stacked)
+            opened.append(self._second_look())
+        paths = tuple(o.ref.path for o in opened)
+        reasons = tuple(o.reason for o in opened)
+        if len(opened) == len(images) and all(o.geometry is not None for o in opened):
+            return Batch(paths, reasons, images)
+        rows = [o.pixels for o in opened if o.pixels is not None]
+        return Batch(paths, reasons, np.stack(rows) if rows else images[:0])
 
-    def _taken(self) -> ImageRef:
-        """The first of the refs under way, which is under way no more."""
-        return self._by_index.pop(self._under_way.popleft())
+    def _taken(self) -> _Opened:
+        """The first of the images under way, which is under way no more."""
+        self._first += 1
+        return self._under_way.popleft()
 
-    def _second_look(self) -> tuple[ImageRef, FloatArray | None, str]:
+    def _second_look(self) -> _Opened:
         """Decode with Pillow what TensorFlow refused: for its reason, or for its pixels.
 
         Pillow has the last word, so that both paths accept the same files.
         """
-        ref = self._taken()
+        ref = self._taken().ref
         try:
-            if ref.source is not None:
-                return ref, pixels.from_memory(ref.source, self._spec), ""
-            return ref, pixels.load(pixels.read_file(ref.path), self._spec), ""
+            return _Opened(ref, pixels=pixels.load(pixels.read_file(ref.path), self._spec))
         except ImageError as error:
-            return ref, None, str(error)
+            return _Opened(ref, reason=str(error))
 
 
-def _jpeg_pixels(data: Any, halvings: Any, orientation: Any, frame: Any, size: int) -> Any:
+def _jpeg_pixels(data: Any, ratio: Any, orientation: Any, frame: list[Any], size: int) -> Any:
     """Pixels float32 [size, size, 3] of a JPEG's bytes, in TensorFlow's ops."""
     import tensorflow as tf
 
@@ -249,33 +224,35 @@ def _jpeg_pixels(data: Any, halvings: Any, orientation: Any, frame: Any, size: i
         # INTEGER_ACCURATE is the method that Pillow uses; the default's bits differ.
         return lambda: tf.io.decode_jpeg(data, channels=3, ratio=r, dct_method="INTEGER_ACCURATE")
 
-    rgb = tf.switch_case(tf.cast(halvings, tf.int32), [decoder(r) for r in (1, 2, 4, 8)])
-    rgb = tf.switch_case(
-        tf.cast(orientation, tf.int32) - 1, [_turned(rgb, turn) for turn in range(1, 9)]
-    )
-    y, x, h, w, target_h, target_w, offset_y, offset_x = tf.unstack(frame)
+    halvings = tf.cast(tf.equal(ratio, 2), tf.int32) + 2 * tf.cast(tf.equal(ratio, 4), tf.int32)
+    halvings += 3 * tf.cast(tf.equal(ratio, 8), tf.int32)
+    rgb = tf.switch_case(halvings, [decoder(r) for r in (1, 2, 4, 8)])
+    rgb = tf.cond(tf.equal(orientation, 1), lambda: rgb, lambda: _oriented(rgb, orientation))
+    y, x, h, w, target_h, target_w, offset_y, offset_x = frame
     crop = rgb[y : y + h, x : x + w]
     target = tf.cast(tf.stack([target_h, target_w]), tf.int32)
-    image = tf.raw_ops.ResizeBilinear(images=crop[None], size=target)[0] * pixels.SCALE
+    image = tf.raw_ops.ResizeBilinear(images=crop[None], size=target)[0] * SCALE
 
     def padded() -> Any:
         below, right = size - target_h - offset_y, size - target_w - offset_x
         margins = [[offset_y, below], [offset_x, right], [0, 0]]
         return tf.pad(image, margins, constant_values=0.5)
 
-    return tf.cond(tf.reduce_all(tf.equal(target, size)), lambda: image, padded)
+    whole = tf.logical_and(tf.equal(target_h, size), tf.equal(target_w, size))
+    return tf.cond(whole, lambda: image, padded)
 
 
-def _turned(rgb: Any, orientation: int) -> Any:
-    """A function that applies one EXIF orientation, 1 to 8, to [h, w, c]."""
+def _oriented(rgb: Any, orientation: Any) -> Any:
+    """Apply an EXIF orientation, 2 to 8, to [h, w, c]."""
     import tensorflow as tf
 
     axes = {2: [1], 3: [0, 1], 4: [0], 5: [], 6: [1], 7: [0, 1], 8: [0]}
 
-    def turn() -> Any:
-        if orientation == 1:
-            return rgb
-        turned = tf.transpose(rgb, [1, 0, 2]) if orientation >= 5 else rgb
-        return tf.reverse(turned, axes[orientation]) if axes[orientation] else turned
+    def turned(turn: int) -> Any:
+        def turn_it() -> Any:
+            image = tf.transpose(rgb, [1, 0, 2]) if turn >= 5 else rgb
+            return tf.reverse(image, axes[turn]) if axes[turn] else image
 
-    return turn
+        return turn_it
+
+    return tf.switch_case(tf.cast(orientation, tf.int32) - 2, [turned(turn) for turn in axes])

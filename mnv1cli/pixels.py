@@ -21,19 +21,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mnv1cli.errors import ImageError
+from mnv1cli.geometry import frame_pixels, reduction
 
 if TYPE_CHECKING:
     from mnv1cli.records import ByteArray, FloatArray, PixelSpec
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF")
-
-# float32(255) * SCALE is exactly 1. A product, not a quotient, so that no graph
-# optimiser has a reason to replace it by something that rounds differently.
-SCALE = np.float32(1 / 255)
-_PAD = np.float32(0.5)
-
-# JPEG decoders can leave out what a reduction by these would discard anyway.
-_REDUCTIONS = (8, 4, 2, 1)
 
 _ORIENTATION_TAG = 0x0112
 _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 0x0106, 0
@@ -57,20 +50,6 @@ _DAMAGE = (
 
 
 _LOADING = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """Where a decoded image lands: crop (y, x, h, w), then its size and offset in the result."""
-
-    y: int
-    x: int
-    h: int
-    w: int
-    target_h: int
-    target_w: int
-    offset_y: int
-    offset_x: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +112,7 @@ def load(data: bytes, spec: PixelSpec) -> FloatArray:
 
 
 def decode(data: bytes, spec: PixelSpec) -> ByteArray:
-    """RGB uint8 [h, w, 3] of an image file's bytes, oriented."""
+    """RGBX uint8 [h, w, 4] of an image file's bytes, oriented."""
     image = _open(data)
     try:
         # A PNG's may come after its pixels, and asking for it before loads them.
@@ -149,7 +128,7 @@ def decode(data: bytes, spec: PixelSpec) -> ByteArray:
         if image.format == "PNG":
             orientation = _orientation(image, spec)
             _settle_transparency(image, data)
-        return _rgb(_oriented(image, orientation))
+        return _rgbx(_oriented(image, orientation))
     except _DAMAGE as error:
         raise ImageError(f"damaged {image.format}: {_first_line(error)}") from error
 
@@ -165,7 +144,7 @@ def from_memory(source: Any, spec: PixelSpec) -> FloatArray:
             # One image may be given several times, and loading it reads its file.
             with _LOADING:
                 source.load()
-            return frame_pixels(_rgb(_oriented(source, _orientation(source, spec))), spec)
+            return frame_pixels(_rgbx(_oriented(source, _orientation(source, spec))), spec)
         except _DAMAGE as error:
             raise ImageError(f"cannot be used: {_first_line(error)}") from error
     try:
@@ -178,7 +157,7 @@ def from_memory(source: Any, spec: PixelSpec) -> FloatArray:
         array = array[:, :, 0]
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
         raise ImageError(f"an array must be [h, w], [h, w, 3] or [h, w, 4], not {array.shape}")
-    return frame_pixels(_rgb(Image.fromarray(np.ascontiguousarray(array))), spec)
+    return frame_pixels(_rgbx(Image.fromarray(np.ascontiguousarray(array))), spec)
 
 
 def header(data: bytes, spec: PixelSpec) -> Header:
@@ -192,82 +171,6 @@ def header(data: bytes, spec: PixelSpec) -> Header:
     # Other formats are decoded whole by `decode`, which looks for itself.
     orientation = _orientation(image, spec) if plain else 1
     return Header(plain, image.height, image.width, orientation)
-
-
-def reduction(height: int, width: int, spec: PixelSpec) -> int:
-    """The r of a JPEG that is decoded at 1/r.
-
-    The largest of 1, 2, 4 and 8 that leaves the shorter side of the crop at
-    least twice the wanted size, so that bilinear sampling still has two pixels
-    to choose from for each one.
-    """
-    if spec.decode == "full":
-        return 1
-    crop = frame(height, width, spec)
-    shorter = min(crop.h, crop.w)
-    return next((r for r in _REDUCTIONS if shorter >= 2 * spec.size * r), 1)
-
-
-def frame(height: int, width: int, spec: PixelSpec) -> Frame:
-    """The part of an image of this size that is used, and where it lands."""
-    size = spec.size
-    if spec.preprocess == "slim":
-        y, x = height // 16, width // 16
-        return Frame(y, x, height - 2 * y, width - 2 * x, size, size, 0, 0)
-    if spec.preprocess == "square":
-        side = max(7 * min(height, width) // 8, 1)
-        return Frame((height - side) // 2, (width - side) // 2, side, side, size, size, 0, 0)
-    if spec.preprocess == "squash":
-        return Frame(0, 0, height, width, size, size, 0, 0)
-    longer = max(height, width)
-    # n * size / longer, rounded half up, in integers.
-    target_h, target_w = (max((2 * n * size + longer) // (2 * longer), 1) for n in (height, width))
-    offset_y, offset_x = (size - target_h) // 2, (size - target_w) // 2
-    return Frame(0, 0, height, width, target_h, target_w, offset_y, offset_x)
-
-
-def frame_pixels(rgb: ByteArray, spec: PixelSpec) -> FloatArray:
-    """Crop and resize decoded RGB uint8 [h, w, 3] to float32 [size, size, 3] in [0, 1]."""
-    f = frame(rgb.shape[0], rgb.shape[1], spec)
-    crop = rgb[f.y : f.y + f.h, f.x : f.x + f.w]
-    resized = resize_bilinear(crop, f.target_h, f.target_w) * SCALE
-    if resized.shape[:2] == (spec.size, spec.size):
-        return resized
-    padded = np.full((spec.size, spec.size, 3), _PAD, np.float32)
-    rows = slice(f.offset_y, f.offset_y + f.target_h)
-    padded[rows, f.offset_x : f.offset_x + f.target_w] = resized
-    return padded
-
-
-def resize_bilinear(image: ByteArray, height: int, width: int) -> FloatArray:
-    """Bilinear resize of uint8 [h, w, c] to float32 [height, width, c] in [0, 255].
-
-    Every operation of TensorFlow's `ResizeBilinear` with
-    `half_pixel_centers=False`, in its order and in float32, so that the bits
-    are equal.
-    """
-    top, bottom, dy = _samples(image.shape[0], height)
-    left, right, dx = _samples(image.shape[1], width)
-    dy, dx = dy[:, None, None], dx[None, :, None]
-    upper, lower = image[top], image[bottom]
-    upper = _lerp(upper[:, left], upper[:, right], dx)
-    lower = _lerp(lower[:, left], lower[:, right], dx)
-    return upper + (lower - upper) * dy
-
-
-def _samples(n: int, target: int) -> tuple[Any, Any, FloatArray]:
-    """For each target pixel its two neighbours in the source and the weight of the second."""
-    scale = np.float32(n) / np.float32(target)
-    place = np.arange(target, dtype=np.float32) * scale
-    low = np.floor(place)
-    first = low.astype(np.int64)
-    second = np.minimum(np.ceil(place).astype(np.int64), n - 1)
-    return np.minimum(first, n - 1), second, place - low
-
-
-def _lerp(a: ByteArray, b: ByteArray, weight: FloatArray) -> FloatArray:
-    first = a.astype(np.float32)
-    return first + (b.astype(np.float32) - first) * weight
 
 
 def _open(data: bytes) -> Image.Image:
@@ -346,25 +249,28 @@ def _oriented(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(_TRANSPOSED[orientation]) if orientation in _TRANSPOSED else image
 
 
-def _rgb(image: Image.Image) -> ByteArray:
-    """RGB uint8 [h, w, 3] of an image of any mode, transparency over white."""
+def _rgbx(image: Image.Image) -> ByteArray:
+    """RGBX uint8 [h, w, 4] of an image of any mode, transparency over white."""
     if image.mode.startswith("I;16"):
-        return _rgb_from_16_bits(image)
+        return _rgbx_from_16_bits(image)
     if image.mode in ("I", "F"):
         raise ImageError("has 32 bits a sample, whose range is not known; save it with 8 or 16")
-    if not image.has_transparency_data:
-        return np.asarray(image.convert("RGB"))
-    rgba = np.asarray(image.convert("RGBA"))
-    return _over_white(rgba[:, :, :3], rgba[:, :, 3:])
+    if image.has_transparency_data:
+        rgba = np.asarray(image.convert("RGBA"))
+        return _over_white(rgba, rgba[:, :, 3:])
+    rgb = image.convert("RGB")
+    # Four bytes a pixel is what Pillow has in memory: to leave one out costs more.
+    rgbx = np.frombuffer(rgb.tobytes("raw", "RGBX"), np.uint8)
+    return rgbx.reshape(rgb.height, rgb.width, 4)
 
 
-def _rgb_from_16_bits(image: Image.Image) -> ByteArray:
+def _rgbx_from_16_bits(image: Image.Image) -> ByteArray:
     # A copy: Pillow gives the pixels of a turned TIFF in the shape before the turn.
     samples = np.asarray(image.copy()).astype(np.uint16)
     if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
         # Pillow inverts these at 8 bits, and not at 16.
         samples = ~samples
-    grey = (samples >> 8).astype(np.uint8)[:, :, None].repeat(3, axis=2)
+    grey = (samples >> 8).astype(np.uint8)[:, :, None].repeat(4, axis=2)
     transparent = image.info.get("transparency")
     if not isinstance(transparent, int):
         return grey

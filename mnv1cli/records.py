@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 Preprocess = Literal["slim", "squash", "square", "pad"]
 Decode = Literal["scaled", "full"]
 OnError = Literal["skip", "row", "fail"]
+Engine = Literal["litert", "tf"]
+Precision = Literal["float32", "int8"]
 Command = Literal["classify", "logits", "embed"]
 
 
 # More images at once gain nothing and take gigabytes.
 MAX_BATCH = 4096
+# Enough to keep a core busy between two calls; larger ones leave the core's cache.
+DEFAULT_BATCH = 16
+MAX_THREADS = 1024
 
 
 @dataclass(frozen=True, slots=True)

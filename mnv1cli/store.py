@@ -71,9 +71,7 @@ def install(handle: str, fill: Callable[[Path], None]) -> Path:
     if found := find(handle):
         return found
     target = slot(handle)
-    with contextlib.suppress(OSError):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target) as alone:
+    with locked(target) as alone:
         if found := find(handle):
             return found
         if alone:
@@ -98,8 +96,8 @@ def install(handle: str, fill: Callable[[Path], None]) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(target: Path, wait: bool = True) -> Iterator[bool]:
-    """Only one process at a time makes a module; gives whether that is certain.
+def locked(target: Path, wait: bool = True) -> Iterator[bool]:
+    """Only one process at a time makes what `target` is; gives whether that is certain.
 
     The system lets go of the lock of a process that dies. On a file system
     without locks, and where the cache cannot be written, nobody waits.
@@ -107,6 +105,8 @@ def _locked(target: Path, wait: bool = True) -> Iterator[bool]:
     from filelock import FileLock, Timeout
 
     # Not NAME.lock: that is the hub library's own, and its file alone means "wait".
+    with contextlib.suppress(OSError):
+        target.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(target.with_name(f"{target.name}{_LOCK}"))
     try:
         try:
@@ -163,7 +163,7 @@ def sweep() -> None:
     root = cache_dir()
     for lock in root.glob(f"*{_LOCK}") if root.is_dir() else ():
         target = lock.with_name(lock.name.removesuffix(_LOCK))
-        with _locked(target, wait=False) as alone:
+        with locked(target, wait=False) as alone:
             if alone:
                 _sweep(target)
                 if not target.exists():

@@ -17,6 +17,7 @@ FLOORS = [
         "attachment",
         "catalog",
         "download",
+        "geometry",
         "inputs",
         "labels",
         "modulefiles",
@@ -26,11 +27,12 @@ FLOORS = [
         "weights",
         "writers",
     },
-    {"network", "pixels", "store"},
+    {"hubmodule", "network", "pixels", "store"},
     {"builder", "pillowpool", "pipeline", "savedmodel", "shelf", "unreachable"},
     {"loading", "sources"},
     {"module"},
     {"litert", "reference"},
+    {"converter"},
     {"compiled"},
     {"engine"},
     {"api"},
@@ -78,7 +80,7 @@ def test_a_file_imports_only_from_floors_below(path: str) -> None:
 
 def test_no_library_file_imports_click() -> None:
     for path in FILES:
-        if path.removesuffix(".py") not in set().union(*FLOORS[10:]):
+        if path.removesuffix(".py") not in set().union(*FLOORS[11:]):
             assert "import click" not in (PACKAGE / path).read_text("utf-8"), path
 
 

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mnv1cli import pixels
+from mnv1cli import geometry, pixels
 from mnv1cli.errors import ImageError, MissingInputError
-from mnv1cli.pipeline import batches
+from mnv1cli.pipeline import Stream
 from mnv1cli.records import Decode, ImageRef, PixelSpec, Preprocess
 from tests import images
 from tests.images import SAMPLES, colours, encode, grey_jpeg, jpeg
@@ -28,10 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from mnv1cli.records import FloatArray
+    from mnv1cli.records import Batch, FloatArray
 
 SPEC = PixelSpec(64)
 PROMPT_SECONDS = 10.0
+
+
+def batches(refs: Iterable[ImageRef], spec: PixelSpec, batch_size: int) -> Iterator[Batch]:
+    return Stream(spec, batch_size, workers=2).batches(refs)
 
 
 class Read(NamedTuple):
@@ -152,7 +156,7 @@ def test_the_files_are_good_and_of_every_reduction(files: list[ImageRef]) -> Non
     for ref in files:
         header = pixels.header(pixels.read_file(ref.path), SPEC)
         if header.plain_jpeg:
-            reductions.add(pixels.reduction(header.height, header.width, SPEC))
+            reductions.add(geometry.reduction(header.height, header.width, SPEC))
     assert reductions == {1, 2, 4, 8}
     assert [result.reason for result in read(files)] == [""] * len(files)
 
@@ -395,7 +399,7 @@ class Endless:
 
 
 def pipelines() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name == "mnv1-pipeline"}
+    return {thread for thread in threading.enumerate() if thread.name == "mnv1-ordered"}
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "array", "problem"])
@@ -405,12 +409,14 @@ def test_closing_ends_the_work(mixture: dict[str, ImageRef], kind: str, pause: f
     refs = Endless(mixture[kind])
     stream = batches(refs, SPEC, 4)
     next(stream)
-    (thread,) = pipelines() - before
+    threads = pipelines() - before
+    assert threads
     time.sleep(pause)
     started = time.monotonic()
     stream.close()  # type: ignore[attr-defined]
-    thread.join(PROMPT_SECONDS)
-    assert not thread.is_alive()
+    for thread in threads:
+        thread.join(PROMPT_SECONDS)
+        assert not thread.is_alive()
     assert time.monotonic() - started < PROMPT_SECONDS
     # What was under way may end; nothing comes after it.
     count = refs.taken

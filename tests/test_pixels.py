@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mnv1cli import pixels
+from mnv1cli import geometry, pixels
 from mnv1cli.errors import ImageError
 from mnv1cli.records import Decode, PixelSpec, Preprocess
 from tests import images
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mnv1cli.records import ByteArray
+    from mnv1cli.records import ByteArray, FloatArray
 
 SPEC = PixelSpec(64)
 UNTURNED = PixelSpec(64, exif=False)
@@ -38,6 +38,13 @@ ORIENTATIONS = range(1, 9)
 steady = settings(derandomize=True, deadline=None, max_examples=200)
 lengths = st.one_of(st.integers(1, 40), st.integers(1, 6000))
 sizes = st.integers(1, 300)
+
+
+def framed(rgb: ByteArray, spec: PixelSpec) -> FloatArray:
+    """RGB, with a fourth byte that must not matter."""
+    rgbx = np.empty((*rgb.shape[:2], 4), np.uint8)
+    rgbx[:, :, :3], rgbx[:, :, 3] = rgb, 77
+    return geometry.frame_pixels(rgbx, spec)
 
 
 def specs(preprocess: Preprocess) -> st.SearchStrategy[PixelSpec]:
@@ -59,33 +66,39 @@ def test_reference_pixels_of_photos(shared: Path, photos: Path) -> None:
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_colours_of_every_kind_of_file(name: str) -> None:
-    np.testing.assert_array_equal(pixels.decode(SAMPLES[name].data, SPEC), SAMPLES[name].rgb)
+    np.testing.assert_array_equal(
+        pixels.decode(SAMPLES[name].data, SPEC)[:, :, :3], SAMPLES[name].rgb
+    )
 
 
 def test_every_colour_under_every_alpha() -> None:
     alpha, colour = np.mgrid[:256, :256].astype(np.uint8)
     rgb = np.dstack([colour, 255 - colour, colour ^ 0x55])
     data = encode(images.with_alpha(rgb, alpha), "PNG")
-    np.testing.assert_array_equal(pixels.decode(data, SPEC), images.over_white(rgb, alpha))
+    np.testing.assert_array_equal(
+        pixels.decode(data, SPEC)[:, :, :3], images.over_white(rgb, alpha)
+    )
 
 
 def test_white_under_any_alpha_is_white() -> None:
     white = np.full((1, 256, 3), 255, np.uint8)
     data = encode(images.with_alpha(white, np.arange(256, dtype=np.uint8)[None]), "PNG")
-    np.testing.assert_array_equal(pixels.decode(data, SPEC), white)
+    np.testing.assert_array_equal(pixels.decode(data, SPEC)[:, :, :3], white)
 
 
 @pytest.mark.skipif(not images.HAS_AVIF, reason="this Pillow has no AVIF")
 def test_avif_is_close_to_what_was_encoded() -> None:
     data = encode(Image.fromarray(colours(40, 56)), "AVIF", quality=100, subsampling="4:4:4")
-    np.testing.assert_allclose(pixels.decode(data, SPEC).astype(int), colours(40, 56), atol=4)
+    np.testing.assert_allclose(
+        pixels.decode(data, SPEC)[:, :, :3].astype(int), colours(40, 56), atol=4
+    )
 
 
 def test_colour_profile_is_ignored() -> None:
     profile = b"no profile at all"
     data = encode(Image.fromarray(colours()), "PNG", icc_profile=profile)
     assert profile in zlib.decompress(data[data.index(b"\0\0", data.index(b"iCCP")) + 2 :])
-    np.testing.assert_array_equal(pixels.decode(data, SPEC), colours())
+    np.testing.assert_array_equal(pixels.decode(data, SPEC)[:, :, :3], colours())
 
 
 # Orientation
@@ -143,17 +156,19 @@ ORIENTED: dict[str, Callable[..., bytes]] = {
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("kind", ORIENTED)
 def test_orientation_is_applied(kind: str, orientation: int) -> None:
-    stored = pixels.decode(ORIENTED[kind](), SPEC)
+    stored = pixels.decode(ORIENTED[kind](), SPEC)[:, :, :3]
     turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
-    np.testing.assert_array_equal(pixels.decode(turned, SPEC), upright(stored, orientation))
+    np.testing.assert_array_equal(
+        pixels.decode(turned, SPEC)[:, :, :3], upright(stored, orientation)
+    )
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("kind", ORIENTED)
 def test_orientation_is_left_without_exif(kind: str, orientation: int) -> None:
-    stored = pixels.decode(ORIENTED[kind](), SPEC)
+    stored = pixels.decode(ORIENTED[kind](), SPEC)[:, :, :3]
     turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
-    np.testing.assert_array_equal(pixels.decode(turned, UNTURNED), stored)
+    np.testing.assert_array_equal(pixels.decode(turned, UNTURNED)[:, :, :3], stored)
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
@@ -162,8 +177,10 @@ def test_orientation_after_the_pixels_of_a_png(orientation: int) -> None:
     exif = chunk(b"eXIf", images.orientation_exif(orientation).tobytes().removeprefix(b"Exif\0\0"))
     end = chunk(b"IEND", b"")
     late = data.removesuffix(end) + exif + end
-    np.testing.assert_array_equal(pixels.decode(late, SPEC), upright(colours(), orientation))
-    np.testing.assert_array_equal(pixels.decode(late, UNTURNED), colours())
+    np.testing.assert_array_equal(
+        pixels.decode(late, SPEC)[:, :, :3], upright(colours(), orientation)
+    )
+    np.testing.assert_array_equal(pixels.decode(late, UNTURNED)[:, :, :3], colours())
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 255, 65535])
@@ -171,7 +188,7 @@ def test_orientation_after_the_pixels_of_a_png(orientation: int) -> None:
 def test_unknown_orientation_is_none(kind: str, orientation: int) -> None:
     turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
     np.testing.assert_array_equal(
-        pixels.decode(turned, SPEC), pixels.decode(ORIENTED[kind](), SPEC)
+        pixels.decode(turned, SPEC)[:, :, :3], pixels.decode(ORIENTED[kind](), SPEC)[:, :, :3]
     )
 
 
@@ -191,7 +208,9 @@ DAMAGED_EXIF = {
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP"])
 def test_damaged_exif_leaves_the_image_readable(kind: str, damage: str) -> None:
     data = ORIENTED[kind](exif=b"Exif\0\0" + DAMAGED_EXIF[damage])
-    np.testing.assert_array_equal(pixels.decode(data, SPEC), pixels.decode(ORIENTED[kind](), SPEC))
+    np.testing.assert_array_equal(
+        pixels.decode(data, SPEC)[:, :, :3], pixels.decode(ORIENTED[kind](), SPEC)[:, :, :3]
+    )
 
 
 # Reduction
@@ -213,7 +232,7 @@ def test_reduction_is_the_largest_that_leaves_twice_the_size(
 ) -> None:
     side = used_side(height, width, spec)
     allowed = [r for r in (2, 4, 8) if side >= 2 * spec.size * r]
-    assert pixels.reduction(height, width, spec) == max([1, *allowed])
+    assert geometry.reduction(height, width, spec) == max([1, *allowed])
 
 
 @steady
@@ -221,7 +240,7 @@ def test_reduction_is_the_largest_that_leaves_twice_the_size(
 def test_full_decoding_reduces_nothing(
     height: int, width: int, size: int, preprocess: Preprocess
 ) -> None:
-    assert pixels.reduction(height, width, PixelSpec(size, preprocess, "full")) == 1
+    assert geometry.reduction(height, width, PixelSpec(size, preprocess, "full")) == 1
 
 
 @pytest.mark.parametrize(
@@ -256,7 +275,7 @@ def test_other_formats_are_decoded_whole() -> None:
 def test_crop_lies_in_the_image_and_its_place_in_the_result(
     height: int, width: int, spec: PixelSpec
 ) -> None:
-    f = pixels.frame(height, width, spec)
+    f = geometry.frame(height, width, spec)
     for start, length, whole in (
         (f.y, f.h, height),
         (f.x, f.w, width),
@@ -272,8 +291,8 @@ def test_crop_lies_in_the_image_and_its_place_in_the_result(
 @given(lengths, lengths, specs("slim"))
 def test_slim_leaves_out_a_sixteenth_at_each_edge(height: int, width: int, spec: PixelSpec) -> None:
     y, x = floor(Fraction(height, 16)), floor(Fraction(width, 16))
-    expected = pixels.Frame(y, x, height - 2 * y, width - 2 * x, spec.size, spec.size, 0, 0)
-    assert pixels.frame(height, width, spec) == expected
+    expected = geometry.Frame(y, x, height - 2 * y, width - 2 * x, spec.size, spec.size, 0, 0)
+    assert geometry.frame(height, width, spec) == expected
 
 
 @steady
@@ -283,15 +302,15 @@ def test_square_takes_seven_eighths_of_the_shorter_side(
 ) -> None:
     side = max(floor(Fraction(875, 1000) * min(height, width)), 1)
     y, x = floor(Fraction(height - side, 2)), floor(Fraction(width - side, 2))
-    expected = pixels.Frame(y, x, side, side, spec.size, spec.size, 0, 0)
-    assert pixels.frame(height, width, spec) == expected
+    expected = geometry.Frame(y, x, side, side, spec.size, spec.size, 0, 0)
+    assert geometry.frame(height, width, spec) == expected
 
 
 @steady
 @given(lengths, lengths, specs("squash"))
 def test_squash_takes_the_whole_image(height: int, width: int, spec: PixelSpec) -> None:
-    expected = pixels.Frame(0, 0, height, width, spec.size, spec.size, 0, 0)
-    assert pixels.frame(height, width, spec) == expected
+    expected = geometry.Frame(0, 0, height, width, spec.size, spec.size, 0, 0)
+    assert geometry.frame(height, width, spec) == expected
 
 
 @steady
@@ -300,8 +319,8 @@ def test_pad_fits_the_whole_image_into_the_size(height: int, width: int, spec: P
     scale = Fraction(spec.size, max(height, width))
     target_h, target_w = (max(floor(n * scale + Fraction(1, 2)), 1) for n in (height, width))
     offsets = ((spec.size - target_h) // 2, (spec.size - target_w) // 2)
-    expected = pixels.Frame(0, 0, height, width, target_h, target_w, *offsets)
-    assert pixels.frame(height, width, spec) == expected
+    expected = geometry.Frame(0, 0, height, width, target_h, target_w, *offsets)
+    assert geometry.frame(height, width, spec) == expected
     assert max(target_h, target_w) == spec.size
 
 
@@ -310,7 +329,7 @@ def test_pad_fits_the_whole_image_into_the_size(height: int, width: int, spec: P
     [(1, 4, (1, 2)), (3, 4, (2, 2)), (5, 4, (2, 2)), (1, 1000, (1, 2)), (1, 1, (2, 2))],
 )
 def test_pad_rounds_half_up(height: int, width: int, target: tuple[int, int]) -> None:
-    f = pixels.frame(height, width, PixelSpec(2, "pad"))
+    f = geometry.frame(height, width, PixelSpec(2, "pad"))
     assert (f.target_h, f.target_w) == target
 
 
@@ -342,7 +361,7 @@ small_specs = st.builds(PixelSpec, st.integers(1, 40), st.sampled_from(MODES))
 @settings(steady, max_examples=80)
 @given(short, short, small_specs, st.integers(0, 9))
 def test_pixels_lie_between_0_and_1(height: int, width: int, spec: PixelSpec, seed: int) -> None:
-    result = pixels.frame_pixels(noise(height, width, seed), spec)
+    result = framed(noise(height, width, seed), spec)
     assert result.shape == (spec.size, spec.size, 3)
     assert result.dtype == np.float32
     assert result.min() >= 0
@@ -354,12 +373,12 @@ def test_pixels_lie_between_0_and_1(height: int, width: int, spec: PixelSpec, se
 def test_black_and_white_are_exact_and_the_rest_is_grey(
     height: int, width: int, spec: PixelSpec, shade: tuple[int, float]
 ) -> None:
-    f = pixels.frame(height, width, spec)
+    f = geometry.frame(height, width, spec)
     expected = np.full((spec.size, spec.size, 3), 0.5, np.float32)
     rows = slice(f.offset_y, f.offset_y + f.target_h)
     expected[rows, f.offset_x : f.offset_x + f.target_w] = shade[1]
     image = np.full((height, width, 3), shade[0], np.uint8)
-    np.testing.assert_array_equal(pixels.frame_pixels(image, spec), expected)
+    np.testing.assert_array_equal(framed(image, spec), expected)
 
 
 # What is no image
@@ -573,7 +592,7 @@ def test_array_is_an_image(shape: str, preprocess: Preprocess) -> None:
     spec = PixelSpec(64, preprocess)
     array, rgb = ARRAYS[shape]
     before = array.copy()
-    expected = pixels.frame_pixels(rgb, spec)
+    expected = framed(rgb, spec)
     np.testing.assert_array_equal(pixels.from_memory(array, spec), expected)
     np.testing.assert_array_equal(array, before)
 
@@ -602,7 +621,7 @@ PIL_IMAGES: dict[str, tuple[Image.Image, ByteArray]] = {
 def test_pil_image_of_every_mode(mode: str) -> None:
     image, rgb = PIL_IMAGES[mode]
     assert image.mode == mode
-    expected = pixels.frame_pixels(rgb, SPEC)
+    expected = framed(rgb, SPEC)
     np.testing.assert_array_equal(pixels.from_memory(image, SPEC), expected)
 
 

@@ -8,26 +8,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from mnv1cli import compiled, module
+from mnv1cli import hubmodule, module
 from mnv1cli.errors import ModuleError
+from mnv1cli.reference import TensorFlowModel
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 @pytest.fixture(scope="module")
-def bundled() -> module.HubModule:
+def bundled() -> hubmodule.HubModule:
     return module.open_module("bundled")
 
 
 @pytest.fixture(scope="module")
-def both(bundled: module.HubModule) -> compiled.TensorFlowModel:
-    return compiled.TensorFlowModel(bundled, [bundled.logits(), bundled.features()])
+def both(bundled: hubmodule.HubModule) -> TensorFlowModel:
+    return TensorFlowModel(bundled, [bundled.logits(), bundled.features()])
 
 
-def test_reference_pixels_give_the_reference_results(
-    both: compiled.TensorFlowModel, shared: Path
-) -> None:
+def test_reference_pixels_give_the_reference_results(both: TensorFlowModel, shared: Path) -> None:
     reference = np.load(shared / "reference.npz")
     results = both(reference["pixels"])
     assert set(results) == {"logits", "features"}
@@ -37,7 +36,7 @@ def test_reference_pixels_give_the_reference_results(
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 13, 24])
-def test_a_row_does_not_depend_on_its_batch(both: compiled.TensorFlowModel, size: int) -> None:
+def test_a_row_does_not_depend_on_its_batch(both: TensorFlowModel, size: int) -> None:
     images = np.random.default_rng(0).random((24, 128, 128, 3), dtype=np.float32)
     whole = both(images)["logits"]
     parts = [both(images[i : i + size])["logits"] for i in range(0, 24, size)]
@@ -45,12 +44,12 @@ def test_a_row_does_not_depend_on_its_batch(both: compiled.TensorFlowModel, size
 
 
 def test_module_with_damaged_variables_is_refused_in_one_line(
-    bundled: module.HubModule, tmp_path: Path
+    bundled: hubmodule.HubModule, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(bundled.path, tmp_path / "copy")
     data = copy / "variables" / "variables.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:1000])
     damaged = module.open_module(str(copy))
     with pytest.raises(ModuleError, match="cannot be loaded") as caught:
-        compiled.TensorFlowModel(damaged, [damaged.logits()])
+        TensorFlowModel(damaged, [damaged.logits()])
     assert "\n" not in str(caught.value)

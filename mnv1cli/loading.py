@@ -1,0 +1,67 @@
+"""Images as batches of pixels: through Pillow at once, through tf.data when there are many.
+
+To import TensorFlow takes seconds, in which Pillow has read a good many
+images. So Pillow begins; when there are more than a few, TensorFlow is made
+ready meanwhile, and takes over where Pillow stands. Both give the same bits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from mnv1cli import pillowpool
+from mnv1cli.pipeline import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from mnv1cli.records import Batch, ImageRef, PixelSpec
+
+log = logging.getLogger(__name__)
+
+# Up to so many images TensorFlow is not asked for.
+FEW = 64
+
+
+def batches(
+    refs: Iterable[ImageRef], spec: PixelSpec, batch_size: int, workers: int
+) -> Iterator[Batch]:
+    """Read, decode and batch images, in the order of `refs`, ahead of the consumer.
+
+    An image that cannot be read stands in its batch with a reason. What the
+    iterator over `refs` raises is raised here, in its turn. Batches hold at
+    most `batch_size` images, and may hold fewer.
+    """
+    relay = _Relay(refs, spec, batch_size, workers)
+    yield from pillowpool.batches(relay.first(), spec, batch_size, workers)
+    if relay.stream is not None:
+        yield from relay.stream.batches(relay.rest)
+
+
+class _Relay:
+    """Hands the images over from Pillow to tf.data."""
+
+    def __init__(
+        self, refs: Iterable[ImageRef], spec: PixelSpec, batch_size: int, workers: int
+    ) -> None:
+        self.rest = iter(refs)
+        self.stream: Stream | None = None
+        self._arguments = (spec, batch_size, workers)
+
+    def first(self) -> Iterator[ImageRef]:
+        """The images for Pillow: all if they are few, else those until the stream is ready."""
+        for count, ref in enumerate(self.rest):
+            if count == FEW:
+                # No daemon: Python must not come to its end in the midst of an import.
+                threading.Thread(target=self._prepare, name="mnv1-tensorflow").start()
+            yield ref
+            if self.stream is not None:
+                return
+
+    def _prepare(self) -> None:
+        try:
+            self.stream = Stream(*self._arguments)
+        except ImportError as error:
+            log.info("TensorFlow cannot be imported (%s); Pillow decodes instead", error)

@@ -1,0 +1,106 @@
+"""A function over many items in threads, its results in the order of the items."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_POLL_SECONDS = 0.2
+
+
+def ordered_map(
+    function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int = 1
+) -> Iterator[R]:
+    """Each item's result, computed by `workers` threads, in the order of `items`.
+
+    At most `workers + ahead` items are begun or done and not yet taken, so
+    memory stays flat. `items` is iterated in a thread of its own, and what it
+    or the function raises is raised here, in its turn. The threads are daemons:
+    one that is deep in a read that never ends does not hold up the process.
+    """
+    work = _Work(function, items, workers + ahead)
+    for target in (work.feed, *itertools.repeat(work.serve, workers)):
+        threading.Thread(target=target, name="mnv1-ordered", daemon=True).start()
+    try:
+        while (future := work.promised.get()) is not None:
+            result = future.result()
+            work.room.release()
+            yield result
+    finally:
+        work.stop(workers)
+
+
+class _Work:
+    """What the threads of one map share."""
+
+    def __init__(self, function: Callable[[Any], Any], items: Iterable[Any], room: int) -> None:
+        self._function = function
+        self._items = items
+        self._stopped = False
+        self._waiting: queue.SimpleQueue[tuple[Any, Future[Any]] | None] = queue.SimpleQueue()
+        self.promised: queue.SimpleQueue[Future[Any] | None] = queue.SimpleQueue()
+        self.room = threading.Semaphore(room)
+
+    def stop(self, workers: int) -> None:
+        """Let the threads end."""
+        self._stopped = True
+        for _ in range(workers):
+            self._waiting.put(None)
+
+    def feed(self) -> None:
+        """Take the items one by one while there is room."""
+        try:
+            for item in self._items:
+                while not self.room.acquire(timeout=_POLL_SECONDS):
+                    if self._stopped:
+                        return
+                if self._stopped:
+                    return
+                future: Future[Any] = Future()
+                self._waiting.put((item, future))
+                self.promised.put(future)
+            self.promised.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again by the consumer
+            future = Future()
+            future.set_exception(error)
+            self.promised.put(future)
+        finally:
+            # A generator that is left half way has threads of its own to end.
+            if close := getattr(self._items, "close", None):
+                close()
+
+    def serve(self) -> None:
+        """Compute results until there are no more."""
+        while (waiting := self._waiting.get()) is not None and not self._stopped:
+            item, future = waiting
+            try:
+                future.set_result(self._function(item))
+            except BaseException as error:  # noqa: BLE001 - raised again by the consumer
+                future.set_exception(error)
+
+
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Consecutive items in lists of `size`; the last one, or one before a failure, is shorter."""
+    iterator = iter(items)
+    failure: Exception | None = None
+    while failure is None:
+        chunk: list[T] = []
+        try:
+            # Not list(...): what came before a failure would be lost with it.
+            chunk.extend(itertools.islice(iterator, size))
+        except Exception as error:  # noqa: BLE001 - raised again after what came before it
+            failure = error
+        if chunk:
+            yield chunk
+        elif failure is None:
+            return
+    raise failure

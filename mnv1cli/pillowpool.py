@@ -1,0 +1,63 @@
+"""Images through Pillow in a pool of threads: for the first ones, and where TensorFlow is not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mnv1cli import pixels
+from mnv1cli.errors import ImageError
+from mnv1cli.ordered import chunks, ordered_map
+from mnv1cli.records import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from mnv1cli.records import FloatArray, ImageRef, PixelSpec
+
+# Few at a time, so that a handful of images is spread over the cores.
+_BATCH = 4
+
+
+def batches(
+    refs: Iterable[ImageRef], spec: PixelSpec, batch_size: int, workers: int
+) -> Iterator[Batch]:
+    """Read, decode and batch images, in the order of `refs`, ahead of the consumer.
+
+    An image that cannot be read stands in its batch with a reason. What the
+    iterator over `refs` raises is raised here, in its turn.
+    """
+
+    def load(some: Sequence[ImageRef]) -> Batch:
+        return _batch(some, spec)
+
+    return ordered_map(load, chunks(refs, min(batch_size, _BATCH)), workers, ahead=workers)
+
+
+def _batch(refs: Sequence[ImageRef], spec: PixelSpec) -> Batch:
+    reasons = []
+    found = np.empty((len(refs), spec.size, spec.size, 3), np.float32)
+    good = 0
+    for ref in refs:
+        try:
+            found[good] = read(ref, spec)
+        except ImageError as error:
+            reasons.append(str(error))
+        else:
+            reasons.append("")
+            good += 1
+    return Batch(tuple(ref.path for ref in refs), tuple(reasons), found[:good])
+
+
+def read(ref: ImageRef, spec: PixelSpec) -> FloatArray:
+    """Pixels float32 [size, size, 3] of one image.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    if ref.problem:
+        raise ImageError(ref.problem)
+    if ref.source is not None:
+        return pixels.from_memory(ref.source, spec)
+    return pixels.load(pixels.read_file(ref.path), spec)
