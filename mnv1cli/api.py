@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mnv1cli.compiled import Model
     from mnv1cli.engine import Target
     from mnv1cli.hubmodule import HubModule, Output
+    from mnv1cli.quantize import Price
     from mnv1cli.records import FloatArray, Table
 
     Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -218,6 +219,19 @@ class Classifier:
         tally = Tally(progress)
         loop.export(job, listing, target, tally)
         return tally
+
+    def quantize(
+        self, images: Sources | Listing, samples: int = 200, seed: int = 0, endpoint: str = ""
+    ) -> Price:
+        """Calibrate the module for int8 on some of the images; what that costs on others.
+
+        `endpoint` names another layer than logits and feature vector.
+        """
+        from mnv1cli.quantize import quantize
+
+        outputs = [self.module.endpoint(endpoint)] if endpoint else self.module.main_outputs()
+        refs = images if isinstance(images, Listing) else _refs(images)
+        return quantize(self.module, outputs, refs, self._spec, samples, seed, self._threads)
 
     def job(self, task: Task) -> loop.Job:
         """The plan for a task: output, model, class names.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from mnv1cli import __version__, console
+from mnv1cli.cli_bench import bench
 from mnv1cli.cli_images import FILE, ImageRun, image_command
 from mnv1cli.cli_module import module
 from mnv1cli.records import Task
@@ -122,6 +123,7 @@ def labels(pattern: str | None, own: Path | None, format_: str | None) -> None:
         listings.print_labels(pattern, own, format_ or ("table" if sys.stdout.isatty() else "csv"))
 
 
+cli.add_command(bench)
 cli.add_command(module)
 
 

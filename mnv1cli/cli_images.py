@@ -30,6 +30,41 @@ FILE = click.Path(path_type=Path)
 OFFLINE = click.option(
     "--offline", is_flag=True, help="Never open a connection. [env: MNV1_OFFLINE]"
 )
+MODULE = click.option(
+    "--module",
+    metavar="MODULE",
+    envvar="MNV1_MODULE",
+    help="A directory, a .tar.gz, a handle, a family name, 'hub' or 'bundled'. "
+    "Default: the hub's module, else bundled. [env: MNV1_MODULE]",
+)
+IMAGE_SIZE = click.option(
+    "--image-size",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="For modules that do not tell theirs.",
+)
+PREPROCESS = click.option(
+    "--preprocess",
+    type=click.Choice(("slim", "squash", "square", "pad")),
+    default="slim",
+    show_default=True,
+    help="Central 87.5 % of each side; the whole image; the central square; or the "
+    "whole image with its proportions on grey.",
+)
+THREADS = click.option(
+    "--threads",
+    metavar="N",
+    type=click.IntRange(1, MAX_THREADS),
+    help="Cores to use. Default: all that the process may use.",
+)
+BATCH_SIZE = click.option(
+    "--batch-size",
+    metavar="N",
+    type=click.IntRange(1, MAX_BATCH),
+    default=DEFAULT_BATCH,
+    show_default=True,
+    help="Images that go through the model at once.",
+)
 _FORMATS = ("csv", "tsv", "jsonl", "npy", "npz", "parquet", "table")
 
 
@@ -128,28 +163,10 @@ _IMAGE_OPTIONS = (
     click.option(
         "--recursive/--no-recursive", default=True, help="Walk folders below folders (default)."
     ),
-    click.option(
-        "--module",
-        metavar="MODULE",
-        envvar="MNV1_MODULE",
-        help="A directory, a .tar.gz, a handle, a family name, 'hub' or 'bundled'. "
-        "Default: the hub's module, else bundled. [env: MNV1_MODULE]",
-    ),
+    MODULE,
     OFFLINE,
-    click.option(
-        "--image-size",
-        metavar="N",
-        type=click.IntRange(min=1),
-        help="For modules that do not tell theirs.",
-    ),
-    click.option(
-        "--preprocess",
-        type=click.Choice(("slim", "squash", "square", "pad")),
-        default="slim",
-        show_default=True,
-        help="Central 87.5 % of each side; the whole image; the central square; or the "
-        "whole image with its proportions on grey.",
-    ),
+    IMAGE_SIZE,
+    PREPROCESS,
     click.option(
         "--decode",
         type=click.Choice(("scaled", "full")),
@@ -171,20 +188,8 @@ _IMAGE_OPTIONS = (
         show_default=True,
         help="int8 is faster and less exact; 'mnv1 module quantize' prepares it.",
     ),
-    click.option(
-        "--threads",
-        metavar="N",
-        type=click.IntRange(1, MAX_THREADS),
-        help="Cores to use. Default: all that the process may use.",
-    ),
-    click.option(
-        "--batch-size",
-        metavar="N",
-        type=click.IntRange(1, MAX_BATCH),
-        default=DEFAULT_BATCH,
-        show_default=True,
-        help="Images that go through the model at once.",
-    ),
+    THREADS,
+    BATCH_SIZE,
     click.option(
         "-o",
         "--output",

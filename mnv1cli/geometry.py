@@ -99,7 +99,8 @@ def resize_bilinear(rgbx: ByteArray, height: int, width: int) -> FloatArray:
 
     def gathered(columns: Any) -> FloatArray:
         found = words[:, columns][rows] if wide else words[rows].take(columns, axis=1)
-        return found.view(np.uint8).astype(np.float32)
+        values: FloatArray = found.view(np.uint8).astype(np.float32)
+        return values
 
     first, both = gathered(left), gathered(right)
     both -= first

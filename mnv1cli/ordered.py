@@ -88,19 +88,23 @@ class _Work:
                 future.set_exception(error)
 
 
-def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Consecutive items in lists of `size`; the last one, or one before a failure, is shorter."""
+def chunks(items: Iterable[T], size: int, first: Iterable[int] = ()) -> Iterator[list[T]]:
+    """Consecutive items in lists of `size`; those in the beginning of the sizes in `first`.
+
+    The last one, or one before a failure of `items`, is shorter.
+    """
     iterator = iter(items)
     failure: Exception | None = None
-    while failure is None:
+    for count in itertools.chain(first, itertools.repeat(size)):
         chunk: list[T] = []
         try:
             # Not list(...): what came before a failure would be lost with it.
-            chunk.extend(itertools.islice(iterator, size))
+            chunk.extend(itertools.islice(iterator, count))
         except Exception as error:  # noqa: BLE001 - raised again after what came before it
             failure = error
         if chunk:
             yield chunk
-        elif failure is None:
+        if failure is not None:
+            raise failure
+        if not chunk:
             return
-    raise failure

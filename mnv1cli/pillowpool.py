@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count, takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
     from mnv1cli.records import FloatArray, ImageRef, PixelSpec
 
-# Few at a time, so that a handful of images is spread over the cores.
-_BATCH = 4
+# The first batches are small, so that a handful of images is spread over the cores.
+_FIRST = 2
 
 
 def batches(
@@ -32,7 +33,9 @@ def batches(
     def load(some: Sequence[ImageRef]) -> Batch:
         return _batch(some, spec)
 
-    return ordered_map(load, chunks(refs, min(batch_size, _BATCH)), workers, ahead=workers)
+    growing = takewhile(lambda size: size < batch_size, (_FIRST << i for i in count()))
+    first = [size for size in growing for _ in range(workers)]
+    return ordered_map(load, chunks(refs, batch_size, first), workers, ahead=workers)
 
 
 def _batch(refs: Sequence[ImageRef], spec: PixelSpec) -> Batch:

@@ -258,7 +258,7 @@ def _rgbx(image: Image.Image) -> ByteArray:
     if image.has_transparency_data:
         rgba = np.asarray(image.convert("RGBA"))
         return _over_white(rgba, rgba[:, :, 3:])
-    rgb = image.convert("RGB")
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
     # Four bytes a pixel is what Pillow has in memory: to leave one out costs more.
     rgbx = np.frombuffer(rgb.tobytes("raw", "RGBX"), np.uint8)
     return rgbx.reshape(rgb.height, rgb.width, 4)

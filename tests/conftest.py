@@ -11,6 +11,10 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mnv1cli.hubmodule import HubModule
+    from mnv1cli.records import FloatArray
+    from mnv1cli.shelf import CompiledModel
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Before TensorFlow is imported anywhere: its log would drown the tests' own.
@@ -29,6 +33,23 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield directory
 
 
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own; the folder is not there yet."""
+    directory = tmp_path / "cache"
+    monkeypatch.setenv("MNV1_CACHE_DIR", str(directory))
+    return directory
+
+
+@pytest.fixture
+def unwritable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that not even root is able to make."""
+    (tmp_path / "a file").touch()
+    directory = tmp_path / "a file" / "cache"
+    monkeypatch.setenv("MNV1_CACHE_DIR", str(directory))
+    return directory
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The shared data: photos, reference results, a genuine module."""
@@ -43,3 +64,31 @@ def shared() -> Path:
 def photos(shared: Path) -> Path:
     """Labelled photos; a name begins with the WordNet id of what is shown."""
     return shared / "photos"
+
+
+@pytest.fixture(scope="session")
+def photo_pixels(photos: Path) -> FloatArray:
+    """The photos as a module of 128x128 sees them, in the order of their names."""
+    import numpy as np
+
+    from mnv1cli import pixels
+    from mnv1cli.records import PixelSpec
+
+    spec = PixelSpec(128)
+    return np.stack([pixels.load(path.read_bytes(), spec) for path in sorted(photos.iterdir())])
+
+
+@pytest.fixture(scope="session")
+def bundled_module(cache: Path) -> HubModule:
+    """The bundled module."""
+    from mnv1cli import module
+
+    return module.open_module("bundled")
+
+
+@pytest.fixture(scope="session")
+def compiled_both(bundled_module: HubModule) -> CompiledModel:
+    """The bundled module compiled for logits and features in one pass."""
+    from mnv1cli import converter
+
+    return converter.compile_module(bundled_module, bundled_module.main_outputs())

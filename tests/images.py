@@ -52,6 +52,15 @@ def colours(height: int = HEIGHT, width: int = WIDTH) -> ByteArray:
     return np.stack([channel % 256 for channel in channels], axis=2).astype(np.uint8)
 
 
+def noise(height: int, width: int, seed: int) -> ByteArray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def rgbx(rgb: ByteArray, fourth: int = 77) -> ByteArray:
+    """RGB with a fourth byte, which must not matter."""
+    return np.dstack([rgb, np.full(rgb.shape[:2], fourth, np.uint8)])
+
+
 def shades() -> ByteArray:
     return colours()[:, :, 0]
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from mnv1cli.archive import unpack
 from mnv1cli.errors import Mnv1Error, ModuleError
 from mnv1cli.modulefiles import missing_file
-from tests.test_store import FILES, found_in
+from tests.laid import FILES, found_in
 
 
 def member(name: str, content: bytes = b"", **fields: object) -> tuple[tarfile.TarInfo, bytes]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mnv1cli import builder, catalog, compiled, module, weights
+from mnv1cli import builder, catalog, module, weights
 from mnv1cli.errors import OutputError, WeightsError
+from mnv1cli.reference import TensorFlowModel
 from tests.shell import mnv1
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def test_every_size_builds_and_runs_at_its_own_image_size(
     found = module.open_module(str(out))
     width = int(1024 * depth)
     assert (found.image_size, found.classes(), found.feature_length()) == (size, 1001, width)
-    model = compiled.TensorFlowModel(found, [found.features()])
+    model = TensorFlowModel(found, [found.features()])
     images = np.random.default_rng(0).random((2, size, size, 3), dtype=np.float32)
     features = model(images)["features"]
     assert features.shape == (2, width)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import os
 import shutil
 import socket
 import struct
 import subprocess
+import sys
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +19,15 @@ import pytest
 from PIL import Image
 
 import mnv1cli
+from mnv1cli import shelf
 from tests.conftest import ROOT
 from tests.shell import command, mnv1, program, rows
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mnv1cli.hubmodule import HubModule
+    from mnv1cli.shelf import CompiledModel
 
 BUNDLED = ("--module", "bundled")
 EXAMPLES = ROOT / "examples" / "photos"
@@ -161,6 +167,95 @@ def test_unknown_endpoint_is_refused_with_those_there_are(few: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
+# --- engines ---------------------------------------------------------------------
+
+
+def test_engines_agree_and_are_named(photos: Path, tmp_path: Path) -> None:
+    values = {}
+    for engine in ("litert", "tf"):
+        out = tmp_path / f"{engine}.npy"
+        assert mnv1("logits", photos, *BUNDLED, "--engine", engine, "-o", out).exit_code == 0
+        values[engine] = np.load(out)
+        meta = json.loads((tmp_path / f"{engine}.npy.meta.json").read_text())
+        found = (meta["engine"], meta["precision"], meta["calibrated"])
+        assert found == (engine, "float32", None)
+    np.testing.assert_allclose(values["litert"], values["tf"], rtol=0, atol=1e-3)
+    np.testing.assert_array_equal(values["litert"].argmax(1), values["tf"].argmax(1))
+
+
+@pytest.mark.parametrize("engine", ["litert", "tf"])
+def test_threads_do_not_change_a_digit(photos: Path, engine: str) -> None:
+    some = sorted(photos.iterdir())[:20]
+    run = ("logits", *some, *BUNDLED, "--engine", engine, "-q")
+    results = {mnv1(*run, "--threads", n).stdout_bytes for n in (1, 2, 5)}
+    assert len(results) == 1
+
+
+def test_int8_that_was_not_calibrated_is_refused_in_one_line(
+    few: Path, own_cache: Path, bundled_module: HubModule
+) -> None:
+    result = mnv1("classify", few, "--module", bundled_module.path, "--precision", "int8")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert "is not calibrated for int8" in result.stderr
+    assert "mnv1 module quantize" in result.stderr
+
+
+def test_calibrated_model_stands_in_the_metadata(
+    few: Path, tmp_path: Path, own_cache: Path, bundled_module: HubModule,
+    compiled_both: CompiledModel,
+) -> None:  # fmt: skip
+    kept = dataclasses.replace(compiled_both, precision="int8", calibration={"samples": 1})
+    shelf.keep(bundled_module.fingerprint, kept)
+    run = ("embed", few, "--module", bundled_module.path, "--precision", "int8")
+    assert mnv1(*run, "-o", tmp_path / "x.npy").exit_code == 0
+    meta = json.loads((tmp_path / "x.npy.meta.json").read_text())
+    assert (meta["engine"], meta["precision"]) == ("litert", "int8")
+    assert meta["calibrated"] == kept.sha256
+
+
+def test_module_is_prepared_once_and_says_so(
+    few: Path, own_cache: Path, bundled_module: HubModule
+) -> None:
+    run = ("classify", few, "--module", bundled_module.path, "-f", "csv")
+    first, second = mnv1(*run), mnv1(*run)
+    assert first.stderr.count("preparing the module (once)") == 1
+    assert "preparing" not in second.stderr
+    assert first.stdout == second.stdout
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+from mnv1cli.cli import cli
+try: cli(sys.argv[1:])
+except SystemExit as end: assert not end.code, end.code
+loaded = {"tensorflow", "google.protobuf", "requests"} & set(sys.modules)
+assert not loaded, loaded
+"""
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        ("classify",),
+        ("logits",),
+        ("embed",),
+        ("embed", "--endpoint", "Conv2d_5_pointwise"),
+        ("classify", "--preprocess", "pad", "--decode", "full", "--no-exif", "--threads", "1"),
+    ],
+)
+def test_start_with_a_warm_cache_pays_for_no_tensorflow(task: tuple[str, ...]) -> None:
+    run = (*task, str(EXAMPLES), *BUNDLED, "-f", "csv", "-q")
+    expected = mnv1(*run)
+    assert expected.exit_code == 0
+    words = [sys.executable, "-c", WITHOUT_TENSORFLOW, *run]
+    found = subprocess.run(words, capture_output=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == expected.stdout_bytes
+    assert found.stderr == b""
+
+
 # --- formats ---------------------------------------------------------------------
 
 
@@ -239,6 +334,10 @@ def test_own_labels_must_fit_and_are_used(few: Path, tmp_path: Path) -> None:
         (("classify", "--top", "0"), "--top"),
         (("classify", "--preprocess", "crop"), "slim"),
         (("classify", "--batch-size", "0"), "--batch-size"),
+        (("classify", "--threads", "0"), "--threads"),
+        (("classify", "--engine", "onnx"), "litert"),
+        (("classify", "--precision", "int4"), "int8"),
+        (("classify", "--engine", "tf", "--precision", "int8"), "--engine litert"),
         (("classify", "--min-probability", "2"), "--min-probability"),
     ],
 )
@@ -267,12 +366,12 @@ def test_a_file_gets_its_name_and_its_metadata_when_it_is_complete(
     assert sorted(os.listdir(tmp_path)) == ["few", "r.csv", "r.csv.meta.json"]
     meta = json.loads((tmp_path / "r.csv.meta.json").read_text())
     assert list(meta) == [
-        "version", "command", "module", "engine", "precision", "preprocess", "exif", "decode",
-        "output", "counts", "seconds", "failures",
+        "version", "command", "module", "engine", "precision", "calibrated", "preprocess",
+        "exif", "decode", "output", "counts", "seconds", "failures",
     ]  # fmt: skip
     assert meta["version"] == mnv1cli.__version__
     assert meta["module"].keys() == {"handle", "fingerprint", "image_size"}
-    assert (meta["command"], meta["engine"], meta["preprocess"]) == ("classify", "tf", "pad")
+    assert (meta["command"], meta["engine"], meta["preprocess"]) == ("classify", "litert", "pad")
     assert meta["counts"] == {"done": 4, "failed": 1}
     assert meta["failures"] == [{"path": str(few / "bad.jpg"), "reason": "the file is empty"}]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mnv1cli import attachment, catalog, module, modulefiles, network, sources
+from mnv1cli import attachment, catalog, hubmodule, module, modulefiles, network, sources
 from mnv1cli.errors import ModuleError, SignatureError
 
 if TYPE_CHECKING:
@@ -17,18 +17,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def bundled() -> module.HubModule:
+def bundled() -> hubmodule.HubModule:
     return module.open_module("bundled")
 
 
-@pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    directory = tmp_path / "cache"
-    monkeypatch.setenv("MNV1_CACHE_DIR", str(directory))
-    return directory
-
-
-def test_bundled_module_tells_all_of_itself(bundled: module.HubModule) -> None:
+def test_bundled_module_tells_all_of_itself(bundled: hubmodule.HubModule) -> None:
     assert bundled.tags == ((), ("train",))
     assert set(bundled.signatures) == {"default", "image_classification", "image_feature_vector"}
     assert (bundled.image_size, bundled.classes(), bundled.feature_length()) == (128, 1001, 1024)
@@ -37,7 +30,7 @@ def test_bundled_module_tells_all_of_itself(bundled: module.HubModule) -> None:
     assert bundled.logits().images.shape == (-1, 128, 128, 3)
 
 
-def test_endpoints_come_in_the_order_of_the_layers(bundled: module.HubModule) -> None:
+def test_endpoints_come_in_the_order_of_the_layers(bundled: hubmodule.HubModule) -> None:
     found = list(bundled.endpoints())
     assert found[:3] == [f"MobilenetV1/Conv2d_{n}" for n in ("0", "1_depthwise", "1_pointwise")]
     assert found.index("MobilenetV1/Conv2d_2_depthwise") < found.index(
@@ -45,13 +38,13 @@ def test_endpoints_come_in_the_order_of_the_layers(bundled: module.HubModule) ->
     )
 
 
-def test_endpoint_goes_by_its_name_with_or_without_scope(bundled: module.HubModule) -> None:
+def test_endpoint_goes_by_its_name_with_or_without_scope(bundled: hubmodule.HubModule) -> None:
     assert bundled.endpoint("global_pool") == bundled.endpoint("MobilenetV1/global_pool")
     with pytest.raises(SignatureError, match="global_pool"):
         bundled.endpoint("Conv2d_99")
 
 
-def test_bundled_fingerprint_is_the_same_everywhere(bundled: module.HubModule) -> None:
+def test_bundled_fingerprint_is_the_same_everywhere(bundled: hubmodule.HubModule) -> None:
     """Pinned with `network.REVISION`: who changes the graph changes both."""
     assert network.REVISION == 1
     assert bundled.fingerprint == (
@@ -69,7 +62,7 @@ def test_archive_gives_the_module_in_it(shared: Path) -> None:
 
 
 def test_directory_and_archive_of_one_module_have_one_fingerprint(
-    bundled: module.HubModule, tmp_path: Path
+    bundled: hubmodule.HubModule, tmp_path: Path
 ) -> None:
     archive = tmp_path / "module.tgz"
     with tarfile.open(archive, "w:gz") as tar:
@@ -81,7 +74,7 @@ def test_directory_and_archive_of_one_module_have_one_fingerprint(
 
 @pytest.mark.parametrize("lacking", modulefiles.MODULE_FILES)
 def test_directory_without_a_file_is_refused_by_the_file_name(
-    bundled: module.HubModule, tmp_path: Path, lacking: str
+    bundled: hubmodule.HubModule, tmp_path: Path, lacking: str
 ) -> None:
     copy = shutil.copytree(bundled.path, tmp_path / "copy")
     (copy / lacking).unlink()
@@ -89,7 +82,7 @@ def test_directory_without_a_file_is_refused_by_the_file_name(
         module.open_module(str(copy))
 
 
-def test_damaged_graph_is_named(bundled: module.HubModule, tmp_path: Path) -> None:
+def test_damaged_graph_is_named(bundled: hubmodule.HubModule, tmp_path: Path) -> None:
     copy = shutil.copytree(bundled.path, tmp_path / "copy")
     (copy / "saved_model.pb").write_bytes(b"\xff" * 100)
     with pytest.raises(ModuleError, match=r"saved_model\.pb"):
@@ -138,7 +131,7 @@ def test_named_module_that_is_not_cached_is_an_error_and_never_another(
 
 
 def test_default_is_the_cached_module(
-    own_cache: Path, bundled: module.HubModule, caplog: pytest.LogCaptureFixture
+    own_cache: Path, bundled: hubmodule.HubModule, caplog: pytest.LogCaptureFixture
 ) -> None:
     place = own_cache / "5503b6afe269a54d2c6b31e191da98c2a85ddf04"
     shutil.copytree(bundled.path, place)
@@ -161,7 +154,7 @@ def test_default_without_a_cached_module_is_the_bundled_one_with_a_warning(
 
 
 def test_unwritable_cache_does_not_keep_the_bundled_module_from_use(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundled: module.HubModule
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundled: hubmodule.HubModule
 ) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("a file where the cache would be")
@@ -179,8 +172,12 @@ class FakeGraph:
         self.collection_def[attachment.COLLECTION].bytes_list.value.extend(attachments)
 
 
-def signature(*shape: int) -> dict[str, module.Signature]:
-    return {"default": module.Signature({"images": module.TensorSpec("x:0", "float32", shape)}, {})}
+def signature(*shape: int) -> dict[str, hubmodule.Signature]:
+    return {
+        "default": hubmodule.Signature(
+            {"images": hubmodule.TensorSpec("x:0", "float32", shape)}, {}
+        )
+    }
 
 
 ATTACHED_160 = b"\n\x11image_module_info\x12\x08\n\x06\x08\xa0\x01\x10\xa0\x01"

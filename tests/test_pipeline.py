@@ -8,7 +8,7 @@ import itertools
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pytest
@@ -18,17 +18,28 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mnv1cli import geometry, pixels
-from mnv1cli.errors import ImageError, MissingInputError
+from mnv1cli.errors import MissingInputError
 from mnv1cli.pipeline import Stream
 from mnv1cli.records import Decode, ImageRef, PixelSpec, Preprocess
 from tests import images
 from tests.images import SAMPLES, colours, encode, grey_jpeg, jpeg
+from tests.reading import (
+    KINDS,
+    Endless,
+    Read,
+    Stopped,
+    different,
+    mixture_in,
+    numbered,
+    unpacked,
+    written,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from mnv1cli.records import Batch, FloatArray
+    from mnv1cli.records import Batch
 
 SPEC = PixelSpec(64)
 PROMPT_SECONDS = 10.0
@@ -38,56 +49,8 @@ def batches(refs: Iterable[ImageRef], spec: PixelSpec, batch_size: int) -> Itera
     return Stream(spec, batch_size, workers=2).batches(refs)
 
 
-class Read(NamedTuple):
-    """One image as it came out: a reason, or its pixels."""
-
-    path: bytes
-    reason: str
-    pixels: FloatArray | None
-
-    def same(self, other: Read) -> bool:
-        """Whether path, reason and every bit are equal."""
-        if self.pixels is None or other.pixels is None:
-            return self[:2] == other[:2] and self.pixels is other.pixels
-        return self[:2] == other[:2] and np.array_equal(self.pixels, other.pixels)
-
-
 def read(refs: Iterable[ImageRef], spec: PixelSpec = SPEC, batch_size: int = 8) -> Iterator[Read]:
-    """Each image of each batch, which must fit together."""
-    for batch in batches(refs, spec, batch_size):
-        assert len(batch.paths) == len(batch.reasons) > 0
-        assert batch.pixels.shape == (batch.reasons.count(""), spec.size, spec.size, 3)
-        assert batch.pixels.dtype == np.float32
-        rows = iter(batch.pixels)
-        for path, reason in zip(batch.paths, batch.reasons, strict=True):
-            yield Read(path, reason, None if reason else next(rows))
-
-
-def alone(ref: ImageRef, spec: PixelSpec = SPEC) -> Read:
-    """One image by `pixels` alone."""
-    try:
-        if ref.problem:
-            raise ImageError(ref.problem)
-        if ref.source is not None:
-            return Read(ref.path, "", pixels.from_memory(ref.source, spec))
-        return Read(ref.path, "", pixels.load(pixels.read_file(ref.path), spec))
-    except ImageError as error:
-        return Read(ref.path, str(error), None)
-
-
-def different(got: Iterable[Read], refs: Iterable[ImageRef], spec: PixelSpec) -> list[bytes]:
-    """The images that are not what they are alone."""
-    pairs = zip(got, (alone(ref, spec) for ref in refs), strict=True)
-    return [expected.path for result, expected in pairs if not result.same(expected)]
-
-
-def written(folder: Path, files: Mapping[str, bytes]) -> list[ImageRef]:
-    """Files of these names and contents, as refs."""
-    refs = []
-    for index, (name, data) in enumerate(files.items()):
-        (folder / name).write_bytes(data)
-        refs.append(ImageRef(index, os.fsencode(folder / name)))
-    return refs
+    return unpacked(batches(refs, spec, batch_size), spec)
 
 
 # The same bits
@@ -232,38 +195,7 @@ def test_jpeg_that_both_refuse_is_a_reason(others: int, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ImageRef]:
-    """Good and bad refs of every kind of treatment."""
-    folder = tmp_path_factory.mktemp("mixture")
-    names = {
-        "jpeg": jpeg(61, 83),
-        "another jpeg": jpeg(333, 250),
-        "grey jpeg": grey_jpeg(50, 40),
-        "png": SAMPLES["RGBA PNG"].data,
-        "only pillow": images.jpeg_that_only_pillow_reads(),
-        "cut jpeg": jpeg(200, 300)[:-2000],
-        "cut png": SAMPLES["RGB PNG"].data[:200],
-        "text": b"not an image",
-        "empty": b"",
-    }
-    refs = dict(zip(names, written(folder, names), strict=True))
-    refs["missing"] = ImageRef(0, os.fsencode(folder / "missing.jpg"))
-    refs["folder"] = ImageRef(0, os.fsencode(folder))
-    refs["problem"] = ImageRef(0, b"folder", problem="cannot be listed")
-    refs["pil image"] = ImageRef(0, b"", source=Image.fromarray(colours(30, 20)))
-    refs["array"] = ImageRef(0, b"array", source=images.shades())
-    refs["bad array"] = ImageRef(0, b"bad array", source=np.zeros((3, 4)))
-    return refs
-
-
-KINDS = [
-    "jpeg", "another jpeg", "grey jpeg", "png", "only pillow", "cut jpeg", "cut png", "text",
-    "empty", "missing", "folder", "problem", "pil image", "array", "bad array",
-]  # fmt: skip
-
-
-def numbered(mixture: dict[str, ImageRef], kinds: Iterable[str]) -> list[ImageRef]:
-    chosen = [mixture[kind] for kind in kinds]
-    return [ImageRef(i, ref.path, ref.source, ref.problem) for i, ref in enumerate(chosen)]
+    return mixture_in(tmp_path_factory.mktemp("mixture"))
 
 
 @settings(derandomize=True, deadline=None, max_examples=25)
@@ -363,10 +295,6 @@ def test_problem_is_the_reason(mixture: dict[str, ImageRef]) -> None:
 # The iterator over the refs
 
 
-class Stopped(BaseException):
-    """Not to be taken for an error of an image's."""
-
-
 @pytest.mark.parametrize("error", [ValueError("of Python"), MissingInputError("ours"), Stopped()])
 @pytest.mark.parametrize("kinds", [[], ["jpeg"], ["jpeg", "png"], ["missing", "jpeg", "cut jpeg"]])
 def test_what_the_refs_raise_comes_in_its_turn(
@@ -383,19 +311,6 @@ def test_what_the_refs_raise_comes_in_its_turn(
     with pytest.raises(type(error)) as caught:
         next(stream)
     assert caught.value is error
-
-
-class Endless:
-    """Refs without end, which counts those that were taken."""
-
-    def __init__(self, *refs: ImageRef) -> None:
-        self.taken = 0
-        self._refs = itertools.cycle(refs)
-
-    def __iter__(self) -> Iterator[ImageRef]:
-        for ref in self._refs:
-            self.taken += 1
-            yield ref
 
 
 def pipelines() -> set[threading.Thread]:

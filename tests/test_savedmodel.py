@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mnv1cli import compiled, module, modulefiles, sources
+from mnv1cli import module, modulefiles, sources
 from mnv1cli.errors import ModuleError, SignatureError
+from mnv1cli.reference import TensorFlowModel
 from tests.conftest import ROOT
 from tests.shell import mnv1, rows
 
@@ -74,7 +75,7 @@ def test_every_form_gives_its_values(tmp_path: Path, kind: str, key: str) -> Non
     found = module.open_module(str(directory), image_size=96)
     assert found.format == "TF2 SavedModel"
     output = found.logits() if key == "logits" else found.features()
-    model = compiled.TensorFlowModel(found, [output])
+    model = TensorFlowModel(found, [output])
     images = np.random.default_rng(0).random((3, 96, 96, 3), dtype=np.float32)
     values = model(images)[output.name]
     np.testing.assert_allclose(values, expected(directory, images), rtol=1e-4, atol=1e-4)

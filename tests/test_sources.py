@@ -20,7 +20,6 @@ import pytest
 from mnv1cli import (
     builder,
     catalog,
-    compiled,
     download,
     module,
     modulefiles,
@@ -30,6 +29,7 @@ from mnv1cli import (
 )
 from mnv1cli.errors import ChecksumError, ModuleError, UnreachableError
 from mnv1cli.records import FetchOptions
+from mnv1cli.reference import TensorFlowModel
 from tests import hub as hubs
 from tests.conftest import ROOT
 from tests.hub import HANDLE_PATH, Hub
@@ -59,13 +59,6 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with hubs.serving() as server:
         monkeypatch.setenv("MNV1_MIRRORS", server.url)
         yield server
-
-
-@pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    directory = tmp_path / "cache"
-    monkeypatch.setenv("MNV1_CACHE_DIR", str(directory))
-    return directory
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +97,7 @@ def checkpoint(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def logits(path: Path) -> np.ndarray:
     found = module.read(sources.Located("x", path))
-    model = compiled.TensorFlowModel(found, [found.logits()])
+    model = TensorFlowModel(found, [found.logits()])
     return model(np.random.default_rng(0).random((2, 128, 128, 3), dtype=np.float32))["logits"]
 
 

@@ -1,4 +1,4 @@
-"""The cache, archives, and what tells two modules apart."""
+"""The cache: where modules lie, how they come there, and which there are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -16,57 +15,18 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from mnv1cli import modulefiles, scratch, store
+from mnv1cli import scratch, store
 from mnv1cli.catalog import DEFAULT_HANDLE, known_handles
 from mnv1cli.errors import ModuleError
+from tests.laid import FILES, found_in, lay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-FILES = {
-    "saved_model.pb": b"graph",
-    "tfhub_module.pb": b"\x08\x03",
-    "variables/variables.index": b"index",
-    "variables/variables.data-00000-of-00001": b"weights" * 100,
-}
-WITH_ASSETS = {**FILES, "assets/b.txt": b"b", "assets/a/c.txt": b"c"}
 HANDLE = "https://modules.example/a/1"
-
-
-@pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own; the folder is not there yet."""
-    directory = tmp_path / "cache"
-    monkeypatch.setenv("MNV1_CACHE_DIR", str(directory))
-    return directory
-
-
-@pytest.fixture
-def unwritable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache that not even root is able to make."""
-    (tmp_path / "a file").touch()
-    directory = tmp_path / "a file" / "cache"
-    monkeypatch.setenv("MNV1_CACHE_DIR", str(directory))
-    return directory
-
-
-def lay(directory: Path, files: Mapping[str, bytes] = FILES) -> Path:
-    for name, content in files.items():
-        (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        (directory / name).write_bytes(content)
-    return directory
-
-
-def found_in(directory: Path) -> dict[str, bytes]:
-    """Every file below a directory."""
-    return {
-        path.relative_to(directory).as_posix(): path.read_bytes()
-        for path in directory.rglob("*")
-        if path.is_file()
-    }
 
 
 def filled_with(files: Mapping[str, bytes]) -> Callable[[Path], None]:
@@ -141,25 +101,6 @@ class TestCacheDir:
     def test_slot_is_the_sha1_of_the_handle(self, handle: str) -> None:
         with_bytes = handle.encode()
         assert store.slot(handle).name == hashlib.sha1(with_bytes).hexdigest()
-
-
-class TestMissingFile:
-    def test_is_none_for_a_module(self, tmp_path: Path) -> None:
-        assert modulefiles.missing_file(lay(tmp_path)) is None
-
-    @pytest.mark.parametrize("name", FILES)
-    def test_is_named(self, tmp_path: Path, name: str) -> None:
-        lay(tmp_path)
-        (tmp_path / name).unlink()
-        assert modulefiles.missing_file(tmp_path) == name
-        (tmp_path / name).mkdir()
-        assert modulefiles.missing_file(tmp_path) == name
-
-    @pytest.mark.parametrize("name", ["empty", "gone", "a file", "a file/below"])
-    def test_is_the_graph_where_nothing_is(self, tmp_path: Path, name: str) -> None:
-        (tmp_path / "empty").mkdir()
-        (tmp_path / "a file").touch()
-        assert modulefiles.missing_file(tmp_path / name) == "saved_model.pb"
 
 
 class TestInstall:
@@ -315,85 +256,6 @@ class TestUnwritableCache:
 
     def test_has_no_modules(self, unwritable_cache: Path) -> None:
         assert store.cached_modules() == []
-
-
-class TestFingerprint:
-    def defined(self, files: Mapping[str, bytes]) -> str:
-        """The definition, over what was laid instead of what lies there."""
-        digest = hashlib.sha256()
-        for name, content in sorted(files.items()):
-            digest.update(name.encode())
-            digest.update(bytes(1))
-            digest.update(len(content).to_bytes(8, "big"))
-            digest.update(content)
-        return digest.hexdigest()
-
-    @pytest.mark.parametrize("files", [FILES, WITH_ASSETS])
-    def test_is_what_its_definition_says(self, tmp_path: Path, files: dict[str, bytes]) -> None:
-        lay(tmp_path, files)
-        assert modulefiles.module_files(tmp_path) == sorted(files)
-        assert modulefiles.fingerprint(tmp_path) == self.defined(files)
-        assert modulefiles.size(tmp_path) == sum(map(len, files.values()))
-
-    @settings(deadline=None)
-    @given(
-        assets=st.dictionaries(
-            st.text("aäz-._ ", min_size=1, max_size=5).filter(lambda name: name.strip(".")),
-            st.binary(max_size=20),
-            max_size=4,
-        )
-    )
-    def test_is_what_its_definition_says_with_any_assets(self, assets: dict[str, bytes]) -> None:
-        files = {**FILES, **{f"assets/{name}": content for name, content in assets.items()}}
-        with tempfile.TemporaryDirectory() as directory:
-            assert modulefiles.fingerprint(lay(Path(directory), files)) == self.defined(files)
-
-    @pytest.mark.parametrize("name", WITH_ASSETS)
-    def test_changes_with_every_byte_and_every_name(self, tmp_path: Path, name: str) -> None:
-        lay(tmp_path, WITH_ASSETS)
-        before = modulefiles.fingerprint(tmp_path)
-        content = WITH_ASSETS[name]
-        for changed in (content[:-1], content + b"\0", content[:-1] + b"?"):
-            (tmp_path / name).write_bytes(changed)
-            assert modulefiles.fingerprint(tmp_path) != before
-        (tmp_path / name).write_bytes(content)
-        assert modulefiles.fingerprint(tmp_path) == before
-
-    def test_changes_with_assets_that_are_added_removed_or_renamed(self, tmp_path: Path) -> None:
-        lay(tmp_path, WITH_ASSETS)
-        seen = {modulefiles.fingerprint(tmp_path)}
-        lay(tmp_path, {"assets/new": b""})
-        seen.add(modulefiles.fingerprint(tmp_path))
-        (tmp_path / "assets/new").rename(tmp_path / "assets/renamed")
-        seen.add(modulefiles.fingerprint(tmp_path))
-        shutil.rmtree(tmp_path / "assets")
-        seen.add(modulefiles.fingerprint(tmp_path))
-        assert len(seen) == 4
-
-    def test_tells_a_byte_that_went_from_one_file_to_the_next(self, tmp_path: Path) -> None:
-        first = lay(tmp_path / "1", {**FILES, "assets/a": b"xy", "assets/b": b"z"})
-        second = lay(tmp_path / "2", {**FILES, "assets/a": b"x", "assets/b": b"yz"})
-        assert modulefiles.fingerprint(first) != modulefiles.fingerprint(second)
-
-    def test_does_not_change_with_times_places_and_unrelated_files(self, tmp_path: Path) -> None:
-        before = modulefiles.fingerprint(lay(tmp_path / "1", WITH_ASSETS))
-        moved = lay(tmp_path / "2", dict(reversed(WITH_ASSETS.items())))
-        lay(moved, {"README": b"x", "saved_model.pb.bak": b"x", "other/variables/x": b"x"})
-        (moved / "empty").mkdir()
-        for path in moved.rglob("*"):
-            os.utime(path, (1, 1))
-        assert modulefiles.fingerprint(moved) == before
-
-    def test_reads_files_of_any_length(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(modulefiles, "_CHUNK", 7)
-        assert modulefiles.fingerprint(lay(tmp_path)) == self.defined(FILES)
-
-    def test_digest_of_a_file_is_its_sha256(self, tmp_path: Path) -> None:
-        lay(tmp_path)
-        found = modulefiles.file_digest(tmp_path / "saved_model.pb")
-        assert found == hashlib.sha256(b"graph").hexdigest()
 
 
 class TestCachedModules:
