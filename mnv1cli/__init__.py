@@ -11,18 +11,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mnv1cli.api import Classified, Classifier, Vector
+    from mnv1cli.api import Classifier
     from mnv1cli.errors import Mnv1Error
     from mnv1cli.records import Prediction
+    from mnv1cli.results import Classified, Vector
 
 __all__ = ["Classified", "Classifier", "Mnv1Error", "Prediction", "Vector", "__version__"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Classified": "api",
+    "Classified": "results",
     "Classifier": "api",
-    "Vector": "api",
+    "Vector": "results",
     "Mnv1Error": "errors",
     "Prediction": "records",
 }

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args, overload
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from PIL import Image
@@ -27,14 +25,15 @@ from mnv1cli.records import (
     OnError,
     PixelSpec,
     Precision,
-    Prediction,
     Preprocess,
     Task,
     display_path,
 )
+from mnv1cli.results import Classified, Vector
 from mnv1cli.tally import Tally
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
     from typing import TextIO
 
     from numpy.typing import NDArray
@@ -48,37 +47,6 @@ if TYPE_CHECKING:
     Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
     Source = Name | Image.Image | NDArray[np.uint8]
     Sources = Source | Iterable[Source]
-
-
-@dataclass(frozen=True, slots=True)
-class Classified(Sequence[Prediction]):
-    """The labels of one image, best first; a sequence of them.
-
-    `error` says why there are none; `path` is empty for images from memory.
-    """
-
-    path: str
-    predictions: tuple[Prediction, ...]
-    error: str = ""
-
-    @overload
-    def __getitem__(self, index: int) -> Prediction: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Prediction, ...]: ...
-    def __getitem__(self, index: int | slice) -> Prediction | tuple[Prediction, ...]:
-        return self.predictions[index]
-
-    def __len__(self) -> int:
-        return len(self.predictions)
-
-
-@dataclass(frozen=True, slots=True)
-class Vector:
-    """The values of one image, float32, NaN with an `error` that says why."""
-
-    path: str
-    values: FloatArray
-    error: str = ""
 
 
 class Classifier:
@@ -241,7 +209,7 @@ class Classifier:
             LabelsError: the class names do not fit the module.
         """
         output = self._output(task)
-        shape = _row_shape(self.module, output, task)
+        shape = loop.row_shape(self.module, output, task)
         names: tuple[labels.ClassName, ...] = ()
         if task.command == "classify":
             names = labels.labels_for(shape[0], self._labels)
@@ -309,16 +277,6 @@ def _image_size(found: HubModule, wanted: int | None) -> int:
     if wanted is not None and wanted != size:
         raise OptionError(f"module {found.handle} takes images of {size}, not {wanted}")
     return size
-
-
-def _row_shape(found: HubModule, output: Output, task: Task) -> tuple[int, ...]:
-    """The shape of one image's results."""
-    shape = output.result.shape[1:]
-    if task.pool and len(shape) > 1:
-        shape = shape[-1:]
-    if not shape or min(shape) < 1:
-        raise ModuleError(f"module {found.handle} does not tell the shape of {output.name}")
-    return shape
 
 
 def _refs(images: Sources) -> Iterator[ImageRef]:

@@ -1,4 +1,4 @@
-"""The command that measures."""
+"""The commands that measure: how fast, and at what price."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import click
 
 from mnv1cli import console
 from mnv1cli.cli_images import BATCH_SIZE, IMAGE_SIZE, MODULE, OFFLINE, PREPROCESS, THREADS
+from mnv1cli.cli_module import AS_JSON, QUIET, VERBOSE, fetch_options
+from mnv1cli.cli_module import module as module_group
 
 
 @click.command()
@@ -27,9 +29,9 @@ from mnv1cli.cli_images import BATCH_SIZE, IMAGE_SIZE, MODULE, OFFLINE, PREPROCE
 @PREPROCESS
 @THREADS
 @BATCH_SIZE
-@click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
-@click.option("-q", "--quiet", is_flag=True, help="Show errors alone.")
-@click.option("-v", "--verbose", is_flag=True, help="Show what TensorFlow says.")
+@QUIET
+@VERBOSE
+@AS_JSON
 def bench(
     inputs: tuple[str, ...],
     images: int,
@@ -49,7 +51,7 @@ def bench(
     up, of 500x375 and 4000x3000.
     """
     with console.session(quiet, verbose):
-        from mnv1cli import listings
+        from mnv1cli import reports
         from mnv1cli.api import Classifier
         from mnv1cli.bench import bench as measure
 
@@ -66,4 +68,64 @@ def bench(
             )
 
         results = measure([os.fsencode(name) for name in inputs], images, make)
-        listings.print_bench(results, as_json)
+        reports.print_bench(results, as_json)
+
+
+@module_group.command()
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.option(
+    "--samples",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="Images to calibrate with, at most; as many others are held back to compare on.",
+)
+@click.option(
+    "--seed", metavar="S", type=int, default=0, show_default=True, help="Which images are drawn."
+)
+@click.option(
+    "--endpoint", metavar="NAME", default="", help="Calibrate for this layer, not for the results."
+)
+@MODULE
+@OFFLINE
+@IMAGE_SIZE
+@PREPROCESS
+@QUIET
+@VERBOSE
+@AS_JSON
+def quantize(
+    inputs: tuple[str, ...],
+    samples: int,
+    seed: int,
+    endpoint: str,
+    module: str | None,
+    offline: bool,
+    image_size: int | None,
+    preprocess: Any,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Prepare a module for --precision int8, calibrated on your own images.
+
+    INPUT is a file, a folder or a quoted glob. It reports what int8 costs on
+    images of INPUT that were held back.
+    """
+    with console.session(quiet, verbose) as stream:
+        from mnv1cli import reports
+        from mnv1cli.api import Classifier
+        from mnv1cli.inputs import Listing
+
+        listing = Listing([os.fsencode(name) for name in inputs])
+        listing.require_images()
+        options = fetch_options(stream, offline, quiet)
+        classifier = Classifier(
+            module,
+            preprocess=preprocess,
+            image_size=image_size,
+            offline=options.offline,
+            bar=options.bar,
+        )
+        price = classifier.quantize(listing, samples, seed, endpoint)
+        reports.print_price(price, as_json)

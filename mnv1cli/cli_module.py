@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,24 +11,24 @@ import click
 from click.core import ParameterSource
 
 from mnv1cli import console
-from mnv1cli.cli_images import IMAGE_SIZE, MODULE, OFFLINE, PREPROCESS
+from mnv1cli.cli_images import IMAGE_SIZE, OFFLINE
 from mnv1cli.errors import ModuleError, OptionError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PATH = click.Path(path_type=Path)
 
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
-_QUIET = click.option("-q", "--quiet", is_flag=True, help="Show errors alone.")
-_VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Show what TensorFlow says.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Show errors alone.")
+VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Show what TensorFlow says.")
 
 
 def _module_options(function: F) -> F:
     """A module by argument or by option, and what goes to stderr."""
     for option in (
-        _AS_JSON,
-        _VERBOSE,
-        _QUIET,
+        AS_JSON,
+        VERBOSE,
+        QUIET,
         OFFLINE,
         click.option(
             "--module", "option", metavar="MODULE", envvar="MNV1_MODULE", help="As the argument."
@@ -47,12 +46,7 @@ def module() -> None:
 
 @module.command()
 @_module_options
-@click.option(
-    "--image-size",
-    metavar="N",
-    type=click.IntRange(min=1),
-    help="For modules that do not tell theirs.",
-)
+@IMAGE_SIZE
 def show(
     name: str | None,
     option: str | None,
@@ -67,14 +61,14 @@ def show(
         from mnv1cli import listings
         from mnv1cli.module import open_module
 
-        options = _fetch_options(stream, offline, quiet)
+        options = fetch_options(stream, offline, quiet)
         listings.print_module(open_module(_chosen(name, option), options, image_size), as_json)
 
 
 @module.command("list")
-@_AS_JSON
+@AS_JSON
 def list_(as_json: bool) -> None:
-    """The modules in the cache."""
+    """The modules in the cache, and what was compiled of them."""
     with console.session():
         from mnv1cli import listings
 
@@ -93,7 +87,7 @@ def path(
         from mnv1cli.sources import locate
         from mnv1cli.store import cache_dir
 
-        found = locate(_chosen(name, option), _fetch_options(stream, offline, quiet))
+        found = locate(_chosen(name, option), fetch_options(stream, offline, quiet))
         if not is_kept(found.path):
             raise ModuleError(
                 f"the cache {cache_dir()} cannot be written, so the module lies nowhere",
@@ -117,7 +111,7 @@ def fetch(
 
         start = time.monotonic()
         wanted = _chosen(name, option) or sources.HUB
-        options = _fetch_options(stream, offline, quiet)
+        options = fetch_options(stream, offline, quiet)
         if handle := sources.handle_of(wanted):
             unreachable.forget(handle)
         cached = sources.discard_damaged(wanted, options)
@@ -138,7 +132,7 @@ def fetch(
 
 @module.command()
 @click.argument("names", metavar="[MODULE]...", nargs=-1)
-@_AS_JSON
+@AS_JSON
 def verify(names: tuple[str, ...], as_json: bool) -> None:
     """Hold the files of modules against what came; all in the cache without MODULE.
 
@@ -182,9 +176,9 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
     help="The module's directory, or its archive with --tar.",
 )
 @click.option("--tar", "as_tar", is_flag=True, help="Write a .tar.gz, as the hub serves it.")
-@_QUIET
-@_VERBOSE
-@_AS_JSON
+@QUIET
+@VERBOSE
+@AS_JSON
 def build(
     checkpoint: Path | None,
     weights: Path | None,
@@ -208,79 +202,26 @@ def build(
 
 
 @module.command()
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
-@click.option(
-    "--samples",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=200,
-    show_default=True,
-    help="Images to calibrate with, at most; as many others are held back to compare on.",
-)
-@click.option(
-    "--seed", metavar="S", type=int, default=0, show_default=True, help="Which images are drawn."
-)
-@click.option(
-    "--endpoint", metavar="NAME", default="", help="Calibrate for this layer, not for the results."
-)
-@MODULE
-@OFFLINE
-@IMAGE_SIZE
-@PREPROCESS
-@_QUIET
-@_VERBOSE
-@_AS_JSON
-def quantize(
-    inputs: tuple[str, ...],
-    samples: int,
-    seed: int,
-    endpoint: str,
-    module: str | None,
-    offline: bool,
-    image_size: int | None,
-    preprocess: Any,
-    quiet: bool,
-    verbose: bool,
-    as_json: bool,
-) -> None:
-    """Prepare a module for --precision int8, calibrated on your own images.
-
-    INPUT is a file, a folder or a quoted glob. It reports what int8 costs on
-    images of INPUT that were held back.
-    """
-    with console.session(quiet, verbose) as stream:
-        from mnv1cli import listings
-        from mnv1cli.api import Classifier
-        from mnv1cli.inputs import Listing
-
-        listing = Listing([os.fsencode(name) for name in inputs])
-        listing.require_images()
-        options = _fetch_options(stream, offline, quiet)
-        classifier = Classifier(
-            module,
-            preprocess=preprocess,
-            image_size=image_size,
-            offline=options.offline,
-            bar=options.bar,
-        )
-        price = classifier.quantize(listing, samples, seed, endpoint)
-        listings.print_price(price, as_json)
-
-
-@module.command()
 @click.argument("names", metavar="[MODULE]...", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All modules in the cache.")
-@_AS_JSON
+@AS_JSON
 def remove(names: tuple[str, ...], every: bool, as_json: bool) -> None:
-    """Take modules out of the cache: by handle, family name, 'bundled' or directory."""
+    """Take modules out of the cache: by handle, family name, 'bundled' or directory.
+
+    What was compiled of them goes along.
+    """
     with console.session():
-        from mnv1cli import listings, sources, store
+        from mnv1cli import listings, modulefiles, shelf, sources, store
 
         if bool(names) == every:
             raise OptionError("name modules, or say --all")
         found = sources.cached_modules(names)
         for entry in found:
+            shelf.remove(modulefiles.fingerprint(entry.path))
             store.remove(entry.path)
+        if every:
+            # Also what was compiled of modules that lie elsewhere.
+            shelf.remove_all()
         store.sweep()
         listings.print_removed(found, as_json)
 
@@ -293,7 +234,8 @@ def _chosen(name: str | None, option: str | None) -> str | None:
     return option if name is None else name
 
 
-def _fetch_options(stream: Any, offline: bool, quiet: bool) -> Any:
+def fetch_options(stream: Any, offline: bool, quiet: bool) -> Any:
+    """How a command's module is fetched, with a bar on a terminal."""
     from mnv1cli.records import FetchOptions
 
     return FetchOptions(offline, stream if stream.isatty() and not quiet else None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnv1cli import __version__, inputs, labels, loading
-from mnv1cli.errors import BadImageError, Mnv1Error, OptionError, OutputError
+from mnv1cli.errors import BadImageError, Mnv1Error, ModuleError, OptionError, OutputError
 from mnv1cli.ordered import ordered_map
 from mnv1cli.records import Layout, Table, display_path
 from mnv1cli.writers import choose_format
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from mnv1cli.compiled import Model
-    from mnv1cli.hubmodule import HubModule
+    from mnv1cli.hubmodule import HubModule, Output
     from mnv1cli.labels import ClassName
     from mnv1cli.records import (
         Batch,
@@ -126,6 +126,16 @@ class Job:
             return self.model(pixels)[self.output]
         classes = len(self.names)
         return np.empty((0, *((classes,) if classes else self.shape)), np.float32)
+
+
+def row_shape(found: HubModule, output: Output, task: Task) -> tuple[int, ...]:
+    """The shape of one image's results for a task that takes this output."""
+    shape = output.result.shape[1:]
+    if task.pool and len(shape) > 1:
+        shape = shape[-1:]
+    if not shape or min(shape) < 1:
+        raise ModuleError(f"module {found.handle} does not tell the shape of {output.name}")
+    return shape
 
 
 class Target:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnv1cli import __version__, catalog, modulefiles, store
+from mnv1cli import catalog, modulefiles, shelf, store
 from mnv1cli import labels as class_table
 from mnv1cli.errors import LabelsError
 from mnv1cli.writers.delimited import encode_rows
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from mnv1cli.bench import Bench, Timed
     from mnv1cli.hubmodule import HubModule, Signature, TensorSpec
-    from mnv1cli.quantize import Price
+    from mnv1cli.shelf import Kept
 
 
 def print_labels(pattern: str | None, own: Path | None, form: str) -> None:
@@ -37,7 +36,7 @@ def print_labels(pattern: str | None, own: Path | None, form: str) -> None:
         raise LabelsError(f"no class matches {pattern!r}")
     rows = [(str(name.class_id), name.wnid, name.label, name.synonyms) for name in found]
     if form == "table":
-        _print_table(class_table.FIELDS, rows)
+        print_table(class_table.FIELDS, rows)
     elif form == "jsonl":
         records = (dict(zip(class_table.FIELDS, row, strict=True)) for row in rows)
         for record in records:
@@ -51,16 +50,42 @@ def print_labels(pattern: str | None, own: Path | None, form: str) -> None:
 def print_cache(as_json: bool) -> None:
     """The modules in the cache."""
     found = store.cached_modules(catalog.known_handles(), broken=True)
+    elsewhere = set(shelf.fingerprints())
+    rows, entries = [], []
+    for m in found:
+        fingerprint = modulefiles.fingerprint(m.path)
+        elsewhere.discard(fingerprint)
+        models = shelf.models_of(fingerprint)
+        size = megabytes(m.size) if m.complete else "incomplete"
+        rows.append((m.handle or "?", size, _compiled(models), str(m.path)))
+        entries.append({**_entry(m), "compiled": [dataclasses.asdict(each) for each in models]})
+    for fingerprint in sorted(elsewhere):
+        if models := shelf.models_of(fingerprint):
+            place = str(shelf.folder(fingerprint))
+            rows.append(("lies elsewhere", "", _compiled(models), place))
+            compiled = [dataclasses.asdict(each) for each in models]
+            entries.append({"handle": "", "path": place, "size": 0, "compiled": compiled})
     if as_json:
-        print_entries(found)
-    elif not found:
+        click.echo(json.dumps(entries, indent=2))
+    elif not rows:
         click.echo(f"no modules in {store.cache_dir()}")
     else:
-        rows = [
-            (m.handle or "?", megabytes(m.size) if m.complete else "incomplete", str(m.path))
-            for m in found
-        ]
-        _print_table(("handle", "size", "path"), rows)
+        print_table(("handle", "size", "compiled", "path"), rows)
+
+
+def _compiled(models: Iterable[Kept]) -> str:
+    return ", ".join(
+        f"{' + '.join(each.outputs)} {each.precision} {megabytes(each.size)}" for each in models
+    )
+
+
+def _entry(module: store.CachedModule) -> dict[str, Any]:
+    return {
+        "handle": module.handle,
+        "path": str(module.path),
+        "size": module.size,
+        "complete": module.complete,
+    }
 
 
 def print_module(module: HubModule, as_json: bool) -> None:
@@ -83,86 +108,12 @@ def print_module(module: HubModule, as_json: bool) -> None:
     for name, signature in module.signatures.items():
         rows.append((f"signature {name}", _arrow(signature)))
     rows += [(f"endpoint {key}", _shape(module.endpoint(key).result)) for key in module.endpoints()]
-    _print_table((), rows)
+    print_table((), rows)
 
 
 def print_facts(facts: dict[str, Any], as_json: bool, said: str) -> None:
     """Facts as JSON, or what is said of them."""
     click.echo(json.dumps(facts, indent=2) if as_json else said)
-
-
-def print_price(price: Price, as_json: bool) -> None:
-    """What int8 costs and gains."""
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(price), indent=2))
-        return
-    agreement = ""
-    if price.agreement is not None:
-        agreement = f"the best label is the same for {100 * price.agreement:.1f} %, "
-    failed = f" ({price.failed} could not be read)" if price.failed else ""
-    click.echo(
-        f"{price.module} is calibrated on {price.calibrated_on} images{failed}. On "
-        f"{price.held_back} others {agreement}the results' cosine is {price.similarity:.3f}, and "
-        f"the network alone is {price.speed:.1f} times as fast as float32"
-    )
-
-
-def print_bench(results: Sequence[Bench], as_json: bool) -> None:
-    """What was measured, a table for each set of photos."""
-    if as_json:
-        sets = [_bench_facts(result) for result in results]
-        facts = {
-            "version": __version__,
-            # Of the default engine over the first photos.
-            "bound": sets[0]["runs"][0]["bound"],
-            "sets": sets,
-        }
-        click.echo(json.dumps(facts, indent=2))
-        return
-    for i, result in enumerate(results):
-        click.echo(
-            f"{chr(10) if i else ''}{result.name}: {result.images} images a round, "
-            f"{result.threads} threads, medians"
-        )
-        rows = [("listing", _rate(result.listing), "")]
-        rows += [("decoding", _rate(result.decoding), _cpu(result.decoding))]
-        for run in result.runs:
-            name = f"{run.engine} {run.precision}"
-            share = f"{100 * run.end_to_end.rate / run.bound:.0f} % of {run.bound:.0f}"
-            rows += [
-                (f"{name}, inference", _rate(run.inference), _cpu(run.inference)),
-                (f"{name}, end to end", _rate(run.end_to_end), f"{_cpu(run.end_to_end)}, {share}"),
-            ]
-        _print_table(("", "images/s", "CPU time an image, share of the bound"), rows)
-
-
-def _rate(timed: Timed) -> str:
-    return f"{timed.rate:,.0f}"
-
-
-def _cpu(timed: Timed) -> str:
-    return f"{1000 * timed.cpu:.2f} ms"
-
-
-def _bench_facts(result: Bench) -> dict[str, Any]:
-    return {
-        "name": result.name,
-        "images": result.images,
-        "threads": result.threads,
-        "listing": result.listing._asdict(),
-        "decoding": result.decoding._asdict(),
-        "runs": [
-            {
-                "engine": run.engine,
-                "precision": run.precision,
-                "inference": run.inference._asdict(),
-                "end_to_end": run.end_to_end._asdict(),
-                "bound": run.bound,
-                "share": run.end_to_end.rate / run.bound,
-            }
-            for run in result.runs
-        ],
-    }
 
 
 def print_verification(found: Sequence[tuple[str, Path]], as_json: bool) -> bool:
@@ -201,11 +152,7 @@ def print_removed(found: Sequence[store.CachedModule], as_json: bool) -> None:
 
 def print_entries(found: Sequence[store.CachedModule]) -> None:
     """Modules of the cache as JSON."""
-    entries = [
-        {"handle": m.handle, "path": str(m.path), "size": m.size, "complete": m.complete}
-        for m in found
-    ]
-    click.echo(json.dumps(entries, indent=2))
+    click.echo(json.dumps([_entry(module) for module in found], indent=2))
 
 
 def _facts(module: HubModule) -> dict[str, Any]:
@@ -255,7 +202,8 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A plain table; without a header the first column names the rows."""
     from rich.table import Table
     from rich.text import Text
 

@@ -96,13 +96,22 @@ def note(fingerprint: str, key: str, facts: Mapping[str, Any]) -> None:
     _write(folder(fingerprint) / (_digest(key) + _RECORD), json.dumps(facts).encode())
 
 
-def models_of(fingerprint: str) -> list[tuple[tuple[str, ...], str, int]]:
-    """The models of a module: outputs, precision and size in bytes."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A compiled model in the cache; `size` in bytes."""
+
+    outputs: tuple[str, ...]
+    precision: str
+    size: int
+
+
+def models_of(fingerprint: str) -> list[Kept]:
+    """The compiled models of a module."""
     found = []
     for place in sorted(folder(fingerprint).glob("*" + _MODEL)):
         record = _read(place.with_suffix(_RECORD))
         with contextlib.suppress(OSError, KeyError, TypeError):
-            entry = (tuple(record["outputs"]), record["precision"], place.stat().st_size)
+            entry = Kept(tuple(record["outputs"]), record["precision"], place.stat().st_size)
             found.append(entry)
     return found
 
@@ -118,6 +127,11 @@ def remove(fingerprint: str) -> None:
     shutil.rmtree(folder(fingerprint), ignore_errors=True)
     with contextlib.suppress(OSError):
         folder(fingerprint).parent.rmdir()
+
+
+def remove_all() -> None:
+    """Forget all that was made of any module."""
+    shutil.rmtree(store.cache_dir() / _FOLDER, ignore_errors=True)
 
 
 def _stem(outputs: tuple[str, ...], precision: Precision) -> str:

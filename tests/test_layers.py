@@ -23,6 +23,7 @@ FLOORS = [
         "modulefiles",
         "ordered",
         "pictures",
+        "results",
         "scratch",
         "tally",
         "weights",
@@ -39,8 +40,10 @@ FLOORS = [
     {"api"},
     {"bench"},
     {"console", "listings"},
+    {"reports"},
     {"cli_images"},
-    {"cli_bench", "cli_module"},
+    {"cli_module"},
+    {"cli_bench"},
     {"cli"},
 ]
 # Names that are not files of the plan: the version, and the entry point of `python -m`.
