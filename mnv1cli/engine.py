@@ -83,7 +83,7 @@ class Job:
             },
             "engine": self.model.engine,
             "precision": self.model.precision,
-            "calibrated": self.model.calibrated,
+            **({"calibrated": self.model.calibrated} if self.model.calibrated else {}),
             "preprocess": self.spec.preprocess,
             "exif": self.spec.exif,
             "decode": self.spec.decode,

@@ -69,17 +69,20 @@ def frame(height: int, width: int, spec: PixelSpec) -> Frame:
     return Frame(0, 0, height, width, target_h, target_w, offset_y, offset_x)
 
 
-def frame_pixels(rgbx: ByteArray, spec: PixelSpec) -> FloatArray:
-    """Crop and resize RGBX uint8 [h, w, 4] to float32 [size, size, 3] in [0, 1]."""
+def frame_pixels(rgbx: ByteArray, spec: PixelSpec, out: FloatArray | None = None) -> FloatArray:
+    """Crop and resize RGBX uint8 [h, w, 4] to float32 [size, size, 3] in [0, 1], into `out`."""
     f = frame(rgbx.shape[0], rgbx.shape[1], spec)
-    crop = rgbx[f.y : f.y + f.h, f.x : f.x + f.w]
-    resized = resize_bilinear(crop, f.target_h, f.target_w) * SCALE
-    if resized.shape[:2] == (spec.size, spec.size):
-        return resized
-    padded = np.full((spec.size, spec.size, 3), _PAD, np.float32)
-    rows = slice(f.offset_y, f.offset_y + f.target_h)
-    padded[rows, f.offset_x : f.offset_x + f.target_w] = resized
-    return padded
+    if out is None:
+        out = np.empty((spec.size, spec.size, 3), np.float32)
+    if (f.target_h, f.target_w) != (spec.size, spec.size):
+        out.fill(_PAD)
+    resized = resize_bilinear(rgbx[f.y : f.y + f.h, f.x : f.x + f.w], f.target_h, f.target_w)
+    rows, columns = (
+        slice(f.offset_y, f.offset_y + f.target_h),
+        slice(f.offset_x, f.offset_x + f.target_w),
+    )
+    np.multiply(resized, SCALE, out=out[rows, columns])
+    return out
 
 
 def resize_bilinear(rgbx: ByteArray, height: int, width: int) -> FloatArray:
@@ -94,15 +97,13 @@ def resize_bilinear(rgbx: ByteArray, height: int, width: int) -> FloatArray:
     left, right, dx = _samples(rgbx.shape[1], width)
     words = rgbx.view(np.uint32)[:, :, 0]
     rows = np.concatenate([top, bottom])
-    # The longer side first, so that what lies between stays small for any image.
-    wide = words.shape[1] > 4 * words.shape[0]
-
-    def gathered(columns: Any) -> FloatArray:
-        found = words[:, columns][rows] if wide else words[rows].take(columns, axis=1)
-        values: FloatArray = found.view(np.uint8).astype(np.float32)
-        return values
-
-    first, both = gathered(left), gathered(right)
+    if words.shape[1] > 4 * words.shape[0]:
+        # The longer side first, so that what lies between stays small for any image.
+        both_sides = (words[:, left][rows], words[:, right][rows])
+    else:
+        chosen = words[rows]
+        both_sides = (chosen.take(left, axis=1), chosen.take(right, axis=1))
+    first, both = (side.view(np.uint8).astype(np.float32) for side in both_sides)
     both -= first
     both *= np.repeat(dx, 4)
     both += first

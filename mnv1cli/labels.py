@@ -121,6 +121,24 @@ def softmax(logits: FloatArray) -> NDArray[np.float64]:
     return normalised
 
 
+def _best_first(logits: FloatArray, top: int) -> NDArray[np.int64]:
+    """The classes of the `top` highest logits of each row; of equal ones the lower id first."""
+    import numpy as np
+
+    if np.isnan(logits).any() or top >= logits.shape[1]:
+        order: NDArray[np.int64] = np.argsort(-logits, axis=1, kind="stable")[:, :top]
+        return order
+    # Floats sort like their bits, once those of negative ones are turned over; with
+    # the id in the lower half no two keys are equal, and a partition is enough.
+    bits = (-logits + np.float32(0)).view(np.int32).astype(np.int64)
+    bits = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    keys = (bits << 32) | np.arange(logits.shape[1])
+    best = np.partition(keys, top - 1, axis=1)[:, :top]
+    best.sort(axis=1)
+    ids: NDArray[np.int64] = best & 0xFFFFFFFF
+    return ids
+
+
 def top_k(
     logits: FloatArray, names: tuple[ClassName, ...], top: int, min_probability: float = 0.0
 ) -> list[tuple[Prediction, ...]]:
@@ -132,7 +150,7 @@ def top_k(
     import numpy as np
 
     probabilities = softmax(logits).astype(np.float32)
-    order = np.argsort(-logits, axis=1, kind="stable")[:, :top]
+    order = _best_first(logits, top)
     best = np.take_along_axis(probabilities, order, axis=1)
     # As float32, so that a limit copied from a result keeps the row it was copied from.
     limit = float(np.float32(min_probability))

@@ -44,7 +44,7 @@ def _batch(refs: Sequence[ImageRef], spec: PixelSpec) -> Batch:
     good = 0
     for ref in refs:
         try:
-            found[good] = read(ref, spec)
+            read(ref, spec, found[good])
         except ImageError as error:
             reasons.append(str(error))
         else:
@@ -53,8 +53,8 @@ def _batch(refs: Sequence[ImageRef], spec: PixelSpec) -> Batch:
     return Batch(tuple(ref.path for ref in refs), tuple(reasons), found[:good])
 
 
-def read(ref: ImageRef, spec: PixelSpec) -> FloatArray:
-    """Pixels float32 [size, size, 3] of one image.
+def read(ref: ImageRef, spec: PixelSpec, out: FloatArray) -> None:
+    """Pixels of one image into `out`, float32 [size, size, 3].
 
     Raises:
         ImageError: it cannot be read.
@@ -62,5 +62,6 @@ def read(ref: ImageRef, spec: PixelSpec) -> FloatArray:
     if ref.problem:
         raise ImageError(ref.problem)
     if ref.source is not None:
-        return pixels.from_memory(ref.source, spec)
-    return pixels.load(pixels.read_file(ref.path), spec)
+        pixels.from_memory(ref.source, spec, out)
+    else:
+        pixels.load(pixels.read_file(ref.path), spec, out)

@@ -22,6 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mnv1cli.errors import ImageError
 from mnv1cli.geometry import frame_pixels, reduction
+from mnv1cli.imagememory import rgbx_of
 
 if TYPE_CHECKING:
     from mnv1cli.records import ByteArray, FloatArray, PixelSpec
@@ -102,13 +103,13 @@ def _kind(mode: int) -> str:
     return "device"
 
 
-def load(data: bytes, spec: PixelSpec) -> FloatArray:
-    """Pixels float32 [size, size, 3] in [0, 1] of an image file's bytes.
+def load(data: bytes, spec: PixelSpec, out: FloatArray | None = None) -> FloatArray:
+    """Pixels float32 [size, size, 3] in [0, 1] of an image file's bytes, written to `out`.
 
     Raises:
         ImageError: not an image, or a damaged one.
     """
-    return frame_pixels(decode(data, spec), spec)
+    return frame_pixels(decode(data, spec), spec, out)
 
 
 def decode(data: bytes, spec: PixelSpec) -> ByteArray:
@@ -133,7 +134,7 @@ def decode(data: bytes, spec: PixelSpec) -> ByteArray:
         raise ImageError(f"damaged {image.format}: {_first_line(error)}") from error
 
 
-def from_memory(source: Any, spec: PixelSpec) -> FloatArray:
+def from_memory(source: Any, spec: PixelSpec, out: FloatArray | None = None) -> FloatArray:
     """Pixels of a PIL image, or of a uint8 array [h, w], [h, w, 1], [h, w, 3] or [h, w, 4].
 
     Raises:
@@ -144,7 +145,7 @@ def from_memory(source: Any, spec: PixelSpec) -> FloatArray:
             # One image may be given several times, and loading it reads its file.
             with _LOADING:
                 source.load()
-            return frame_pixels(_rgbx(_oriented(source, _orientation(source, spec))), spec)
+            return frame_pixels(_rgbx(_oriented(source, _orientation(source, spec))), spec, out)
         except _DAMAGE as error:
             raise ImageError(f"cannot be used: {_first_line(error)}") from error
     try:
@@ -157,7 +158,7 @@ def from_memory(source: Any, spec: PixelSpec) -> FloatArray:
         array = array[:, :, 0]
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
         raise ImageError(f"an array must be [h, w], [h, w, 3] or [h, w, 4], not {array.shape}")
-    return frame_pixels(_rgbx(Image.fromarray(np.ascontiguousarray(array))), spec)
+    return frame_pixels(_rgbx(Image.fromarray(np.ascontiguousarray(array))), spec, out)
 
 
 def header(data: bytes, spec: PixelSpec) -> Header:
@@ -258,10 +259,7 @@ def _rgbx(image: Image.Image) -> ByteArray:
     if image.has_transparency_data:
         rgba = np.asarray(image.convert("RGBA"))
         return _over_white(rgba, rgba[:, :, 3:])
-    rgb = image if image.mode == "RGB" else image.convert("RGB")
-    # Four bytes a pixel is what Pillow has in memory: to leave one out costs more.
-    rgbx = np.frombuffer(rgb.tobytes("raw", "RGBX"), np.uint8)
-    return rgbx.reshape(rgb.height, rgb.width, 4)
+    return rgbx_of(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _rgbx_from_16_bits(image: Image.Image) -> ByteArray:

@@ -18,6 +18,7 @@ FLOORS = [
         "catalog",
         "download",
         "geometry",
+        "imagememory",
         "inputs",
         "labels",
         "modulefiles",
