@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from PIL import Image
 
 import mnv1cli
 from mnv1cli import Classifier, Mnv1Error
-from mnv1cli.errors import ImageError
+from mnv1cli.errors import ImageError, OptionError
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from mnv1cli.records import Engine
 
 PHOTOS = ROOT / "examples" / "photos"
 CAT = PHOTOS / "chelsea.png"
@@ -146,6 +149,31 @@ def test_settings_change_the_pixels(classifier: Classifier) -> None:
     assert not np.array_equal(squashed.logits(CAT), classifier.logits(CAT))
 
 
+@pytest.mark.parametrize("engine", ["litert", "tf"])
+@pytest.mark.parametrize("settings", [{"threads": 1}, {"threads": 3, "batch_size": 1}])
+def test_threads_and_batches_do_not_change_a_bit(
+    photos: Path, engine: Engine, settings: dict[str, Any]
+) -> None:
+    some = sorted(photos.iterdir())[:9]
+    expected = Classifier("bundled", engine=engine).logits(some)
+    found = Classifier("bundled", engine=engine, **settings).logits(some)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_one_classifier_serves_several_threads(classifier: Classifier, photos: Path) -> None:
+    some = sorted(photos.iterdir())[:12]
+    expected = classifier.logits(some)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda i: classifier.logits(some[i:]), range(3)))
+    for i in range(3):
+        np.testing.assert_array_equal(found[i], expected[i:])
+
+
+def test_int8_is_refused_by_name_where_it_cannot_be_had(classifier: Classifier) -> None:
+    with pytest.raises(OptionError, match="tf has no int8"):
+        Classifier("bundled", engine="tf", precision="int8").logits(CAT)
+
+
 def test_package_gives_its_names_lazily() -> None:
     assert set(mnv1cli.__all__) - {"__version__"} == set(mnv1cli._HOMES)
     with pytest.raises(AttributeError):
@@ -161,6 +189,10 @@ def test_package_gives_its_names_lazily() -> None:
         {"batch_size": 0},
         {"batch_size": 1.5},
         {"batch_size": "a"},
+        {"engine": "onnx"},
+        {"precision": "int4"},
+        {"threads": 0},
+        {"threads": 1.5},
     ],
 )
 def test_settings_that_do_not_exist_are_refused(settings: dict[str, Any]) -> None:

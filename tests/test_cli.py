@@ -177,8 +177,7 @@ def test_engines_agree_and_are_named(photos: Path, tmp_path: Path) -> None:
         assert mnv1("logits", photos, *BUNDLED, "--engine", engine, "-o", out).exit_code == 0
         values[engine] = np.load(out)
         meta = json.loads((tmp_path / f"{engine}.npy.meta.json").read_text())
-        found = (meta["engine"], meta["precision"], meta["calibrated"])
-        assert found == (engine, "float32", None)
+        assert (meta["engine"], meta["precision"]) == (engine, "float32")
     np.testing.assert_allclose(values["litert"], values["tf"], rtol=0, atol=1e-3)
     np.testing.assert_array_equal(values["litert"].argmax(1), values["tf"].argmax(1))
 
@@ -366,8 +365,8 @@ def test_a_file_gets_its_name_and_its_metadata_when_it_is_complete(
     assert sorted(os.listdir(tmp_path)) == ["few", "r.csv", "r.csv.meta.json"]
     meta = json.loads((tmp_path / "r.csv.meta.json").read_text())
     assert list(meta) == [
-        "version", "command", "module", "engine", "precision", "calibrated", "preprocess",
-        "exif", "decode", "output", "counts", "seconds", "failures",
+        "version", "command", "module", "engine", "precision", "preprocess", "exif", "decode",
+        "output", "counts", "seconds", "failures",
     ]  # fmt: skip
     assert meta["version"] == mnv1cli.__version__
     assert meta["module"].keys() == {"handle", "fingerprint", "image_size"}

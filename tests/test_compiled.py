@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from mnv1cli import compiled, converter, litert, shelf
+from mnv1cli import builder, compiled, converter, litert, module, shelf
 from mnv1cli.errors import EngineError, ModuleError, OptionError
 from tests.conftest import ROOT
+from tests.test_builder import npz_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +36,19 @@ CALIBRATION = {"samples": 3}
 @pytest.fixture(scope="module")
 def images() -> FloatArray:
     return np.random.default_rng(7).random((2, 128, 128, 3), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> HubModule:
+    """The smallest of the family: what is kept of it is soon written."""
+    folder = tmp_path_factory.mktemp("small")
+    builder.build(None, npz_of(folder, 0.25, 128), None, None, folder / "module")
+    return module.open_module(str(folder / "module"))
+
+
+@pytest.fixture(scope="module")
+def compiled_small(small: HubModule) -> CompiledModel:
+    return converter.compile_module(small, small.main_outputs())
 
 
 class Kitchen:
@@ -55,17 +69,17 @@ class Kitchen:
 
 
 @pytest.fixture
-def kitchen(monkeypatch: pytest.MonkeyPatch, compiled_both: CompiledModel) -> Kitchen:
-    kitchen = Kitchen(compiled_both)
+def kitchen(monkeypatch: pytest.MonkeyPatch, compiled_small: CompiledModel) -> Kitchen:
+    kitchen = Kitchen(compiled_small)
     monkeypatch.setattr(converter, "compile_module", kitchen.compile_module)
     return kitchen
 
 
 @pytest.fixture
-def hub(bundled_module: HubModule, own_cache: Path) -> HubModule:
-    """The bundled module, of which nothing has been kept yet."""
-    assert shelf.models_of(bundled_module.fingerprint) == []
-    return bundled_module
+def hub(small: HubModule, own_cache: Path) -> HubModule:
+    """A module of which nothing has been kept yet."""
+    assert shelf.fingerprints() == []
+    return small
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -73,15 +87,16 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_default_engine_is_litert_compiled_once(
-    hub: HubModule, images: FloatArray, caplog: pytest.LogCaptureFixture
+    bundled_module: HubModule, own_cache: Path, images: FloatArray, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The one test here that compiles in earnest."""
+    hub = bundled_module
     with caplog.at_level(logging.INFO):
         model = compiled.open_model(hub, [hub.logits()], workers=2)
     assert (model.engine, model.precision, model.calibrated) == ("litert", "float32", None)
     assert model.workers == 2
     assert [m for m in caplog.messages if "preparing" in m] == ["preparing the module (once)"]
-    assert shelf.models_of(hub.fingerprint)[0][:2] == (("logits",), "float32")
+    assert [kept.outputs for kept in shelf.models_of(hub.fingerprint)] == [("logits",)]
     assert warnings(caplog) == []
     caplog.clear()
     with caplog.at_level(logging.INFO):
@@ -165,14 +180,14 @@ def test_several_at_once_compile_once(hub: HubModule, kitchen: Kitchen) -> None:
 
 
 def test_cache_that_cannot_be_written_is_no_reason_to_fail(
-    bundled_module: HubModule,
+    small: HubModule,
     unwritable_cache: Path,
     kitchen: Kitchen,
     images: FloatArray,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for count in (1, 2):
-        model = compiled.open_model(bundled_module, bundled_module.main_outputs(), 1)
+        model = compiled.open_model(small, small.main_outputs(), 1)
         assert kitchen.count == count
         assert model(images)["logits"].shape == (2, 1001)
     assert warnings(caplog) == []
@@ -220,12 +235,12 @@ def test_module_that_cannot_be_compiled_is_an_error_where_the_engine_is_named(
 
 
 def test_damaged_module_is_told_once(
-    bundled_module: HubModule, own_cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    small: HubModule, own_cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    copy = shutil.copytree(bundled_module.path, tmp_path / "copy")
+    copy = shutil.copytree(small.path, tmp_path / "copy")
     data = copy / "variables" / "variables.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:1000])
-    damaged = dataclasses.replace(bundled_module, path=copy, fingerprint="0" * 64)
+    damaged = dataclasses.replace(small, path=copy, fingerprint="0" * 64)
     with pytest.raises(ModuleError, match="cannot be loaded") as caught:
         compiled.open_model(damaged, [damaged.logits()], 1)
     assert "\n" not in str(caught.value)
@@ -279,19 +294,19 @@ def test_int8_is_what_was_calibrated_for_both_outputs(
 
 
 def test_int8_outlives_another_tensorflow_but_no_other_revision(
-    hub: HubModule, compiled_both: CompiledModel
+    hub: HubModule, compiled_small: CompiledModel
 ) -> None:
-    shelf.keep(hub.fingerprint, calibrated(compiled_both, f"{converter.REVISION}/1.0"))
+    shelf.keep(hub.fingerprint, calibrated(compiled_small, f"{converter.REVISION}/1.0"))
     assert compiled.calibrated(hub, hub.logits()).calibration == CALIBRATION
-    shelf.keep(hub.fingerprint, calibrated(compiled_both, f"{converter.REVISION + 1}/1.0"))
+    shelf.keep(hub.fingerprint, calibrated(compiled_small, f"{converter.REVISION + 1}/1.0"))
     with pytest.raises(ModuleError, match="not calibrated"):
         compiled.calibrated(hub, hub.logits())
 
 
 def test_damaged_int8_model_counts_as_not_calibrated(
-    hub: HubModule, compiled_both: CompiledModel, own_cache: Path
+    hub: HubModule, compiled_small: CompiledModel, own_cache: Path
 ) -> None:
-    shelf.keep(hub.fingerprint, calibrated(compiled_both, converter.version()))
+    shelf.keep(hub.fingerprint, calibrated(compiled_small, converter.version()))
     damaged_model(own_cache)
     with pytest.raises(ModuleError, match="not calibrated"):
         compiled.calibrated(hub, hub.logits())

@@ -59,7 +59,7 @@ class Watched(Stream):
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let five images be many."""
     monkeypatch.setattr(loading, "MANY", 4)
-    monkeypatch.setattr(loading, "MANY_FOR_TENSORFLOW", 4)
+    monkeypatch.setattr(loading, "MANY_WITH_TENSORFLOW", 4)
 
 
 @pytest.fixture

@@ -205,3 +205,61 @@ def test_module_of_oblong_images_is_refused() -> None:
     graph: Any = FakeGraph([])
     with pytest.raises(ModuleError, match="96x128"):
         module._image_size(graph, signature(-1, 96, 128, 3), "some/module")
+
+
+# What a module says of itself is noted, so that the next run need not ask TensorFlow.
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The handles of the modules whose graph was read."""
+    handles: list[str] = []
+    read = module.read
+
+    def counted(located: sources.Located, image_size: int | None = None) -> hubmodule.HubModule:
+        handles.append(located.handle)
+        return read(located, image_size)
+
+    monkeypatch.setattr(module, "read", counted)
+    return handles
+
+
+def test_graph_is_read_once(
+    bundled: hubmodule.HubModule, own_cache: Path, reads: list[str]
+) -> None:
+    first, second = (module.open_module(str(bundled.path)) for _ in range(2))
+    assert first == second
+    assert reads == [str(bundled.path)]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"{", b'{"format": 3}'])
+def test_damaged_note_of_a_module_is_made_anew(
+    bundled: hubmodule.HubModule, own_cache: Path, reads: list[str], content: bytes
+) -> None:
+    first = module.open_module(str(bundled.path))
+    (note,) = own_cache.rglob("*.json")
+    note.write_bytes(content)
+    assert module.open_module(str(bundled.path)) == first
+    assert len(reads) == 2
+    assert module.open_module(str(bundled.path)) == first
+    assert len(reads) == 2
+
+
+def test_another_handle_or_content_is_read_anew(
+    bundled: hubmodule.HubModule, own_cache: Path, tmp_path: Path, reads: list[str]
+) -> None:
+    module.open_module(str(bundled.path))
+    copy = shutil.copytree(bundled.path, tmp_path / "copy")
+    assert module.open_module(str(copy)).handle == str(copy)
+    (copy / "assets").mkdir(exist_ok=True)
+    (copy / "assets" / "new").touch()
+    assert module.open_module(str(copy)).fingerprint != bundled.fingerprint
+    assert reads == [str(bundled.path), str(copy), str(copy)]
+
+
+def test_unwritable_cache_does_not_keep_a_module_from_being_read(
+    bundled: hubmodule.HubModule, unwritable_cache: Path, reads: list[str]
+) -> None:
+    for _ in range(2):
+        assert module.open_module(str(bundled.path)).fingerprint == bundled.fingerprint
+    assert len(reads) == 2

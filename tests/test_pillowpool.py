@@ -104,7 +104,9 @@ def test_one_image_is_read_or_refused_with_its_reason(
 ) -> None:
     expected = alone(mixture[kind], SPEC)
     try:
-        found = Read(mixture[kind].path, "", pillowpool.read(mixture[kind], SPEC))
+        out = np.full((64, 64, 3), np.nan, np.float32)
+        pillowpool.read(mixture[kind], SPEC, out)
+        found = Read(mixture[kind].path, "", out)
     except ImageError as error:
         found = Read(mixture[kind].path, str(error), None)
     assert found.same(expected)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnv1cli import shelf, store
-from mnv1cli.shelf import CompiledModel
+from mnv1cli.shelf import CompiledModel, Kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ def test_names_of_outputs_may_hold_anything(
         model = CompiledModel(data, tuple(names), "float32", "1")
         shelf.keep(PRINT, model)
         assert shelf.find(PRINT, tuple(names), "float32") == model
-        assert shelf.models_of(PRINT) == [(tuple(names), "float32", len(data))]
+        assert shelf.models_of(PRINT) == [Kept(tuple(names), "float32", len(data))]
 
 
 def damage(place: Path, change: Callable[[bytes], bytes]) -> None:
@@ -197,7 +197,8 @@ def test_models_of_a_module_are_listed(own_cache: Path) -> None:
     shelf.keep(PRINT, MODEL)
     shelf.keep(PRINT, CALIBRATED)
     shelf.keep("0" * 64, MODEL)
-    assert sorted(shelf.models_of(PRINT)) == [(LOGITS, "float32", 500), (BOTH, "int8", 5)]
+    found = {Kept(LOGITS, "float32", 500), Kept(BOTH, "int8", 5)}
+    assert set(shelf.models_of(PRINT)) == found
     assert shelf.fingerprints() == ["0" * 64, PRINT]
 
 
@@ -213,6 +214,15 @@ def test_removing_forgets_one_module(own_cache: Path) -> None:
     assert shelf.fingerprints() == []
     assert not files(own_cache)
     shelf.remove(PRINT)
+
+
+def test_removing_all_forgets_every_module(own_cache: Path) -> None:
+    shelf.remove_all()
+    for fingerprint in (PRINT, "0" * 64):
+        shelf.keep(fingerprint, MODEL)
+    shelf.remove_all()
+    assert shelf.fingerprints() == []
+    assert not files(own_cache)
 
 
 def test_lies_beside_modules_and_is_none(own_cache: Path) -> None:
