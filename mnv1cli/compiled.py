@@ -119,6 +119,7 @@ def _compiled(module: HubModule, outputs: Sequence[Output]) -> CompiledModel:
         # Another process may have been at it meanwhile.
         if found := cached():
             return found
+        shelf.sweep(module.fingerprint)
         log.info("preparing the module (once)")
         compiled = converter.compile_module(module, outputs)
         if not shelf.keep(module.fingerprint, compiled):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from mnv1cli import scratch
 from mnv1cli.errors import ModuleError
 from mnv1cli.litert import LiteRTModel
+from mnv1cli.ordered import ordered_map
 from mnv1cli.reference import TensorFlowModel
 from mnv1cli.savedmodel import reason
 from mnv1cli.shelf import CompiledModel
@@ -102,13 +104,15 @@ def _convert(
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: ([image] for image in images)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        model: bytes = converter.convert()
+        with scratch.temporary_files():
+            # In a thread, for a signal must not be raised amid what the converter catches.
+            (model,) = ordered_map(lambda made: made.convert(), [converter], workers=1)
     except Exception as error:  # the converter raises whatever its passes raise
         raise ModuleError(
             f"module {module.handle} cannot be compiled for LiteRT: {reason(error)}",
             "--engine tf runs it as it is",
         ) from error
-    return model
+    return bytes(model)
 
 
 def _check(

@@ -6,12 +6,16 @@ last means nothing.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from mnv1cli.records import ByteArray, FloatArray, PixelSpec
 
 # float32(255) * SCALE is exactly 1. A product, not a quotient, so that no graph
@@ -76,43 +80,91 @@ def frame_pixels(rgbx: ByteArray, spec: PixelSpec, out: FloatArray | None = None
         out = np.empty((spec.size, spec.size, 3), np.float32)
     if (f.target_h, f.target_w) != (spec.size, spec.size):
         out.fill(_PAD)
-    resized = resize_bilinear(rgbx[f.y : f.y + f.h, f.x : f.x + f.w], f.target_h, f.target_w)
     rows, columns = (
         slice(f.offset_y, f.offset_y + f.target_h),
         slice(f.offset_x, f.offset_x + f.target_w),
     )
-    np.multiply(resized, SCALE, out=out[rows, columns])
+    resize_bilinear(rgbx[f.y : f.y + f.h, f.x : f.x + f.w], out[rows, columns])
     return out
 
 
-def resize_bilinear(rgbx: ByteArray, height: int, width: int) -> FloatArray:
-    """Bilinear resize of RGBX uint8 [h, w, 4] to RGB float32 [height, width, 3] in [0, 255].
+def resize_bilinear(rgbx: ByteArray, out: FloatArray) -> None:
+    """Bilinear resize of RGBX uint8 [h, w, 4] into RGB float32 [height, width, 3] in [0, 1].
 
     Every operation of TensorFlow's `ResizeBilinear` with
     `half_pixel_centers=False`, in its order and in float32, so that the bits
-    are equal. A pixel's four bytes are gathered as one number, and what is
-    computed in place saves passes over memory.
+    are equal; then `SCALE`. A pixel's four bytes are gathered as one number.
     """
-    top, bottom, dy = _samples(rgbx.shape[0], height)
-    left, right, dx = _samples(rgbx.shape[1], width)
+    height, width = out.shape[:2]
+    plan = _plan(rgbx.shape[0], rgbx.shape[1], height, width)
+    space = _Workspace.of_this_thread(height, width)
     words = rgbx.view(np.uint32)[:, :, 0]
-    rows = np.concatenate([top, bottom])
-    if words.shape[1] > 4 * words.shape[0]:
-        # The longer side first, so that what lies between stays small for any image.
-        both_sides = (words[:, left][rows], words[:, right][rows])
-    else:
-        chosen = words[rows]
-        both_sides = (chosen.take(left, axis=1), chosen.take(right, axis=1))
-    first, both = (side.view(np.uint8).astype(np.float32) for side in both_sides)
-    both -= first
-    both *= np.repeat(dx, 4)
-    both += first
+    # The longer side first, so that what lies between stays small for any image.
+    wide = words.shape[1] > 4 * words.shape[0]
+    chosen = words if wide else words[plan.rows]
+    for columns, side in ((plan.left, space.first), (plan.right, space.both)):
+        if wide:
+            np.take(words[:, columns], plan.rows, axis=0, out=space.words, mode="clip")
+        else:
+            np.take(chosen, columns, axis=1, out=space.words, mode="clip")
+        np.copyto(side, space.words.view(np.uint8))
+    both = space.both
+    both -= space.first
+    both *= plan.dx
+    both += space.first
     upper, lower = both[:height], both[height:]
     lower -= upper
-    lower *= dy[:, None]
+    lower *= plan.dy
     lower += upper
-    resized: FloatArray = lower.reshape(height, width, 4)[:, :, :3]
-    return resized
+    pixels = lower.reshape(height, width, 4)
+    # Channel by channel: numpy is slow where the last axis is short.
+    for channel in range(3):
+        np.multiply(pixels[:, :, channel], SCALE, out=out[:, :, channel])
+
+
+class _Workspace(threading.local):
+    """Arrays of a thread that are used again for every image.
+
+    New ones each time would cost more than what is done with them: the system
+    hands out fresh pages, one fault each.
+    """
+
+    size = (0, 0)
+    words: NDArray[np.uint32]
+    first: FloatArray
+    both: FloatArray
+
+    @staticmethod
+    def of_this_thread(height: int, width: int) -> _Workspace:
+        """The arrays for images of this size."""
+        space = _SPACE
+        if space.size != (height, width):
+            space.size = (height, width)
+            space.words = np.empty((2 * height, width), np.uint32)
+            space.first = np.empty((2 * height, 4 * width), np.float32)
+            space.both = np.empty((2 * height, 4 * width), np.float32)
+        return space
+
+
+_SPACE = _Workspace()
+
+
+class _Plan(NamedTuple):
+    """Which pixels of the source the result is mixed from: upper rows, then lower ones."""
+
+    rows: NDArray[np.int64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    dx: FloatArray
+    dy: FloatArray
+
+
+# Photos of one folder have few sizes.
+@lru_cache(maxsize=64)
+def _plan(h: int, w: int, height: int, width: int) -> _Plan:
+    top, bottom, dy = _samples(h, height)
+    left, right, dx = _samples(w, width)
+    return _Plan(np.concatenate([top, bottom]), left, right, np.repeat(dx, 4), dy[:, None])
 
 
 def _samples(n: int, target: int) -> tuple[Any, Any, FloatArray]:

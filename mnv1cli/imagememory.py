@@ -42,6 +42,9 @@ def rgbx_of(image: Image.Image) -> ByteArray:
 
     Four bytes a pixel is what Pillow has in memory; the fourth means nothing.
     """
+    if image.size != image.im.size:
+        # Of a TIFF that is to be turned Pillow tells the size that it would have then.
+        image = image.copy()
     try:
         _, capsule = image.__arrow_c_array__()
     except (AttributeError, ValueError):

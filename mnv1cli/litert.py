@@ -73,10 +73,11 @@ class _Interpreter:
 
         try:
             self._interpreter: Any = Interpreter(model_content=model, num_threads=1)
+            # By name: the converter does not keep the order of the outputs.
+            signature = self._interpreter.get_signature_runner()
         except (ValueError, RuntimeError) as error:
-            raise ModuleError(f"LiteRT does not take the compiled module: {error}") from error
-        # By name: the converter does not keep the order of the outputs.
-        signature = self._interpreter.get_signature_runner()
+            why = " ".join(str(error).split())
+            raise ModuleError(f"LiteRT does not take the compiled module: {why}") from error
         (images,) = signature.get_input_details().values()
         results = signature.get_output_details()
         self._images = images["index"]

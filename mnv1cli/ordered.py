@@ -94,13 +94,13 @@ def chunks(items: Iterable[T], size: int, first: Iterable[int] = ()) -> Iterator
     The last one, or one before a failure of `items`, is shorter.
     """
     iterator = iter(items)
-    failure: Exception | None = None
+    failure: BaseException | None = None
     for count in itertools.chain(first, itertools.repeat(size)):
         chunk: list[T] = []
         try:
             # Not list(...): what came before a failure would be lost with it.
             chunk.extend(itertools.islice(iterator, count))
-        except Exception as error:  # noqa: BLE001 - raised again after what came before it
+        except BaseException as error:  # noqa: BLE001 - raised again after what came before it
             failure = error
         if chunk:
             yield chunk

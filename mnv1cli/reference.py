@@ -46,7 +46,7 @@ class TensorFlowModel:
         if module.format == TF2:
             size = outputs[0].images.shape[1]
             whole: Any = savedmodel.load_function(module.path, size)
-            self.owner: Any = whole
+            self.owner: Any = whole.mnv1_owner
             # All the outputs that such a model has are one and the same.
             self.function: Any = lambda images: [whole(images)] * len(outputs)
             return

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @cache
@@ -28,6 +33,17 @@ def clear_scratch() -> None:
 def is_kept(directory: Path) -> bool:
     """Whether a module will still be there when the process has ended."""
     return not _scratch.cache_info().currsize or scratch_dir() not in directory.parents
+
+
+@contextlib.contextmanager
+def temporary_files() -> Iterator[None]:
+    """Let what libraries put into the temporary folder go with the process, however it ends."""
+    before = tempfile.tempdir
+    tempfile.tempdir = os.fspath(scratch_dir())
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def plain_path(directory: Path) -> str:

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli import store
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _FOLDER = "compiled"
 _MODEL, _RECORD = ".tflite", ".json"
+_UNFINISHED = "-tmp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class CompiledModel:
     `calibration` tells of the images of an int8 model.
     """
 
-    model: bytes
+    model: bytes = field(repr=False)
     outputs: tuple[str, ...]
     precision: Precision
     converter: str
@@ -62,7 +63,11 @@ def find(fingerprint: str, outputs: tuple[str, ...], precision: Precision) -> Co
     try:
         model = place.with_suffix(_MODEL).read_bytes()
         found = CompiledModel(
-            model, tuple(record["outputs"]), precision, record["converter"], record["calibration"]
+            model,
+            tuple(record["outputs"]),
+            precision,
+            str(record["converter"]),
+            record["calibration"],
         )
         sound = found.sha256 == record["sha256"] and found.outputs == outputs
     except (OSError, KeyError, TypeError):
@@ -84,6 +89,12 @@ def keep(fingerprint: str, compiled: CompiledModel) -> bool:
     return _write(folder(fingerprint) / (stem + _MODEL), compiled.model) and _write(
         folder(fingerprint) / (stem + _RECORD), json.dumps(record, indent=1).encode()
     )
+
+
+def sweep(fingerprint: str) -> None:
+    """Take away what processes left that died while they wrote."""
+    for leftover in folder(fingerprint).glob(f"*{_UNFINISHED}"):
+        leftover.unlink(missing_ok=True)
 
 
 def recall(fingerprint: str, key: str) -> dict[str, Any]:
@@ -153,7 +164,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _write(file: Path, data: bytes) -> bool:
     """Write a file in one stroke; gives whether that was possible."""
-    work = file.with_name(f"{file.name}-{uuid.uuid4().hex}")
+    work = file.with_name(f"{file.name}-{uuid.uuid4().hex}{_UNFINISHED}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         work.write_bytes(data)

@@ -82,7 +82,7 @@ def test_the_smaller_of_affinity_and_quota_rounded_up_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
-    monkeypatch.setattr(machine, "_CGROUP", laid(tmp_path, {"cpu.max": f"{quota} 100000\n"}))
+    monkeypatch.setattr(machine, "_CGROUPS", laid(tmp_path, {"cpu.max": f"{quota} 100000\n"}))
     assert machine.cores() == cores
 
 
@@ -90,7 +90,7 @@ def test_without_affinity_and_cgroups_the_system_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
     assert machine.cores() == 5
     monkeypatch.setattr(os, "cpu_count", lambda: None)
