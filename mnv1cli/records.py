@@ -164,6 +164,7 @@ class OutputOptions:
     format: str | None = None
     wide: bool = False
     force: bool = False
+    resume: bool = False
     on_error: OnError = "skip"
     errors: Path | None = None
     manifest: Path | None = None
