@@ -67,7 +67,9 @@ class Prefix:
         return self._digest.hexdigest()
 
 
-def passed_over(refs: Iterable[ImageRef], checkpoint: Checkpoint) -> tuple[Iterator[ImageRef], Prefix]:
+def passed_over(
+    refs: Iterable[ImageRef], checkpoint: Checkpoint
+) -> tuple[Iterator[ImageRef], Prefix]:
     """The images that are still to do, and the prefix of those that are done.
 
     Raises:

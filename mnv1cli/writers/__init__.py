@@ -93,9 +93,7 @@ FORMATS = {
             needs_file=True,
             holds_metadata=True,
         ),
-        Format(
-            "table", (), "mnv1cli.writers.table:TableWriter", vectors=False, resumable=False
-        ),
+        Format("table", (), "mnv1cli.writers.table:TableWriter", vectors=False, resumable=False),
     )
 }
 

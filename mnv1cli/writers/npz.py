@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from mnv1cli.writers.delimited import text
+from mnv1cli.writers.outputs import reread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ class _Strings:
         _write_header(member, f"<U{self._longest}", (self._count,))
         width = 4 * self._longest
         rest = b""
-        with _reread(self._file) as file:
+        with reread(self._file) as file:
             while chunk := file.read(_CHUNK):
                 *values, rest = (rest + chunk).split(_END)
                 cells = (text(value).encode("utf-32-le", "surrogatepass") for value in values)
@@ -88,11 +89,16 @@ class NpzWriter:
         self._rows += len(table.paths)
 
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:
-        """Put the members together."""
+        """Put the members together; nothing where the run was cut."""
+        if metadata is None:
+            return
+        # Where an earlier attempt failed there is half an archive.
+        self._stream.seek(0)
+        self._stream.truncate()
         with zipfile.ZipFile(self._stream, "w", zipfile.ZIP_STORED) as archive:
             with _member(archive, "values") as member:
                 _write_header(member, "<f4", (self._rows, *self._layout.shape))
-                with _reread(self._values) as values:
+                with reread(self._values) as values:
                     shutil.copyfileobj(values, member, _CHUNK)
             for name, strings in (("paths", self._paths), ("errors", self._errors)):
                 if strings is not None:
@@ -101,12 +107,6 @@ class NpzWriter:
             with _member(archive, "meta") as member:
                 told = json.dumps(metadata or {}, ensure_ascii=False)
                 npy.write_array(member, np.array(told), allow_pickle=False)
-
-
-def _reread(file: BinaryIO) -> BinaryIO:
-    """What was written to a file, from its beginning."""
-    file.flush()
-    return open(file.name, "rb")
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:

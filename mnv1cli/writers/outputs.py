@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from mnv1cli.errors import OptionError, OutputError, ResumeError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +81,8 @@ class Outputs:
         Raises:
             ResumeError: one of them is missing, or shorter.
         """
-        assert self.main is not None
         for name, length in lengths.items():
-            part = self.main.with_name(name + PART)
+            part = _part(Path(name))
             if not part.is_file() or part.stat().st_size < length:
                 raise ResumeError(
                     f"{part} does not have what was written to it",
@@ -92,12 +91,12 @@ class Outputs:
         self._lengths = lengths
 
     def lengths(self) -> dict[str, int]:
-        """How long each file is, all of it on the disk."""
+        """How long each file is by its name, all of it on the disk."""
         found = {}
         for path, file in self._open.items():
             file.flush()
             os.fsync(file.fileno())
-            found[path.name] = file.tell()
+            found[os.fspath(path)] = file.tell()
         return found
 
     def stream(self) -> BinaryIO:
@@ -112,7 +111,7 @@ class Outputs:
         """Begin one of the files."""
         if path not in self._open:
             try:
-                self._open[path] = _begun(_part(path), (self._lengths or {}).get(path.name, 0))
+                self._open[path] = _begun(_part(path), (self._lengths or {}).get(os.fspath(path), 0))
             except OSError as error:
                 raise OutputError(f"cannot write {path}: {error.strerror}") from error
         return self._open[path]
@@ -160,9 +159,18 @@ class Outputs:
                 _part(path).unlink(missing_ok=True)
         self._open.clear()
 
+    def has_parts(self) -> bool:
+        """Whether an earlier run has left something."""
+        return any(os.path.lexists(_part(path)) for path in self._named)
 
-    def rename_all(self) -> None:
+    def is_there(self) -> bool:
+        """Whether the main file is there under its name."""
+        return self.main is not None and self.main.is_file() and not self.has_parts()
+
+    def rename_all(self, written: Iterable[str]) -> None:
         """Finish the renaming of a run that was cut in the midst of it."""
+        for spool in set(map(Path, written)) - set(self._named):
+            _part(spool).unlink(missing_ok=True)
         for path in sorted(self._named, key=lambda path: path == self.main):
             try:
                 if _part(path).exists():
@@ -251,6 +259,14 @@ def _check(path: Path, force: bool, resume: bool) -> None:
             f"{_part(path)} is left from a run that was stopped",
             "add --resume to go on with it, or --force to begin anew",
         )
+
+
+def reread(file: BinaryIO) -> BinaryIO:
+    """What was written to a file so far, from its beginning."""
+    file.flush()
+    again = os.fdopen(os.dup(file.fileno()), "rb")
+    again.seek(0)
+    return again
 
 
 def text_stream(stream: BinaryIO) -> io.TextIOWrapper:
