@@ -69,7 +69,8 @@ def test_no_journal_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "lines", [b"nonsense\n", b"[]\n", b"{}\n{}\n", b'{"format": 1, "settings": {}}\n{}\n', b"\xff\n"]
+    "lines",
+    [b"nonsense\n", b"[]\n", b"{}\n{}\n", b'{"format": 1, "settings": {}}\n{}\n', b"\xff\n"],
 )
 def test_damaged_journal_is_refused(tmp_path: Path, lines: bytes) -> None:
     file = tmp_path / "x.journal"

@@ -111,7 +111,9 @@ class Outputs:
         """Begin one of the files."""
         if path not in self._open:
             try:
-                self._open[path] = _begun(_part(path), (self._lengths or {}).get(os.fspath(path), 0))
+                self._open[path] = _begun(
+                    _part(path), (self._lengths or {}).get(os.fspath(path), 0)
+                )
             except OSError as error:
                 raise OutputError(f"cannot write {path}: {error.strerror}") from error
         return self._open[path]

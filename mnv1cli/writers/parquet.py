@@ -54,9 +54,10 @@ class ParquetWriter:
         self._schema = self._make_schema()
         self._stream = outputs.stream()
         self._spool: Any = outputs.spool("rows")
-        if state is not None:
+        if self._spool.tell():
+            # What was written before ends here.
             self._spool.write(_END_OF_STREAM)
-        self._batches: Any = pyarrow.ipc.new_stream(self._spool, self._schema)
+        self._batches: Any = self._arrow.ipc.new_stream(self._spool, self._schema)
 
     def write(self, table: Table) -> None:
         """Write consecutive images' results."""
