@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mnv1cli.compiled import Model
-    from mnv1cli.engine import Target
     from mnv1cli.hubmodule import HubModule, Output
     from mnv1cli.quantize import Price
     from mnv1cli.records import FloatArray, Table
+    from mnv1cli.target import Target
 
     Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
     Source = Name | Image.Image | NDArray[np.uint8]
@@ -248,7 +248,7 @@ class Classifier:
                     if error
                 )
                 raise ImageError(f"{display_path(path)}: {reason}" if path else reason)
-            yield loop.without_faults(table) if on_error == "skip" else table
+            yield table.without_faults() if on_error == "skip" else table
 
     def _vectors(self, job: loop.Job, images: Sources, on_error: OnError) -> Iterator[Vector]:
         for table in self._tables(job, images, on_error):

@@ -21,6 +21,7 @@ from mnv1cli.inputs import Listing
 from mnv1cli.ordered import ordered_map
 from mnv1cli.records import DEFAULT_BATCH, ImageRef, OutputOptions, Task
 from mnv1cli.tally import Tally
+from mnv1cli.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -223,7 +224,7 @@ def _exported(job: Job, refs: Sequence[ImageRef]) -> Timed:
     with tempfile.TemporaryDirectory(prefix="mnv1-") as folder:
         for some in (refs[:_WARM_UP], refs):
             file = Path(folder) / f"{len(some)}.csv"
-            target = loop.Target(_TASK, OutputOptions(file, force=True), None)
+            target = Target(_TASK, OutputOptions(file, force=True), None)
             start = _Clock()
             loop.export(job, some, target, Tally())
             timed = start.timed(len(some))

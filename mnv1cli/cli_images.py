@@ -89,6 +89,7 @@ class ImageRun:
     output: Path | None
     format: str | None
     force: bool
+    resume: bool
     on_error: OnError
     errors: Path | None
     manifest: Path | None
@@ -99,7 +100,7 @@ class ImageRun:
         """Do the task; ends with the run's exit code."""
         with console.session(self.quiet, self.verbose) as stream:
             from mnv1cli.api import Classifier
-            from mnv1cli.engine import Target
+            from mnv1cli.target import Target
 
             progress = stream if stream.isatty() and not self.quiet else None
             listing = self._listing()
@@ -107,6 +108,9 @@ class ImageRun:
             stdout = sys.stdout.buffer if sys.stdout else None
             terminal = bool(sys.stdout and sys.stdout.isatty())
             target = Target(task, self._output(wide), stdout, terminal)
+            if target.is_complete():
+                console.log.info("%s is complete: nothing is left to do", self.output)
+                raise SystemExit(0)
             listing.require_images()
             classifier = Classifier(
                 self.module,
@@ -145,9 +149,18 @@ class ImageRun:
         )
 
     def _output(self, wide: bool) -> OutputOptions:
+        if self.force and self.resume:
+            raise OptionError("--force begins anew and --resume goes on", "say one of them")
         file = None if self.output == Path("-") else self.output
         return OutputOptions(
-            file, self.format, wide, self.force, self.on_error, self.errors, self.manifest
+            file,
+            self.format,
+            wide,
+            self.force,
+            self.resume,
+            self.on_error,
+            self.errors,
+            self.manifest,
         )
 
 
@@ -204,6 +217,11 @@ _IMAGE_OPTIONS = (
         help="Default: FILE's suffix, else csv; classify shows a table on a terminal.",
     ),
     click.option("--force", is_flag=True, help="Replace files that exist."),
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Go on with a run that was cut, where it stood; give the same command.",
+    ),
     click.option(
         "--on-error",
         type=click.Choice(("skip", "row", "fail")),

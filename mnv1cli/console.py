@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
+from mnv1cli import interrupts
 from mnv1cli.errors import Mnv1Error
 from mnv1cli.records import display_path
 
@@ -39,7 +40,7 @@ def session(quiet: bool = False, verbose: bool = False) -> Iterator[TextIO]:
     write their diagnostics there, whatever they are told. What was caught is
     shown with `verbose`, and when mnv1 itself is at fault.
     """
-    with _diverted() as (stream, caught), _logging(stream, quiet), _sigterm():
+    with _diverted() as (stream, caught), _logging(stream, quiet), _signals():
         try:
             yield stream
         except (click.exceptions.Exit, click.ClickException, SystemExit):
@@ -166,21 +167,22 @@ def _logging(stream: TextIO, quiet: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _sigterm() -> Iterator[None]:
-    """Let SIGTERM unwind like Ctrl-C does, so that what was done is kept."""
+def _signals() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C does, and both leave what was done whole."""
 
-    def stop(_number: int, _frame: Any) -> None:
-        raise Terminated
+    def stop(number: int, _frame: Any) -> None:
+        interrupts.arrive(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
 
     try:
-        before = signal.signal(signal.SIGTERM, stop)
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     except ValueError:  # not in the main thread: whoever runs us there handles signals
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def threads_are_left() -> bool:

@@ -3,43 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
-import os
 from dataclasses import dataclass
-from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnv1cli import __version__, inputs, labels, loading
-from mnv1cli.errors import BadImageError, Mnv1Error, ModuleError, OptionError, OutputError
+from mnv1cli import __version__, interrupts, labels, loading
+from mnv1cli.errors import BadImageError, Mnv1Error, ModuleError, OutputError
+from mnv1cli.journal import Prefix, passed_over
 from mnv1cli.ordered import ordered_map
-from mnv1cli.records import Layout, Table, display_path
-from mnv1cli.writers import choose_format
-from mnv1cli.writers.delimited import encode_rows, text
+from mnv1cli.records import Table, display_path
 from mnv1cli.writers.jsonl import path_fields
-from mnv1cli.writers.outputs import Outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
-    from typing import BinaryIO
 
     from mnv1cli.compiled import Model
     from mnv1cli.hubmodule import HubModule, Output
     from mnv1cli.labels import ClassName
     from mnv1cli.records import (
         Batch,
-        Fault,
         FloatArray,
         ImageRef,
-        OutputOptions,
         PixelSpec,
         Prediction,
         Task,
     )
     from mnv1cli.tally import Tally
-    from mnv1cli.writers import Writer
+    from mnv1cli.target import Target
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +88,27 @@ class Job:
             ],
         }
 
+    def settings(self) -> dict[str, Any]:
+        """What must be the same in a run that goes on with another, by names that people know."""
+        task, spec = self.task, self.spec
+        names = "\n".join(f"{name.wnid} {name.label}" for name in self.names)
+        return {
+            "command": task.command,
+            "module": self.module.fingerprint,
+            "--image-size": spec.size,
+            "--engine": self.model.engine,
+            "--precision": self.model.precision,
+            "calibrated": self.model.calibrated,
+            "--preprocess": spec.preprocess,
+            "--exif": spec.exif,
+            "--decode": spec.decode,
+            "output": self._output_name(),
+            "--pool": task.pool,
+            "--top": task.top,
+            "--min-probability": task.min_probability,
+            "--labels": hashlib.sha256(names.encode()).hexdigest() if names else None,
+        }
+
     def _output_name(self) -> str:
         """What the results are of: the model's output, or what was made of it."""
         if self.task.command == "classify":
@@ -138,109 +152,59 @@ def row_shape(found: HubModule, output: Output, task: Task) -> tuple[int, ...]:
     return shape
 
 
-class Target:
-    """Where a run's results go: the files and the format, checked before any work.
-
-    Raises:
-        OptionError: the format does not suit the task or the file.
-        OutputError: a file exists, or cannot be written.
-    """
-
-    def __init__(
-        self, task: Task, options: OutputOptions, stdout: BinaryIO | None, terminal: bool = False
-    ) -> None:
-        if options.file is not None:
-            _refuse_image_name(options.file)
-        self.options = options
-        self._format = choose_format(
-            options.format, options.file, task, terminal and not options.wide
-        )
-        if options.wide and self._format.name not in ("csv", "tsv"):
-            raise OptionError(f"--wide is for csv and tsv, not for {self._format.name}")
-        others = (options.errors, options.manifest)
-        sidecars = self._format.sidecars
-        with_meta = not self._format.holds_metadata
-        self.outputs = Outputs(options.file, stdout, sidecars, others, options.force, with_meta)
-        self._labels = task.command == "classify"
-
-    def writer(self, shape: tuple[int, ...]) -> Writer:
-        """Begin the result."""
-        options = self.options
-        layout = Layout(shape, self._labels, options.on_error == "row", options.wide)
-        return self._format.create(self.outputs, layout)
-
-    def fault_file(self) -> BinaryIO | None:
-        """Begin the file of faults, where one is wanted."""
-        if self.options.errors is None:
-            return None
-        file = self.outputs.open(self.options.errors)
-        file.write(encode_rows([("path", "reason")]))
-        return file
-
-    def finish(self, metadata: dict[str, Any]) -> None:
-        """Write the metadata and give every file its name."""
-        for path in (self.outputs.meta, self.options.manifest):
-            if path is not None:
-                self.outputs.write_json(path, metadata)
-        self.outputs.commit()
-
-
-def _refuse_image_name(file: Path) -> None:
-    """Keep results out of photos, whether by a slip or by `-f csv *.jpg` with a file `-o.jpg`."""
-    suffix = os.fsencode(file.name).lower().rpartition(b".")[2]
-    if suffix in inputs.SUFFIXES:
-        raise OptionError(f"{file} is the name of an image", "results need another")
-
-
 def export(job: Job, refs: Iterable[ImageRef], target: Target, tally: Tally) -> None:
-    """Run a job over images and write the results.
+    """Run a job over images and write the results; a resumed target's go on where it was cut.
 
     Raises:
         BadImageError: an image failed and the target's `on_error` is "fail".
         OutputError: the disk is full, or gone.
+        ResumeError: the settings or the inputs are not those of the run that was cut.
         BrokenPipeError: nobody reads stdout any more.
     """
+    checkpoint = target.checkpoint(job.settings())
+    rest, prefix = passed_over(refs, checkpoint) if checkpoint else (iter(refs), Prefix())
+    if checkpoint:
+        tally.go_on(checkpoint.counts, checkpoint.faults)
     try:
         with _writing(target):
-            writer = target.writer(job.shape)
-            fault_file = target.fault_file()
-            target.outputs.flush()
-        metadata = None
-        try:
-            for batch in job.tables(refs):
-                table = _until_fault(batch) if target.options.on_error == "fail" else batch
-                faults = tally.add(table)
-                with _writing(target), tally.hidden():
-                    _write(table, faults, writer, fault_file, target)
-            metadata = job.metadata(tally)
-        finally:
-            tally.close()
-            with _writing(target):
-                writer.close(metadata)
-        with _writing(target):
-            target.finish(metadata)
+            target.begin(job.shape, job.settings(), checkpoint)
+        for batch in job.tables(rest):
+            table = batch.until_fault() if target.options.on_error == "fail" else batch
+            with _writing(target), interrupts.held():
+                _take(table, target, prefix, tally)
+        metadata = job.metadata(tally)
+        tally.close()
+        with _writing(target), interrupts.held():
+            target.finish(metadata, prefix, tally)
     except BaseException as error:
-        keep = bool(tally.done or tally.failed)
-        target.outputs.abandon(keep)
-        if keep and target.options.file is not None:
-            # A disk that is full has not taken all that was counted.
-            done = "what could be written" if isinstance(error, OutputError) else tally.images
-            log.error("done so far: %s, in %s.part", done, target.outputs.name)
+        _leave(target, prefix, tally, error)
         raise
+    finally:
+        tally.close()
 
 
-def _write(
-    table: Table, faults: list[Fault], writer: Writer, fault_file: BinaryIO | None, target: Target
-) -> None:
-    """Write one table, and treat the images that failed as the target says."""
-    on_error = target.options.on_error
-    writer.write(without_faults(table) if faults and on_error != "row" else table)
-    target.outputs.flush()
-    if fault_file is not None:
-        fault_file.write(encode_rows([text(fault.path), fault.reason] for fault in faults))
-    if faults and on_error == "fail":
-        path = display_path(faults[0].path)
-        raise BadImageError(f"stopped at {path}", "--on-error skip goes on after it")
+def _take(table: Table, target: Target, prefix: Prefix, tally: Tally) -> None:
+    """Count one table and write it."""
+    with target.step():
+        faults = tally.add(table)
+        with tally.hidden():
+            target.write(table, faults)
+        prefix.add(table.paths)
+        if faults and target.options.on_error == "fail":
+            path = display_path(faults[0].path)
+            raise BadImageError(f"stopped at {path}", "--on-error skip goes on after it")
+    target.commit(prefix, tally)
+
+
+def _leave(target: Target, prefix: Prefix, tally: Tally, error: BaseException) -> None:
+    """Keep what is done, and tell of it."""
+    keep = bool(tally.done or tally.failed)
+    target.abandon(prefix, tally, keep)
+    if keep and target.options.file is not None:
+        # A disk that is full has not taken all that was counted.
+        done = "what could be written" if isinstance(error, OutputError) else tally.images
+        how = "; the same command with --resume goes on" if target.resumable else ""
+        log.error("done so far: %s, in %s.part%s", done, target.outputs.name, how)
 
 
 @contextlib.contextmanager
@@ -252,23 +216,3 @@ def _writing(target: Target) -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputError(f"cannot write {target.outputs.name}: {error.strerror}") from error
-
-
-def without_faults(table: Table) -> Table:
-    """The table without the images that failed."""
-    return _chosen(table, [not error for error in table.errors])
-
-
-def _until_fault(table: Table) -> Table:
-    """The table up to its first image that failed, which stays."""
-    first = next((i for i, error in enumerate(table.errors) if error), len(table.errors))
-    return _chosen(table, [i <= first for i in range(len(table.errors))])
-
-
-def _chosen(table: Table, chosen: list[bool]) -> Table:
-    return Table(
-        paths=tuple(compress(table.paths, chosen)),
-        errors=tuple(compress(table.errors, chosen)),
-        values=None if table.values is None else table.values[chosen],
-        predictions=tuple(compress(table.predictions, chosen)),
-    )

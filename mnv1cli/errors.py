@@ -82,6 +82,10 @@ class OutputError(Mnv1Error):
     """A result that cannot be written."""
 
 
+class ResumeError(Mnv1Error):
+    """A run that cannot go on where it was cut."""
+
+
 class ImageError(Mnv1Error):
     """An image that cannot be read; its text is the reason, without the path."""
 

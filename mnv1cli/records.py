@@ -1,12 +1,12 @@
 """The frozen data types that travel between the stages.
 
-Nothing here computes; numpy is named for type checkers only, so that `--help`
-does not pay for it.
+numpy is named for type checkers only, so that `--help` does not pay for it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -129,6 +129,23 @@ class Table:
     values: FloatArray | None = None
     predictions: tuple[tuple[Prediction, ...], ...] = ()
 
+    def without_faults(self) -> Table:
+        """The table without the images that failed."""
+        return self._chosen([not error for error in self.errors]) if any(self.errors) else self
+
+    def until_fault(self) -> Table:
+        """The table up to its first image that failed, which stays."""
+        first = next((i for i, error in enumerate(self.errors) if error), len(self.errors))
+        return self._chosen([i <= first for i in range(len(self.errors))])
+
+    def _chosen(self, chosen: list[bool]) -> Table:
+        return Table(
+            paths=tuple(compress(self.paths, chosen)),
+            errors=tuple(compress(self.errors, chosen)),
+            values=None if self.values is None else self.values[chosen],
+            predictions=tuple(compress(self.predictions, chosen)),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -164,6 +181,7 @@ class OutputOptions:
     format: str | None = None
     wide: bool = False
     force: bool = False
+    resume: bool = False
     on_error: OnError = "skip"
     errors: Path | None = None
     manifest: Path | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mnv1cli.records import Fault, display_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import TextIO
 
     from mnv1cli.records import Table
@@ -27,12 +27,28 @@ class Tally:
         self.done = 0
         self.unlabelled = 0
         self.faults: list[Fault] = []
+        # Of the run that this one goes on with: its images and its time.
+        self._resumed = 0
+        self._before = 0.0
         self._start = time.monotonic()
         self._bar: Any = None
         if progress is not None:
             from tqdm import tqdm
 
             self._bar = tqdm(file=progress, unit=" images", dynamic_ncols=True, leave=False)
+
+    def go_on(self, counts: Mapping[str, Any], faults: Sequence[Fault]) -> None:
+        """Take up the counts of a run that was cut."""
+        self.done, self.unlabelled = counts["done"], counts["unlabelled"]
+        self.faults = list(faults)
+        self._before = counts["seconds"]
+        self._resumed = self.done + self.failed
+        if self._bar is not None:
+            self._bar.update(self._resumed)
+
+    def counts(self) -> dict[str, Any]:
+        """What `go_on` takes."""
+        return {"done": self.done, "unlabelled": self.unlabelled, "seconds": self.seconds}
 
     @property
     def failed(self) -> int:
@@ -41,8 +57,8 @@ class Tally:
 
     @property
     def seconds(self) -> float:
-        """Time since the first image was asked for."""
-        return time.monotonic() - self._start
+        """Time since the first image was asked for, that of the run before included."""
+        return self._before + time.monotonic() - self._start
 
     @property
     def exit_code(self) -> int:
@@ -94,4 +110,5 @@ class Tally:
         rate = f" ({self.done / seconds:.0f}/s)" if seconds else ""
         failed = f", {self.failed:,} failed" if self.faults else ""
         unlabelled = f", {self.unlabelled:,} without a label" if self.unlabelled else ""
-        return f"{self.images} in {seconds:.1f} s{rate}{failed}{unlabelled}"
+        resumed = f", {self._resumed:,} of them before" if self._resumed else ""
+        return f"{self.images} in {seconds:.1f} s{rate}{failed}{unlabelled}{resumed}"

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS = [
-    {"errors", "records", "machine"},
+    {"errors", "interrupts", "machine", "records"},
     {
         "archive",
         "attachment",
@@ -20,6 +20,7 @@ FLOORS = [
         "geometry",
         "imagememory",
         "inputs",
+        "journal",
         "labels",
         "modulefiles",
         "ordered",
@@ -32,7 +33,7 @@ FLOORS = [
     },
     {"hubmodule", "network", "pixels", "store"},
     {"builder", "pillowpool", "pipeline", "savedmodel", "shelf", "unreachable"},
-    {"loading", "sources"},
+    {"loading", "sources", "target"},
     {"module"},
     {"litert", "reference"},
     {"converter"},

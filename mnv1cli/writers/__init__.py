@@ -1,6 +1,7 @@
 """Result formats: one protocol, one registry.
 
-A writer gets a `Layout` when it is made, then one `Table` after the other. The
+A writer gets a `Layout` when it is made, then one `Table` after the other. It
+can be taken up again: from its `state`, with its files as they were then. The
 modules are imported when a format is used, so that nobody pays for the others.
 """
 
@@ -27,6 +28,10 @@ class Writer(Protocol):
         """Write consecutive images' results."""
         ...
 
+    def state(self) -> Mapping[str, Any]:
+        """What a writer that goes on from here has to know beside its files; for JSON."""
+        ...
+
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:
         """Complete what was written; the files stay open for `Outputs` to commit.
 
@@ -47,17 +52,23 @@ class Format:
     vectors: bool = True
     needs_file: bool = False
     holds_metadata: bool = False
+    resumable: bool = True
 
     @property
     def sidecars(self) -> tuple[str, ...]:
         """Suffixes that take the place of the result's own for files beside it."""
         return (".index.csv",) if self.name == "npy" else ()
 
-    def create(self, outputs: Outputs, layout: Layout) -> Writer:
-        """A writer of this format into the main file of `outputs`."""
+    def create(
+        self, outputs: Outputs, layout: Layout, state: Mapping[str, Any] | None = None
+    ) -> Writer:
+        """A writer of this format into the main file of `outputs`.
+
+        With the `state` of another one it goes on where that one stood.
+        """
         module, _, name = self.writer.partition(":")
         maker = getattr(import_module(module), name)
-        return cast("Writer", maker(outputs, layout))
+        return cast("Writer", maker(outputs, layout, state))
 
 
 FORMATS = {
@@ -82,7 +93,7 @@ FORMATS = {
             needs_file=True,
             holds_metadata=True,
         ),
-        Format("table", (), "mnv1cli.writers.table:TableWriter", vectors=False),
+        Format("table", (), "mnv1cli.writers.table:TableWriter", vectors=False, resumable=False),
     )
 }
 

@@ -23,14 +23,21 @@ class CsvWriter:
 
     delimiter: ClassVar[str] = ","
 
-    def __init__(self, outputs: Outputs, layout: Layout) -> None:
+    def __init__(
+        self, outputs: Outputs, layout: Layout, state: Mapping[str, Any] | None = None
+    ) -> None:
         self._stream = outputs.stream()
         self._layout = layout
-        self._emit([self._header()])
+        if state is None:
+            self._emit([self._header()])
 
     def write(self, table: Table) -> None:
         """Write consecutive images' results."""
         self._emit(self._rows(table))
+
+    def state(self) -> Mapping[str, Any]:
+        """There is nothing to know."""
+        return {}
 
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:
         """Nothing is held back."""

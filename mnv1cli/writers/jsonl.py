@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 class JsonLinesWriter:
     """`{path, predictions}` or `{path, values}` a line; `path_bytes` where a name is not UTF-8."""
 
-    def __init__(self, outputs: Outputs, layout: Layout) -> None:
+    def __init__(
+        self,
+        outputs: Outputs,
+        layout: Layout,
+        state: Mapping[str, Any] | None = None,  # noqa: ARG002 - there is no header
+    ) -> None:
         self._stream = outputs.stream()
         self._layout = layout
 
@@ -28,6 +33,10 @@ class JsonLinesWriter:
         """Write consecutive images' results."""
         lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in self._records(table))
         self._stream.write("".join(lines).encode())
+
+    def state(self) -> Mapping[str, Any]:
+        """There is nothing to know."""
+        return {}
 
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:
         """Nothing is held back."""

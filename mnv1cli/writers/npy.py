@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 class NpyWriter:
     """float32 [n, ...] in the file, and beside it `row,path` in X.index.csv."""
 
-    def __init__(self, outputs: Outputs, layout: Layout) -> None:
+    def __init__(
+        self, outputs: Outputs, layout: Layout, state: Mapping[str, Any] | None = None
+    ) -> None:
         self._stream = outputs.stream()
         self._index = outputs.open(outputs.sidecars[0])
         self._layout = layout
         self._rows = 0
+        if state is not None:
+            self._rows, self._header_end = state["rows"], state["header_end"]
+            return
         self._header_end = self._write_header()
         fields = ["row", "path", *(["error"] if layout.errors else [])]
         self._index.write(encode_rows([fields]))
@@ -40,6 +45,10 @@ class NpyWriter:
             )
         )
         self._rows += len(table.paths)
+
+    def state(self) -> Mapping[str, Any]:
+        """The rows so far, which the header does not tell yet."""
+        return {"rows": self._rows, "header_end": self._header_end}
 
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         """Write the number of rows into the header."""

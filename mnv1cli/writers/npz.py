@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import zipfile
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
 
 from mnv1cli.writers.delimited import text
+from mnv1cli.writers.outputs import reread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mnv1cli.records import Layout, Table
     from mnv1cli.writers.outputs import Outputs
@@ -27,10 +27,14 @@ _END = b"\0"
 class _Strings:
     """Strings on disk, until their number and the longest of them are known."""
 
-    def __init__(self, folder: str) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - until `close`
-        self._count = 0
-        self._longest = 1
+    def __init__(self, file: BinaryIO, state: Sequence[int] = (0, 1)) -> None:
+        self._file = file
+        self._count, self._longest = state
+
+    @property
+    def state(self) -> Sequence[int]:
+        """The number of strings, and the length of the longest."""
+        return (self._count, self._longest)
 
     def add(self, value: bytes) -> None:
         self._file.write(value + _END)
@@ -41,30 +45,38 @@ class _Strings:
         """As an array of fixed-width text; bytes that are not UTF-8 are lone surrogates."""
         _write_header(member, f"<U{self._longest}", (self._count,))
         width = 4 * self._longest
-        self._file.seek(0)
         rest = b""
-        while chunk := self._file.read(_CHUNK):
-            *values, rest = (rest + chunk).split(_END)
-            cells = (text(value).encode("utf-32-le", "surrogatepass") for value in values)
-            member.write(b"".join(cell.ljust(width, _END) for cell in cells))
-        self._file.close()
+        with reread(self._file) as file:
+            while chunk := file.read(_CHUNK):
+                *values, rest = (rest + chunk).split(_END)
+                cells = (text(value).encode("utf-32-le", "surrogatepass") for value in values)
+                member.write(b"".join(cell.ljust(width, _END) for cell in cells))
 
 
 class NpzWriter:
     """`values` float32 [n, ...], `paths`, `meta` as JSON, and `errors` where they are wanted.
 
-    A zip file cannot be extended in the middle: rows and paths wait in nameless
-    files beside the result, and are copied into it when the last one is there.
+    A zip file cannot be extended in the middle: rows and paths wait in files
+    beside the result, and are copied into it when the last one is there.
     """
 
-    def __init__(self, outputs: Outputs, layout: Layout) -> None:
+    def __init__(
+        self, outputs: Outputs, layout: Layout, state: Mapping[str, Any] | None = None
+    ) -> None:
         self._stream = outputs.stream()
         self._layout = layout
-        folder = outputs.folder
-        self._values = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - until `close`
-        self._paths = _Strings(folder)
-        self._errors = _Strings(folder) if layout.errors else None
-        self._rows = 0
+        known = state or {}
+        self._values = outputs.spool("values")
+        self._paths = _Strings(outputs.spool("paths"), known.get("paths", (0, 1)))
+        self._errors = None
+        if layout.errors:
+            self._errors = _Strings(outputs.spool("errors"), known.get("errors", (0, 1)))
+        self._rows = known.get("rows", 0)
+
+    def state(self) -> Mapping[str, Any]:
+        """What is known of the rows so far."""
+        errors = {"errors": self._errors.state} if self._errors else {}
+        return {"rows": self._rows, "paths": self._paths.state, **errors}
 
     def write(self, table: Table) -> None:
         """Write consecutive images' results."""
@@ -77,13 +89,17 @@ class NpzWriter:
         self._rows += len(table.paths)
 
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:
-        """Put the members together."""
+        """Put the members together; nothing where the run was cut."""
+        if metadata is None:
+            return
+        # Where an earlier attempt failed there is half an archive.
+        self._stream.seek(0)
+        self._stream.truncate()
         with zipfile.ZipFile(self._stream, "w", zipfile.ZIP_STORED) as archive:
             with _member(archive, "values") as member:
                 _write_header(member, "<f4", (self._rows, *self._layout.shape))
-                self._values.seek(0)
-                shutil.copyfileobj(self._values, member, _CHUNK)
-            self._values.close()
+                with reread(self._values) as values:
+                    shutil.copyfileobj(values, member, _CHUNK)
             for name, strings in (("paths", self._paths), ("errors", self._errors)):
                 if strings is not None:
                     with _member(archive, name) as member:

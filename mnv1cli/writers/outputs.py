@@ -11,15 +11,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from mnv1cli.errors import OptionError, OutputError
+from mnv1cli.errors import OptionError, OutputError, ResumeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
 PART = ".part"
 META = ".meta.json"
+JOURNAL = ".journal"
 _MAX_NAME = 255
 
 
@@ -27,7 +28,8 @@ class Outputs:
     """The main result, on stdout or in a file, and what lies beside it.
 
     Each file is written as FILE.part. `commit` renames them all, the main one
-    last, so that it is there only when everything is.
+    last, so that it is there only when everything is. With `resume` what an
+    earlier run left is no obstacle; `go_on` says how much of it counts.
 
     Raises:
         OptionError: two of the files are one.
@@ -42,20 +44,25 @@ class Outputs:
         others: Sequence[Path | None] = (),
         force: bool = False,
         with_meta: bool = True,
+        resume: bool = False,
     ) -> None:
         main, *others = (_settled(path, force) for path in (main, *others))
         self.main = main
         self._stdout = stdout
         self._open: dict[Path, BinaryIO] = {}
+        self._spools: set[Path] = set()
+        self._lengths: Mapping[str, int] | None = None
         beside = [main.with_suffix(suffix) for suffix in sidecars] if main else []
         self.sidecars = tuple(beside)
         self.meta = main.with_name(main.name + META) if main and with_meta else None
+        self.journal = main.with_name(main.name + JOURNAL) if main else None
         named = [path for path in (main, self.meta, *beside, *others) if path is not None]
+        self._named = tuple(named)
         places = [_place(name) for path in named for name in (path, _part(path))]
         if len(set(places)) < len(places):
             raise OptionError("two of the files to write are the same", "name different ones")
         for path in named:
-            _check(path, force)
+            _check(path, force, resume)
 
     @property
     def folder(self) -> str:
@@ -67,6 +74,30 @@ class Outputs:
     def name(self) -> str:
         """The main output's name for messages."""
         return str(self.main) if self.main else "stdout"
+
+    def go_on(self, lengths: Mapping[str, int]) -> None:
+        """Take up the files of a run that was cut, each as long as it was by its name.
+
+        Raises:
+            ResumeError: one of them is missing, or shorter.
+        """
+        for name, length in lengths.items():
+            part = _part(Path(name))
+            if not part.is_file() or part.stat().st_size < length:
+                raise ResumeError(
+                    f"{part} does not have what was written to it",
+                    "begin anew with --force",
+                )
+        self._lengths = lengths
+
+    def lengths(self) -> dict[str, int]:
+        """How long each file is by its name, all of it on the disk."""
+        found = {}
+        for path, file in self._open.items():
+            file.flush()
+            os.fsync(file.fileno())
+            found[os.fspath(path)] = file.tell()
+        return found
 
     def stream(self) -> BinaryIO:
         """Where the main result goes."""
@@ -80,10 +111,19 @@ class Outputs:
         """Begin one of the files."""
         if path not in self._open:
             try:
-                self._open[path] = _begun(_part(path))
+                self._open[path] = _begun(
+                    _part(path), (self._lengths or {}).get(os.fspath(path), 0)
+                )
             except OSError as error:
                 raise OutputError(f"cannot write {path}: {error.strerror}") from error
         return self._open[path]
+
+    def spool(self, name: str) -> BinaryIO:
+        """A file for what waits to be put into the main one; it goes when that is there."""
+        assert self.main is not None
+        path = self.main.with_name(f"{self.main.name}.{name}")
+        self._spools.add(path)
+        return self.open(path)
 
     def flush(self) -> None:
         """Push out what was written: whoever reads stdout waits for it."""
@@ -98,6 +138,9 @@ class Outputs:
     def commit(self) -> None:
         """Give every file its name."""
         self.flush()
+        for path in self._spools & set(self._open):
+            self._open.pop(path).close()
+            _part(path).unlink(missing_ok=True)
         for path in sorted(self._open, key=lambda path: path == self.main):
             try:
                 with self._open.pop(path) as file:
@@ -118,6 +161,25 @@ class Outputs:
                 _part(path).unlink(missing_ok=True)
         self._open.clear()
 
+    def has_parts(self) -> bool:
+        """Whether an earlier run has left something."""
+        return any(os.path.lexists(_part(path)) for path in self._named)
+
+    def is_there(self) -> bool:
+        """Whether the main file is there under its name."""
+        return self.main is not None and self.main.is_file() and not self.has_parts()
+
+    def rename_all(self, written: Iterable[str]) -> None:
+        """Finish the renaming of a run that was cut in the midst of it."""
+        for spool in set(map(Path, written)) - set(self._named):
+            _part(spool).unlink(missing_ok=True)
+        for path in sorted(self._named, key=lambda path: path == self.main):
+            try:
+                if _part(path).exists():
+                    os.replace(_part(path), path)
+            except OSError as error:
+                raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
 
 def _part(path: Path) -> Path:
     return path.with_name(path.name + PART)
@@ -132,8 +194,8 @@ def _settled(path: Path | None, force: bool) -> Path | None:
     return Path(os.path.realpath(path)) if force and path.is_symlink() else path
 
 
-def _begun(part: Path) -> BinaryIO:
-    """An empty file that no other run writes; it is locked as long as it is open."""
+def _begun(part: Path, length: int = 0) -> BinaryIO:
+    """A file cut to `length` that no other run writes; it is locked as long as it is open."""
     # Not "wb": that would empty what another run is writing. Not "ab": rows are
     # not all that is written, a header is put right at the end.
     file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o666), "wb")
@@ -148,7 +210,8 @@ def _begun(part: Path) -> BinaryIO:
         # Between opening and locking the other run has finished: this is its result.
         file.close()
         raise OutputError(f"another run has just written {part}", "try again")
-    file.truncate(0)
+    file.truncate(length)
+    file.seek(length)
     return file
 
 
@@ -177,7 +240,7 @@ def _place(path: Path) -> str:
     return os.path.join(os.path.realpath(path.parent), path.name)
 
 
-def _check(path: Path, force: bool) -> None:
+def _check(path: Path, force: bool, resume: bool) -> None:
     """Refuse what could not be written at the end, before any work is done."""
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
@@ -189,15 +252,23 @@ def _check(path: Path, force: bool) -> None:
         raise OutputError(f"cannot write {path}: the name is too long")
     if _is_busy(_part(path)):
         raise OutputError(f"another run is writing {path}", "wait for it, or name another file")
-    if force:
+    if force or resume:
         return
     if os.path.lexists(path):
         raise OutputError(f"{path} exists", "add --force to replace it")
     if os.path.lexists(_part(path)):
         raise OutputError(
             f"{_part(path)} is left from a run that was stopped",
-            "take it away, or add --force to replace it",
+            "add --resume to go on with it, or --force to begin anew",
         )
+
+
+def reread(file: BinaryIO) -> BinaryIO:
+    """What was written to a file so far, from its beginning."""
+    file.flush()
+    again = os.fdopen(os.dup(file.fileno()), "rb")
+    again.seek(0)
+    return again
 
 
 def text_stream(stream: BinaryIO) -> io.TextIOWrapper:

@@ -1,22 +1,32 @@
-"""Parquet as a stream of row groups, with the metadata in the file's footer."""
+"""Parquet, with the metadata in the file's footer.
+
+A Parquet file without its footer is lost, and the footer is written last. So
+rows wait in a spool of Arrow record batches beside the result, which can be
+cut and taken up again, and become row groups when the last one is there.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mnv1cli.errors import OptionError
 from mnv1cli.records import text_path
+from mnv1cli.writers.outputs import reread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mnv1cli.records import Layout, Table
     from mnv1cli.writers.outputs import Outputs
 
 METADATA_KEY = b"mnv1"
+
+# What ends a stream of record batches: one that was cut has none.
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 # Rows wait until they make a row group that is worth its overhead.
 _GROUP_BYTES = 16 << 20
@@ -30,44 +40,68 @@ class ParquetWriter:
     has the bytes.
     """
 
-    def __init__(self, outputs: Outputs, layout: Layout) -> None:
+    def __init__(
+        self, outputs: Outputs, layout: Layout, state: Mapping[str, Any] | None = None
+    ) -> None:
         try:
             import pyarrow
             from pyarrow import parquet
         except ImportError:
             raise OptionError("parquet needs pyarrow", "pip install 'mnv1cli[parquet]'") from None
         self._arrow: Any = pyarrow
+        self._parquet: Any = parquet
         self._layout = layout
         self._schema = self._make_schema()
-        self._writer: Any = parquet.ParquetWriter(
-            outputs.stream(), self._schema, compression="zstd"
-        )
-        self._waiting: list[Any] = []
-        self._bytes = self._rows = 0
+        self._stream = outputs.stream()
+        self._spool: Any = outputs.spool("rows")
+        if self._spool.tell():
+            # What was written before ends here.
+            self._spool.write(_END_OF_STREAM)
+        self._batches: Any = self._arrow.ipc.new_stream(self._spool, self._schema)
 
     def write(self, table: Table) -> None:
         """Write consecutive images' results."""
         columns = self._labels(table) if self._layout.labels else self._values(table)
-        batch = self._arrow.record_batch(columns, schema=self._schema)
-        self._waiting.append(batch)
-        self._bytes += batch.nbytes
-        self._rows += batch.num_rows
-        if self._bytes >= _GROUP_BYTES or self._rows >= _GROUP_ROWS:
-            self._flush()
+        self._batches.write_batch(self._arrow.record_batch(columns, schema=self._schema))
+
+    def state(self) -> Mapping[str, Any]:
+        """The spool knows all there is to know."""
+        return {}
 
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:
-        """Write the last row group and the footer."""
-        self._flush()
-        if metadata is not None:
-            told = json.dumps(metadata, ensure_ascii=False).encode("utf-8", "replace")
-            self._writer.add_key_value_metadata({METADATA_KEY: told})
-        self._writer.close()
+        """Make row groups of what waits, and write the footer; nothing where the run was cut."""
+        self._batches.close()
+        self._spool.flush()
+        if metadata is None:
+            return
+        # Where an earlier attempt failed there is half a file.
+        self._stream.seek(0)
+        self._stream.truncate()
+        told = json.dumps(metadata, ensure_ascii=False).encode("utf-8", "replace")
+        with self._parquet.ParquetWriter(self._stream, self._schema, compression="zstd") as writer:
+            for group in self._groups():
+                writer.write_table(group)
+            writer.add_key_value_metadata({METADATA_KEY: told})
 
-    def _flush(self) -> None:
-        if self._waiting:
-            self._writer.write_table(self._arrow.Table.from_batches(self._waiting))
-        self._waiting = []
-        self._bytes = self._rows = 0
+    def _groups(self) -> Iterator[Any]:
+        """The rows that wait, in tables that are worth a row group."""
+        waiting: list[Any] = []
+        for batch in self._waiting_batches():
+            waiting.append(batch)
+            size = sum(each.nbytes for each in waiting)
+            if size >= _GROUP_BYTES or sum(each.num_rows for each in waiting) >= _GROUP_ROWS:
+                yield self._arrow.Table.from_batches(waiting)
+                waiting = []
+        if waiting:
+            yield self._arrow.Table.from_batches(waiting)
+
+    def _waiting_batches(self) -> Iterator[Any]:
+        """The record batches of the spool, which has a stream for each time it was taken up."""
+        with reread(self._spool) as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            while file.tell() < end:
+                yield from self._arrow.ipc.open_stream(file)
 
     def _make_schema(self) -> Any:
         pa = self._arrow

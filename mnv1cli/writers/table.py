@@ -32,7 +32,12 @@ class PipeConsole(Console):
 class TableWriter:
     """Image, rank, label and probability, in columns that fit the terminal."""
 
-    def __init__(self, outputs: Outputs, layout: Layout) -> None:  # noqa: ARG002 - as every writer
+    def __init__(
+        self,
+        outputs: Outputs,
+        layout: Layout,  # noqa: ARG002 - as every writer
+        state: Mapping[str, Any] | None = None,  # noqa: ARG002 - it is not resumed
+    ) -> None:
         self._text = text_stream(outputs.stream())
         self._console = PipeConsole(file=self._text, highlight=False)
         narrow = self._console.width < _NARROW
@@ -57,6 +62,10 @@ class TableWriter:
                 grid.add_row(name, str(rank), Text(label, style=style), shown)
                 name = Text()
         self._console.print(grid)
+
+    def state(self) -> Mapping[str, Any]:
+        """There is nothing to know."""
+        return {}
 
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         """Leave the stream below to its owner."""

@@ -1,0 +1,213 @@
+"""Where a run's results go: the format's writer, its files, and the journal beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from mnv1cli import inputs, journal
+from mnv1cli.errors import OptionError, ResumeError
+from mnv1cli.journal import Checkpoint, Journal
+from mnv1cli.records import Layout, Table
+from mnv1cli.writers import choose_format
+from mnv1cli.writers.delimited import encode_rows, text
+from mnv1cli.writers.outputs import Outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from mnv1cli.journal import Prefix
+    from mnv1cli.records import Fault, OutputOptions, Task
+    from mnv1cli.tally import Tally
+    from mnv1cli.writers import Writer
+
+# How much work a run that is killed may lose; each commit waits for the disk.
+_COMMIT_SECONDS = 2.0
+
+
+class Target:
+    """Where a run's results go: the files and the format, checked before any work.
+
+    Raises:
+        OptionError: the format does not suit the task or the file.
+        OutputError: a file exists, or cannot be written.
+    """
+
+    def __init__(
+        self, task: Task, options: OutputOptions, stdout: BinaryIO | None, terminal: bool = False
+    ) -> None:
+        if options.file is not None:
+            _refuse_image_name(options.file)
+        self.options = options
+        self._format = choose_format(
+            options.format, options.file, task, terminal and not options.wide
+        )
+        if options.wide and self._format.name not in ("csv", "tsv"):
+            raise OptionError(f"--wide is for csv and tsv, not for {self._format.name}")
+        self.resumable = options.file is not None and self._format.resumable
+        if options.resume and not self.resumable:
+            raise OptionError(
+                "--resume needs a file and a format that can go on", "name one with -o"
+            )
+        others = (options.errors, options.manifest)
+        self.outputs = Outputs(
+            options.file,
+            stdout,
+            self._format.sidecars,
+            others,
+            options.force,
+            not self._format.holds_metadata,
+            options.resume,
+        )
+        self._labels = task.command == "classify"
+        self._writer: Writer | None = None
+        self._faults: BinaryIO | None = None
+        self._journal: Journal | None = None
+        self._committed = 0.0
+        # Whether files and counts are of the same images: a checkpoint may be made.
+        self._whole = False
+
+    def left(self) -> tuple[Mapping[str, Any], Checkpoint] | None:
+        """The settings and the state of the run to go on with; None where there is none.
+
+        Raises:
+            ResumeError: what is left cannot be gone on with.
+        """
+        if not self.options.resume or self.outputs.journal is None:
+            return None
+        found = journal.read(self.outputs.journal)
+        if found is None and self.outputs.has_parts() and not self.outputs.journal.exists():
+            raise ResumeError(
+                f"there is no journal beside {self.outputs.name}.part",
+                "begin anew with --force",
+            )
+        return found
+
+    def is_complete(self) -> bool:
+        """Whether there is nothing to do but, maybe, to rename what a run left that was cut."""
+        found = self.left()
+        if found is None:
+            return self.options.resume and self.outputs.is_there()
+        if found[1].complete:
+            self.outputs.rename_all(found[1].files)
+            assert self.outputs.journal is not None
+            self.outputs.journal.unlink(missing_ok=True)
+        return found[1].complete
+
+    def checkpoint(self, settings: Mapping[str, Any]) -> Checkpoint | None:
+        """The state to go on from, of a run with the same settings.
+
+        Raises:
+            ResumeError: the settings are others, or what is left is not enough.
+        """
+        found = self.left()
+        if found is None:
+            return None
+        journal.check_settings(self.outputs.name, found[0], self._settings(settings))
+        self.outputs.go_on(found[1].files)
+        return found[1]
+
+    def begin(
+        self, shape: tuple[int, ...], settings: Mapping[str, Any], after: Checkpoint | None
+    ) -> None:
+        """Open the files: empty ones, or those of the run to go on with."""
+        options = self.options
+        layout = Layout(shape, self._labels, options.on_error == "row", options.wide)
+        # First the files, which are locked then: no other run has its journal here.
+        self._writer = self._format.create(self.outputs, layout, after.writer if after else None)
+        if options.errors is not None:
+            self._faults = self.outputs.open(options.errors)
+            if after is None:
+                self._faults.write(encode_rows([("path", "reason")]))
+        self.outputs.flush()
+        if self.resumable and self.outputs.journal is not None:
+            self._journal = Journal(self.outputs.journal, self._settings(settings), after)
+        self._whole = True
+
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """From one whole state to the next; what is torn in between is cut off by who goes on."""
+        self._whole = False
+        yield
+        self._whole = True
+
+    def write(self, table: Table, faults: list[Fault]) -> None:
+        """Write one table, and treat the images that failed as the options say."""
+        assert self._writer is not None
+        rows = table if self.options.on_error == "row" else table.without_faults()
+        self._writer.write(rows)
+        self.outputs.flush()
+        if self._faults is not None:
+            self._faults.write(encode_rows([text(f.path), f.reason] for f in faults))
+
+    def commit(
+        self, prefix: Prefix, tally: Tally, now: bool = False, complete: bool = False
+    ) -> None:
+        """Note in the journal what is done, at most every few seconds, or `now`."""
+        if self._journal is None or self._writer is None or not self._whole:
+            return
+        if not now and time.monotonic() - self._committed < _COMMIT_SECONDS:
+            return
+        lengths = self.outputs.lengths()
+        self._journal.write(
+            Checkpoint(
+                prefix.images,
+                prefix.digest(),
+                lengths,
+                self._writer.state(),
+                tally.counts(),
+                tally.faults,
+                complete,
+            )
+        )
+        self._committed = time.monotonic()
+
+    def finish(self, metadata: dict[str, Any], prefix: Prefix, tally: Tally) -> None:
+        """Complete the result, write the metadata and give every file its name."""
+        assert self._writer is not None
+        self._writer.close(metadata)
+        for path in (self.outputs.meta, self.options.manifest):
+            if path is not None:
+                self.outputs.write_json(path, metadata)
+        self.commit(prefix, tally, now=True, complete=True)
+        # Whatever happens to the renaming, there is no other state to go on from.
+        self._whole = False
+        self.outputs.commit()
+        if self._journal is not None:
+            self._journal.remove()
+
+    def abandon(self, prefix: Prefix, tally: Tally, keep: bool) -> None:
+        """Leave what is done under its .part name, with a journal up to here, or nothing."""
+        # The disk may be full, or nobody read stdout any more.
+        with contextlib.suppress(OSError):
+            self.commit(prefix, tally, now=True)
+        with contextlib.suppress(OSError):
+            if self._writer is not None:
+                self._writer.close()
+        self.outputs.abandon(keep)
+        if self._journal is not None and keep:
+            self._journal.close()
+        elif self._journal is not None:
+            self._journal.remove()
+
+    def _settings(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """What must be the same in a run that goes on, by names that people know."""
+        options = self.options
+        return {
+            **job,
+            "--format": self._format.name,
+            "--wide": options.wide,
+            "--on-error": options.on_error,
+            "--errors": None if options.errors is None else options.errors.name,
+        }
+
+
+def _refuse_image_name(file: Path) -> None:
+    """Keep results out of photos, whether by a slip or by `-f csv *.jpg` with a file `-o.jpg`."""
+    suffix = os.fsencode(file.name).lower().rpartition(b".")[2]
+    if suffix in inputs.SUFFIXES:
+        raise OptionError(f"{file} is the name of an image", "results need another")
