@@ -41,9 +41,7 @@ def calibrated(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield Classifier("bundled", precision="int8")
 
 
-def test_price_is_of_images_that_were_held_back(
-    calibrated: Classifier, folder: Path
-) -> None:
+def test_price_is_of_images_that_were_held_back(calibrated: Classifier, folder: Path) -> None:
     result = mnv1("module", "quantize", folder, "--module", "bundled", "--samples", 5, "--json")
     assert result.exit_code == 0, result.stderr
     price = json.loads(result.stdout)
@@ -55,11 +53,15 @@ def test_price_is_of_images_that_were_held_back(
     assert price["outputs"] == ["logits", "features"]
 
 
-def test_int8_is_near_float32(calibrated: Classifier, photos: Path) -> None:
-    found = calibrated.classify(str(photos), top=1)
-    wanted = Classifier("bundled").classify(str(photos), top=1)
+def test_int8_is_near_float32_on_photos_that_it_did_not_see(photos: Path, own_cache: Path) -> None:
+    names = [str(path) for path in sorted(photos.iterdir())]
+    floats = Classifier("bundled")
+    # Half of them are held back again: twenty-odd photos are enough.
+    floats.quantize(names[::2])
+    wanted = floats.classify(names[1::2], top=1)
+    found = Classifier("bundled", precision="int8").classify(names[1::2], top=1)
     same = [a[0].class_id == b[0].class_id for a, b in zip(found, wanted, strict=True)]
-    assert np.mean(same) >= 0.78
+    assert np.mean(same) >= 0.7
     truth = [image.path.rpartition("/")[2].partition("_")[0] for image in wanted]
     right = [
         sum(image[0].wnid == wnid for image, wnid in zip(results, truth, strict=True))

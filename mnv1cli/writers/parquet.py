@@ -41,7 +41,10 @@ class ParquetWriter:
     """
 
     def __init__(
-        self, outputs: Outputs, layout: Layout, state: Mapping[str, Any] | None = None
+        self,
+        outputs: Outputs,
+        layout: Layout,
+        state: Mapping[str, Any] | None = None,  # noqa: ARG002 - the spool knows it all
     ) -> None:
         try:
             import pyarrow
