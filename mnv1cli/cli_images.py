@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -98,12 +99,14 @@ class ImageRun:
 
     def start(self, task: Task, wide: bool = False, labels: Path | None = None) -> NoReturn:
         """Do the task; ends with the run's exit code."""
-        with console.session(self.quiet, self.verbose) as stream:
+        with (
+            console.session(self.quiet, self.verbose) as stream,
+            contextlib.closing(self._listing()) as listing,
+        ):
             from mnv1cli.api import Classifier
             from mnv1cli.target import Target
 
             progress = stream if stream.isatty() and not self.quiet else None
-            listing = self._listing()
             # A process may be started without stdin or stdout: Python has None there.
             stdout = sys.stdout.buffer if sys.stdout else None
             terminal = bool(sys.stdout and sys.stdout.isatty())

@@ -64,6 +64,11 @@ class Listing:
         for index, (path, problem) in enumerate(self._found):
             yield ImageRef(index, path, problem=problem)
 
+    def close(self) -> None:
+        """Close the lists, where not all of them were read."""
+        for file in self._opened:
+            file.close()
+
     def require_images(self) -> None:
         """Look for the first image.
 

@@ -160,7 +160,8 @@ def test_run_that_is_killed_goes_on(listing: Path, tmp_path: Path, seed: int) ->
         if process.returncode != -signal.SIGKILL:
             break
         kills += 1
-    assert process.returncode == 3
+    # 0 where it was killed with nothing left to do.
+    assert process.returncode in (0, 3)
     assert content(tmp_path / "cut", name) == content(tmp_path / "whole", name)
     assert sorted(os.listdir(tmp_path / "cut")) == sorted(os.listdir(tmp_path / "whole"))
 
