@@ -8,16 +8,19 @@ Both give the same bits.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 from mnv1cli import pillowpool
 from mnv1cli.pipeline import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from mnv1cli.records import Batch, ImageRef, PixelSpec
 
@@ -28,6 +31,10 @@ log = logging.getLogger(__name__)
 MANY = 25_000
 # The same where TensorFlow is there already, for its engine or after compiling: 0.3 s.
 MANY_WITH_TENSORFLOW = 2_000
+# And they must be worth it: tf.data decodes photos of 100 kB faster, and is slower with
+# pictures of 2 kB, of which it has more to hand around than to decode.
+WORTH_BYTES = 50_000
+_SAMPLE = 64
 
 
 def batches(
@@ -58,8 +65,10 @@ class _Relay:
     def first(self) -> Iterator[ImageRef]:
         """The images for Pillow: all if they are few, else those until the stream is ready."""
         many = MANY_WITH_TENSORFLOW if "tensorflow" in sys.modules else MANY
+        last: deque[ImageRef] = deque(maxlen=_SAMPLE)
         for count, ref in enumerate(self.rest):
-            if count == many:
+            last.append(ref)
+            if count == many and _mean_bytes(last) >= WORTH_BYTES:
                 # No daemon: Python must not come to its end in the midst of an import.
                 threading.Thread(target=self._prepare, name="mnv1-tensorflow").start()
             yield ref
@@ -71,3 +80,12 @@ class _Relay:
             self.stream = Stream(*self._arguments)
         except ImportError as error:
             log.info("TensorFlow cannot be imported (%s); Pillow decodes instead", error)
+
+
+def _mean_bytes(refs: Collection[ImageRef]) -> float:
+    """The mean length of the images' files; those that are in memory have none to decode."""
+    total = 0
+    for ref in refs:
+        with contextlib.suppress(OSError, ValueError):
+            total += os.stat(ref.path).st_size if ref.source is None else 0
+    return total / len(refs)

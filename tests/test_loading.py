@@ -57,7 +57,8 @@ class Watched(Stream):
 
 
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let five images be many."""
+    """Let five images be many, however small."""
+    monkeypatch.setattr(loading, "WORTH_BYTES", 0)
     monkeypatch.setattr(loading, "MANY", 4)
     monkeypatch.setattr(loading, "MANY_WITH_TENSORFLOW", 4)
 
@@ -207,8 +208,8 @@ COUNTED = """
 import sys, threading
 from mnv1cli import loading
 from mnv1cli.records import ImageRef, PixelSpec
-count, many, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3].encode()
-loading.MANY = many or loading.MANY
+count, many, worth, path = *map(int, sys.argv[1:4]), sys.argv[4].encode()
+loading.MANY, loading.WORTH_BYTES = many or loading.MANY, worth
 refs = [ImageRef(i, path) for i in range(count)]
 found = sum(len(batch.paths) for batch in loading.batches(refs, PixelSpec(32), 16, 2))
 assert found == count, found
@@ -220,13 +221,23 @@ print("tensorflow" in sys.modules)
 
 
 @pytest.mark.parametrize(
-    ("count", "many", "imported"), [(300, 0, "False"), (20, 20, "False"), (21, 20, "True")]
+    ("count", "many", "worth", "imported"),
+    [
+        (300, 0, 0, "False"),
+        (20, 20, 0, "False"),
+        (21, 20, 0, "True"),
+        # The image has fewer bytes than are worth it, or as many.
+        (21, 20, 10_000, "False"),
+        (21, 20, 300, "True"),
+    ],
 )
-def test_only_many_images_pay_for_tensorflow(
-    tmp_path: Path, count: int, many: int, imported: str
+def test_only_many_images_of_some_size_pay_for_tensorflow(
+    tmp_path: Path, count: int, many: int, worth: int, imported: str
 ) -> None:
     (ref,) = written(tmp_path, {"a.jpg": jpeg(20, 20)})
-    words = [sys.executable, "-c", COUNTED, str(count), str(many), os.fsdecode(ref.path)]
+    assert 300 < os.stat(ref.path).st_size < 10_000
+    numbers = [str(number) for number in (count, many, worth)]
+    words = [sys.executable, "-c", COUNTED, *numbers, os.fsdecode(ref.path)]
     run = subprocess.run(words, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == imported
