@@ -104,6 +104,7 @@ class ImageRun:
             contextlib.closing(self._listing()) as listing,
         ):
             from mnv1cli.api import Classifier
+            from mnv1cli.tally import Tally
             from mnv1cli.target import Target
 
             progress = stream if stream.isatty() and not self.quiet else None
@@ -111,9 +112,6 @@ class ImageRun:
             stdout = sys.stdout.buffer if sys.stdout else None
             terminal = bool(sys.stdout and sys.stdout.isatty())
             target = Target(task, self._output(wide), stdout, terminal)
-            if target.is_complete():
-                console.log.info("%s is complete: nothing is left to do", self.output)
-                raise SystemExit(0)
             listing.require_images()
             classifier = Classifier(
                 self.module,
@@ -129,6 +127,10 @@ class ImageRun:
                 offline=self.offline,
                 bar=progress,
             )
+            job = classifier.job(task)
+            if target.is_complete(job.settings(), job.metadata(Tally())):
+                console.log.info("%s is complete: nothing is left to do", self.output)
+                raise SystemExit(0)
             tally = classifier.export(listing, task, target, progress)
             for folder in listing.empty:
                 console.log.warning("no images in %s", display_path(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 # How much work a run that is killed may lose; each commit waits for the disk.
 _COMMIT_SECONDS = 2.0
+
+# What makes two results the same kind of result, by its key in their metadata.
+_DECISIVE = (
+    "command", "engine", "precision", "calibrated", "preprocess", "exif", "decode", "output",
+)  # fmt: skip
 
 
 class Target:
@@ -87,16 +93,41 @@ class Target:
             )
         return found
 
-    def is_complete(self) -> bool:
-        """Whether there is nothing to do but, maybe, to rename what a run left that was cut."""
+    def is_complete(self, settings: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
+        """Whether there is nothing to do but, maybe, to rename what a run left that was cut.
+
+        Raises:
+            ResumeError: what is there came about with other settings than these.
+        """
         found = self.left()
         if found is None:
-            return self.options.resume and self.outputs.is_there()
+            if not self.options.resume or not self.outputs.is_there():
+                return False
+            self._check_result(metadata)
+            return True
         if found[1].complete:
+            journal.check_settings(self.outputs.name, found[0], self._settings(settings))
             self.outputs.rename_all(found[1].files)
             assert self.outputs.journal is not None
             self.outputs.journal.unlink(missing_ok=True)
         return found[1].complete
+
+    def _check_result(self, metadata: Mapping[str, Any]) -> None:
+        """Hold the metadata beside a result against those that it would have now."""
+        if self.outputs.meta is None or not self.outputs.meta.is_file():
+            return
+        try:
+            known = json.loads(self.outputs.meta.read_text("utf-8"))
+            begun, now = (
+                {
+                    **{key: told.get(key) for key in _DECISIVE},
+                    "module": told["module"]["fingerprint"],
+                }
+                for told in (known, metadata)
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ResumeError(f"cannot read {self.outputs.meta}") from error
+        journal.check_settings(self.outputs.name, begun, now)
 
     def checkpoint(self, settings: Mapping[str, Any]) -> Checkpoint | None:
         """The state to go on from, of a run with the same settings.

@@ -292,6 +292,18 @@ def test_nothing_left_is_a_beginning_and_a_result_an_end(listing: Path, tmp_path
     assert out.read_bytes() == before
 
 
+def test_result_of_other_settings_is_not_taken_for_complete(listing: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.csv"
+    assert run(listing, out, command="classify").exit_code == 3
+    before = out.read_bytes()
+    result = run(listing, out, "--resume")
+    assert result.exit_code == 1
+    assert "command classify, not logits" in result.stderr
+    result = run(listing, out, "--resume", "--preprocess", "pad", command="classify")
+    assert "preprocess slim, not pad" in result.stderr
+    assert out.read_bytes() == before
+
+
 def test_run_that_is_cut_while_it_renames_has_only_to_rename(
     listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
