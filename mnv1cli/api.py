@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
-from PIL import Image
 
-from mnv1cli import compiled, labels, machine
+from mnv1cli import arguments, compiled, labels, machine
 from mnv1cli import engine as loop
-from mnv1cli.errors import ImageError, ModuleError, OptionError
+from mnv1cli.errors import ImageError, OptionError
 from mnv1cli.inputs import Listing
 from mnv1cli.module import open_module
 from mnv1cli.records import (
     DEFAULT_BATCH,
     MAX_BATCH,
+    MAX_BYTES,
+    MAX_LIMIT,
+    MAX_PIXELS,
     MAX_THREADS,
     Decode,
     Engine,
     FetchOptions,
-    ImageRef,
     OnError,
     PixelSpec,
     Precision,
@@ -33,20 +34,15 @@ from mnv1cli.results import Classified, Vector
 from mnv1cli.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterator
     from typing import TextIO
 
-    from numpy.typing import NDArray
-
+    from mnv1cli.arguments import Sources
     from mnv1cli.compiled import Model
     from mnv1cli.hubmodule import HubModule, Output
     from mnv1cli.quantize import Price
     from mnv1cli.records import FloatArray, Table
     from mnv1cli.target import Target
-
-    Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-    Source = Name | Image.Image | NDArray[np.uint8]
-    Sources = Source | Iterable[Source]
 
 
 class Classifier:
@@ -70,8 +66,12 @@ class Classifier:
         precision: "float32", or "int8" for a module that was calibrated.
         threads: the cores to use; None for all that the process may use.
         batch_size: how many images go through the model at once.
+        max_pixels: larger images are refused, by what their headers claim.
+        max_bytes: so are larger files.
         offline: never open a connection; so does MNV1_OFFLINE=1.
-        bar: a stream that shows the progress of a download.
+        insecure: take modules over plain http though no checksum is known.
+        trust_module: take modules that do more than compute, as programs do.
+        fetch: the last three in one, with a stream for a bar.
 
     Raises:
         ModuleError: there is no such module, or it cannot be used.
@@ -90,19 +90,36 @@ class Classifier:
         precision: Precision = "float32",
         threads: int | None = None,
         batch_size: int = DEFAULT_BATCH,
+        max_pixels: int = MAX_PIXELS,
+        max_bytes: int = MAX_BYTES,
         offline: bool = False,
-        bar: TextIO | None = None,
+        insecure: bool = False,
+        trust_module: bool = False,
+        fetch: FetchOptions | None = None,
     ) -> None:
-        _check("preprocess", preprocess, get_args(Preprocess))
-        _check("decode", decode, get_args(Decode))
-        _check("exif", exif, (True, False))
-        _check("engine", engine or "litert", get_args(Engine))
-        _check("precision", precision, get_args(Precision))
-        _check("batch_size", batch_size, range(1, MAX_BATCH + 1))
-        _check("threads", 1 if threads is None else threads, range(1, MAX_THREADS + 1))
+        arguments.check("preprocess", preprocess, get_args(Preprocess))
+        arguments.check("decode", decode, get_args(Decode))
+        arguments.check("exif", exif, (True, False))
+        arguments.check("engine", engine or "litert", get_args(Engine))
+        arguments.check("precision", precision, get_args(Precision))
+        arguments.check("batch_size", batch_size, range(1, MAX_BATCH + 1))
+        arguments.check("threads", 1 if threads is None else threads, range(1, MAX_THREADS + 1))
+        arguments.check("max_pixels", max_pixels, range(1, MAX_LIMIT))
+        arguments.check("max_bytes", max_bytes, range(1, MAX_LIMIT))
         name = None if module is None else os.fspath(module)
-        self.module: HubModule = open_module(name, FetchOptions(offline, bar), image_size)
-        self._spec = PixelSpec(_image_size(self.module, image_size), preprocess, decode, exif)
+        self.module: HubModule = open_module(
+            name,
+            fetch or FetchOptions(offline, None, insecure, trust_module),
+            image_size,
+        )
+        self._spec = PixelSpec(
+            self.module.settled_image_size(image_size),
+            preprocess,
+            decode,
+            exif,
+            max_pixels,
+            max_bytes,
+        )
         self._labels = None if labels is None else Path(labels)
         self._engine, self._precision = engine, precision
         self._threads = machine.cores() if threads is None else threads
@@ -198,7 +215,7 @@ class Classifier:
         from mnv1cli.quantize import quantize
 
         outputs = [self.module.endpoint(endpoint)] if endpoint else self.module.main_outputs()
-        refs = images if isinstance(images, Listing) else _refs(images)
+        refs = images if isinstance(images, Listing) else arguments.refs(images)
         return quantize(self.module, outputs, refs, self._spec, samples, seed, self._threads)
 
     def job(self, task: Task) -> loop.Job:
@@ -239,8 +256,8 @@ class Classifier:
         return self._models[output.name]
 
     def _tables(self, job: loop.Job, images: Sources, on_error: OnError) -> Iterator[Table]:
-        _check("on_error", on_error, get_args(OnError))
-        for table in job.tables(_refs(images)):
+        arguments.check("on_error", on_error, get_args(OnError))
+        for table in job.tables(arguments.refs(images)):
             if on_error == "fail" and any(table.errors):
                 path, reason = next(
                     (path, error)
@@ -259,38 +276,3 @@ class Classifier:
     def _stacked(self, job: loop.Job, images: Sources, on_error: OnError) -> FloatArray:
         parts = [t.values for t in self._tables(job, images, on_error) if t.values is not None]
         return np.concatenate(parts) if parts else np.empty((0, *job.shape), np.float32)
-
-
-def _check(name: str, value: object, known: Collection[object]) -> None:
-    """Refuse a setting that would otherwise be taken for another one."""
-    if not isinstance(value, str | int) or value not in known:
-        choice = f"{known[0]} to {known[-1]}" if isinstance(known, range) else list(known)
-        raise OptionError(f"{name}={value!r} is unknown", f"it is one of {choice}")
-
-
-def _image_size(found: HubModule, wanted: int | None) -> int:
-    size = found.image_size or wanted
-    if size is None:
-        raise ModuleError(
-            f"module {found.handle} does not tell its image size", "say it with --image-size N"
-        )
-    if wanted is not None and wanted != size:
-        raise OptionError(f"module {found.handle} takes images of {size}, not {wanted}")
-    return size
-
-
-def _refs(images: Sources) -> Iterator[ImageRef]:
-    """One or many images as refs, numbered in their order."""
-    if isinstance(images, str | bytes | os.PathLike | Image.Image | np.ndarray):
-        images = [images]
-    index = 0
-    for image in images:
-        if not isinstance(image, str | bytes | os.PathLike):
-            yield ImageRef(index, b"", source=image)
-            index += 1
-            continue
-        name = os.fsencode(image)
-        found = Listing([name]) if os.path.isdir(name) else [ImageRef(0, name)]
-        for ref in found:
-            yield ImageRef(index, ref.path, problem=ref.problem)
-            index += 1

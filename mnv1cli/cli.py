@@ -10,8 +10,9 @@ import click
 
 from mnv1cli import __version__, console
 from mnv1cli.cli_bench import bench
-from mnv1cli.cli_images import FILE, ImageRun, image_command
+from mnv1cli.cli_images import ImageRun, image_command
 from mnv1cli.cli_module import module
+from mnv1cli.cli_options import FILE
 from mnv1cli.records import Task
 
 if TYPE_CHECKING:

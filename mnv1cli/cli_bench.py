@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mnv1cli import console
-from mnv1cli.cli_images import BATCH_SIZE, IMAGE_SIZE, MODULE, OFFLINE, PREPROCESS, THREADS
-from mnv1cli.cli_module import AS_JSON, QUIET, VERBOSE, fetch_options
+from mnv1cli.cli_module import AS_JSON, QUIET, VERBOSE, with_bar
 from mnv1cli.cli_module import module as module_group
+from mnv1cli.cli_options import BATCH_SIZE, IMAGE_SIZE, MODULE, PREPROCESS, THREADS, fetch_options
+
+if TYPE_CHECKING:
+    from mnv1cli.records import FetchOptions
 
 
 @click.command()
@@ -24,7 +27,7 @@ from mnv1cli.cli_module import module as module_group
     help="Images a round; those of INPUT are taken over and over.",
 )
 @MODULE
-@OFFLINE
+@fetch_options
 @IMAGE_SIZE
 @PREPROCESS
 @THREADS
@@ -36,7 +39,7 @@ def bench(
     inputs: tuple[str, ...],
     images: int,
     module: str | None,
-    offline: bool,
+    fetch: FetchOptions,
     image_size: int | None,
     preprocess: Any,
     threads: int | None,
@@ -64,7 +67,7 @@ def bench(
                 precision=precision,
                 threads=threads,
                 batch_size=batch_size,
-                offline=offline,
+                fetch=fetch,
             )
 
         results = measure([os.fsencode(name) for name in inputs], images, make)
@@ -88,7 +91,7 @@ def bench(
     "--endpoint", metavar="NAME", default="", help="Calibrate for this layer, not for the results."
 )
 @MODULE
-@OFFLINE
+@fetch_options
 @IMAGE_SIZE
 @PREPROCESS
 @QUIET
@@ -100,7 +103,7 @@ def quantize(
     seed: int,
     endpoint: str,
     module: str | None,
-    offline: bool,
+    fetch: FetchOptions,
     image_size: int | None,
     preprocess: Any,
     quiet: bool,
@@ -119,13 +122,11 @@ def quantize(
 
         listing = Listing([os.fsencode(name) for name in inputs])
         listing.require_images()
-        options = fetch_options(stream, offline, quiet)
         classifier = Classifier(
             module,
             preprocess=preprocess,
             image_size=image_size,
-            offline=options.offline,
-            bar=options.bar,
+            fetch=with_bar(fetch, stream, quiet),
         )
         price = classifier.quantize(listing, samples, seed, endpoint)
         reports.print_price(price, as_json)

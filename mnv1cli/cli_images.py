@@ -11,62 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
-import click
-
 from mnv1cli import console
+from mnv1cli.cli_options import IMAGE_OPTIONS
 from mnv1cli.errors import OptionError
-from mnv1cli.records import (
-    DEFAULT_BATCH,
-    MAX_BATCH,
-    MAX_THREADS,
-    OnError,
-    OutputOptions,
-    Task,
-    display_path,
-)
+from mnv1cli.records import FetchOptions, OnError, OutputOptions, Task, display_path
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-FILE = click.Path(path_type=Path)
-OFFLINE = click.option(
-    "--offline", is_flag=True, help="Never open a connection. [env: MNV1_OFFLINE]"
-)
-MODULE = click.option(
-    "--module",
-    metavar="MODULE",
-    envvar="MNV1_MODULE",
-    help="A directory, a .tar.gz, a handle, a family name, 'hub' or 'bundled'. "
-    "Default: the hub's module, else bundled. [env: MNV1_MODULE]",
-)
-IMAGE_SIZE = click.option(
-    "--image-size",
-    metavar="N",
-    type=click.IntRange(min=1),
-    help="For modules that do not tell theirs.",
-)
-PREPROCESS = click.option(
-    "--preprocess",
-    type=click.Choice(("slim", "squash", "square", "pad")),
-    default="slim",
-    show_default=True,
-    help="Central 87.5 % of each side; the whole image; the central square; or the "
-    "whole image with its proportions on grey.",
-)
-THREADS = click.option(
-    "--threads",
-    metavar="N",
-    type=click.IntRange(1, MAX_THREADS),
-    help="Cores to use. Default: all that the process may use.",
-)
-BATCH_SIZE = click.option(
-    "--batch-size",
-    metavar="N",
-    type=click.IntRange(1, MAX_BATCH),
-    default=DEFAULT_BATCH,
-    show_default=True,
-    help="Images that go through the model at once.",
-)
-_FORMATS = ("csv", "tsv", "jsonl", "npy", "npz", "parquet", "table")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,11 +28,13 @@ class ImageRun:
     null: bool
     recursive: bool
     module: str | None
-    offline: bool
+    fetch: FetchOptions
     image_size: int | None
     preprocess: Any
     decode: Any
     exif: bool
+    max_pixels: int
+    max_bytes: int
     engine: Any
     precision: Any
     threads: int | None
@@ -118,14 +70,15 @@ class ImageRun:
                 preprocess=self.preprocess,
                 decode=self.decode,
                 exif=self.exif,
+                max_pixels=self.max_pixels,
+                max_bytes=self.max_bytes,
                 image_size=self.image_size,
                 labels=labels,
                 engine=self.engine,
                 precision=self.precision,
                 threads=self.threads,
                 batch_size=self.batch_size,
-                offline=self.offline,
-                bar=progress,
+                fetch=dataclasses.replace(self.fetch, bar=progress),
             )
             job = classifier.job(task)
             if target.is_complete(job.settings(), job.metadata(Tally())):
@@ -169,82 +122,6 @@ class ImageRun:
         )
 
 
-_IMAGE_OPTIONS = (
-    click.argument("inputs", metavar="INPUT...", nargs=-1),
-    click.option(
-        "--files-from",
-        metavar="FILE",
-        multiple=True,
-        help="Read paths from FILE, one a line; '-' is stdin.",
-    ),
-    click.option("-0", "--null", is_flag=True, help="Paths in lists end with NUL, not a new line."),
-    click.option(
-        "--recursive/--no-recursive", default=True, help="Walk folders below folders (default)."
-    ),
-    MODULE,
-    OFFLINE,
-    IMAGE_SIZE,
-    PREPROCESS,
-    click.option(
-        "--decode",
-        type=click.Choice(("scaled", "full")),
-        default="scaled",
-        show_default=True,
-        help="Decode large JPEGs at 1/2, 1/4 or 1/8 where that suffices, or always in full.",
-    ),
-    click.option("--exif/--no-exif", default=True, help="Apply the EXIF orientation (default)."),
-    click.option(
-        "--engine",
-        type=click.Choice(("litert", "tf")),
-        help="The module compiled for LiteRT (default where it is installed), or as it is in "
-        "TensorFlow.",
-    ),
-    click.option(
-        "--precision",
-        type=click.Choice(("float32", "int8")),
-        default="float32",
-        show_default=True,
-        help="int8 is faster and less exact; 'mnv1 module quantize' prepares it.",
-    ),
-    THREADS,
-    BATCH_SIZE,
-    click.option(
-        "-o",
-        "--output",
-        metavar="FILE",
-        type=FILE,
-        help="Write to FILE, and its metadata to FILE.meta.json. Default: stdout.",
-    ),
-    click.option(
-        "-f",
-        "--format",
-        type=click.Choice(_FORMATS),
-        help="Default: FILE's suffix, else csv; classify shows a table on a terminal.",
-    ),
-    click.option("--force", is_flag=True, help="Replace files that exist."),
-    click.option(
-        "--resume",
-        is_flag=True,
-        help="Go on with a run that was cut, where it stood; give the same command.",
-    ),
-    click.option(
-        "--on-error",
-        type=click.Choice(("skip", "row", "fail")),
-        default="skip",
-        show_default=True,
-        help="A bad image is left out, keeps its row with the reason, or ends the run.",
-    ),
-    click.option(
-        "--errors", metavar="FILE", type=FILE, help="Write the bad images to FILE: path,reason."
-    ),
-    click.option("--manifest", metavar="FILE", type=FILE, help="Write the run's metadata to FILE."),
-    click.option("-q", "--quiet", is_flag=True, help="Show errors and bad images alone."),
-    click.option(
-        "-v", "--verbose", is_flag=True, help="Show what TensorFlow and other libraries say."
-    ),
-)
-
-
 def image_command(function: F) -> F:
     """Give a command the shared options, folded into one `ImageRun`."""
     fields = [field.name for field in dataclasses.fields(ImageRun)]
@@ -255,6 +132,6 @@ def image_command(function: F) -> F:
         return function(run, **values)
 
     decorated = cast("F", folded)
-    for option in reversed(_IMAGE_OPTIONS):
+    for option in reversed(IMAGE_OPTIONS):
         decorated = option(decorated)
     return decorated

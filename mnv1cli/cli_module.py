@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from mnv1cli import console
-from mnv1cli.cli_images import IMAGE_SIZE, OFFLINE
+from mnv1cli.cli_options import IMAGE_SIZE, fetch_options
 from mnv1cli.errors import ModuleError, OptionError
+
+if TYPE_CHECKING:
+    from mnv1cli.records import FetchOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,7 +33,7 @@ def _module_options(function: F) -> F:
         AS_JSON,
         VERBOSE,
         QUIET,
-        OFFLINE,
+        fetch_options,
         click.option(
             "--module", "option", metavar="MODULE", envvar="MNV1_MODULE", help="As the argument."
         ),
@@ -50,7 +54,7 @@ def module() -> None:
 def show(
     name: str | None,
     option: str | None,
-    offline: bool,
+    fetch: FetchOptions,
     quiet: bool,
     verbose: bool,
     as_json: bool,
@@ -61,7 +65,7 @@ def show(
         from mnv1cli import listings
         from mnv1cli.module import open_module
 
-        options = fetch_options(stream, offline, quiet)
+        options = with_bar(fetch, stream, quiet)
         listings.print_module(open_module(_chosen(name, option), options, image_size), as_json)
 
 
@@ -78,7 +82,12 @@ def list_(as_json: bool) -> None:
 @module.command()
 @_module_options
 def path(
-    name: str | None, option: str | None, offline: bool, quiet: bool, verbose: bool, as_json: bool
+    name: str | None,
+    option: str | None,
+    fetch: FetchOptions,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
 ) -> None:
     """The directory of a module, made ready if need be."""
     with console.session(quiet, verbose) as stream:
@@ -87,7 +96,7 @@ def path(
         from mnv1cli.sources import locate
         from mnv1cli.store import cache_dir
 
-        found = locate(_chosen(name, option), fetch_options(stream, offline, quiet))
+        found = locate(_chosen(name, option), with_bar(fetch, stream, quiet))
         if not is_kept(found.path):
             raise ModuleError(
                 f"the cache {cache_dir()} cannot be written, so the module lies nowhere",
@@ -100,7 +109,12 @@ def path(
 @module.command()
 @_module_options
 def fetch(
-    name: str | None, option: str | None, offline: bool, quiet: bool, verbose: bool, as_json: bool
+    name: str | None,
+    option: str | None,
+    fetch: FetchOptions,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
 ) -> None:
     """Download a module into the cache: a handle, a family name, or the default one.
 
@@ -111,7 +125,7 @@ def fetch(
 
         start = time.monotonic()
         wanted = _chosen(name, option) or sources.HUB
-        options = fetch_options(stream, offline, quiet)
+        options = with_bar(fetch, stream, quiet)
         if handle := sources.handle_of(wanted):
             unreachable.forget(handle)
         cached = sources.discard_damaged(wanted, options)
@@ -234,8 +248,6 @@ def _chosen(name: str | None, option: str | None) -> str | None:
     return option if name is None else name
 
 
-def fetch_options(stream: Any, offline: bool, quiet: bool) -> Any:
+def with_bar(fetch: FetchOptions, stream: TextIO, quiet: bool) -> FetchOptions:
     """How a command's module is fetched, with a bar on a terminal."""
-    from mnv1cli.records import FetchOptions
-
-    return FetchOptions(offline, stream if stream.isatty() and not quiet else None)
+    return dataclasses.replace(fetch, bar=stream if stream.isatty() and not quiet else None)

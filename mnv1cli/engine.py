@@ -102,6 +102,8 @@ class Job:
             "--preprocess": spec.preprocess,
             "--exif": spec.exif,
             "--decode": spec.decode,
+            "--max-pixels": spec.max_pixels,
+            "--max-bytes": spec.max_bytes,
             "output": self._output_name(),
             "--pool": task.pool,
             "--top": task.top,

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli import weights
-from mnv1cli.errors import SignatureError
+from mnv1cli.errors import ModuleError, OptionError, SignatureError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,6 +116,22 @@ class HubModule:
         if FEATURES_SIGNATURE not in self.signatures:
             return None
         return self.features().result.shape[-1]
+
+    def settled_image_size(self, wanted: int | None) -> int:
+        """The height and width of its images: what it says, else what is `wanted`.
+
+        Raises:
+            ModuleError: nobody says it.
+            OptionError: it says something else than is wanted.
+        """
+        size = self.image_size or wanted
+        if size is None:
+            raise ModuleError(
+                f"module {self.handle} does not tell its image size", "say it with --image-size N"
+            )
+        if wanted is not None and wanted != size:
+            raise OptionError(f"module {self.handle} takes images of {size}, not {wanted}")
+        return size
 
     def _output(self, signature: str, key: str, name: str) -> Output:
         found = self.signatures.get(signature)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from mnv1cli import png
 from mnv1cli.errors import ImageError
 from mnv1cli.geometry import frame_pixels, reduction
 from mnv1cli.imagememory import rgbx_of
@@ -124,11 +125,11 @@ def decode(data: bytes, spec: PixelSpec) -> ByteArray:
         elif image.format == "TIFF":
             _forget_orientation(image)
         elif image.format == "PNG":
-            _check_png(data)
+            png.check(data)
         image.load()
         if image.format == "PNG":
             orientation = _orientation(image, spec)
-            _settle_transparency(image, data)
+            png.settle_transparency(image, data)
         return _rgbx(_oriented(image, orientation))
     except _DAMAGE as error:
         raise ImageError(f"damaged {image.format}: {_first_line(error)}") from error
@@ -185,33 +186,6 @@ def _open(data: bytes) -> Image.Image:
         raise ImageError(f"too large: it claims more than {limit} million pixels") from None
     except _DAMAGE as error:
         raise ImageError(f"damaged, or not an image: {_first_line(error)}") from error
-
-
-def _check_png(data: bytes) -> None:
-    """Hold a PNG's pixel chunks against their checksums, which Pillow does not."""
-    place = len(b"\x89PNG\r\n\x1a\n")
-    while place + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, place)
-        end = place + 8 + length
-        if kind == b"IDAT" and end + 4 <= len(data):
-            (checksum,) = struct.unpack_from(">I", data, end)
-            if zlib.crc32(memoryview(data)[place + 4 : end]) != checksum:
-                raise ImageError("damaged PNG: a checksum does not fit")
-        place = end + 4
-
-
-def _settle_transparency(image: Image.Image, data: bytes) -> None:
-    """Give the transparent grey of a PNG of 2 or 4 bits the scale of its 8-bit pixels.
-
-    Raises:
-        ImageError: a transparent colour of 16 bits, of whose pixels Pillow keeps 8.
-    """
-    bits, colour_type = data[24], data[25]
-    transparent = image.info.get("transparency")
-    if colour_type == 2 and bits == 16 and transparent is not None:
-        raise ImageError("has a transparent colour of 16 bits; save it with 8, or with alpha")
-    if colour_type == 0 and bits in (2, 4) and isinstance(transparent, int):
-        image.info["transparency"] = transparent * 255 // (2**bits - 1)
 
 
 def _unidentified(data: bytes) -> str:

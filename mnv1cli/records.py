@@ -32,6 +32,10 @@ MAX_BATCH = 4096
 # Enough to keep a core busy between two calls; larger ones leave the core's cache.
 DEFAULT_BATCH = 16
 MAX_THREADS = 1024
+# No camera makes larger images or files; a bomb claims to.
+MAX_PIXELS = 200_000_000
+MAX_BYTES = 1 << 30
+MAX_LIMIT = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +72,18 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class PixelSpec:
-    """How files become pixels of `size` x `size`."""
+    """How files become pixels of `size` x `size`.
+
+    Images that claim more than `max_pixels` in one frame, and files of more
+    than `max_bytes`, are refused before memory is taken for them.
+    """
 
     size: int
     preprocess: Preprocess = "slim"
     decode: Decode = "scaled"
     exif: bool = True
+    max_pixels: int = MAX_PIXELS
+    max_bytes: int = MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +174,17 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class FetchOptions:
-    """How modules are fetched: never when `offline`, and with a bar on the stream `bar`."""
+    """How modules are fetched and taken.
+
+    Never from the network when `offline`; from plain `http` without a known
+    checksum only when `insecure`; with operations that a classifier has no use
+    for only when `trust`; with a bar on the stream `bar`.
+    """
 
     offline: bool = False
     bar: TextIO | None = None
+    insecure: bool = False
+    trust: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,29 +1,31 @@
-"""Where a module comes from: a directory, an archive, the cache, or the network.
-
-A handle's sources are asked in turn until one serves it. The checkpoint of the
-family is one of them: the module is built from it here.
-"""
+"""Where a module comes from: a directory, an archive, the cache, or the network."""
 
 from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnv1cli import archive, catalog, download, modulefiles, network, store, unreachable, weights
-from mnv1cli.errors import ChecksumError, ModuleError, UnreachableError
+from mnv1cli import (
+    archive,
+    catalog,
+    fetching,
+    modulefiles,
+    network,
+    store,
+    unreachable,
+    weights,
+)
+from mnv1cli.errors import ModuleError, UnreachableError
 from mnv1cli.records import FetchOptions, Variant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
-
-    from mnv1cli.catalog import Source
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,6 @@ _BUNDLED_VARIANT = Variant(depth_multiplier=1.0, image_size=128)
 _WEIGHTS = "weights/mobilenet_v1_1.0_224.fp16.npz"
 
 # What the default module may cost before the bundled one takes its place.
-_CONNECT_SECONDS = 5.0
 _ALL_SECONDS = 15.0
 
 
@@ -109,7 +110,7 @@ def fetch(handle: str, options: FetchOptions) -> Path:
     sources = catalog.sources_of(handle, _mirrors())
 
     def fill(directory: Path) -> None:
-        _ask(handle, sources, directory, options, time_left=None)
+        fetching.ask(handle, sources, directory, options, time_left=None)
 
     return store.install(handle, fill)
 
@@ -176,7 +177,7 @@ def _default(options: FetchOptions) -> Located:
         deadline = time.monotonic() + _ALL_SECONDS
 
         def fill(directory: Path) -> None:
-            _ask(handle, sources, directory, options, lambda: deadline - time.monotonic())
+            fetching.ask(handle, sources, directory, options, lambda: deadline - time.monotonic())
 
         try:
             return Located(handle, store.install(handle, fill))
@@ -200,71 +201,6 @@ def _is_offline(options: FetchOptions) -> bool:
 def _mirrors() -> list[str]:
     named = os.environ.get("MNV1_MIRRORS", "").split(",")
     return [mirror.strip().rstrip("/") for mirror in named if mirror.strip()]
-
-
-def _ask(
-    handle: str,
-    sources: Sequence[Source],
-    directory: Path,
-    options: FetchOptions,
-    time_left: Callable[[], float] | None,
-) -> None:
-    """Fill `directory` from the first source that serves the module."""
-    policy = download.Policy(connect=_CONNECT_SECONDS, bar=options.bar)
-    failures = []
-    for source in sources:
-        if time_left is not None:
-            left = time_left()
-            if left <= 0:
-                failures.append(f"{source.url}: no time left to ask")
-                continue
-            policy = replace(policy, connect=min(_CONNECT_SECONDS, left), retries=2)
-        try:
-            _serve(source, directory, policy)
-        except ChecksumError:
-            raise
-        except ModuleError as error:
-            failures.append(f"{source.url}: {error}")
-            _empty(directory)
-        else:
-            log.info("fetched %s from %s", handle, source.url)
-            return
-    raise UnreachableError(
-        f"no source serves {handle}",
-        "lay it into the cache, name a mirror in MNV1_MIRRORS, name its directory or its "
-        ".tar.gz, or use --module bundled",
-        failures,
-    )
-
-
-def _serve(source: Source, directory: Path, policy: download.Policy) -> None:
-    """Fill `directory` from one source."""
-    packed = directory / ".download"
-    download.fetch(source.url, packed, policy, source.sha256)
-    unpacked = directory / ".unpacked"
-    unpacked.mkdir()
-    try:
-        archive.unpack(packed, unpacked)
-    except ModuleError as error:
-        raise ModuleError(str(error).replace(str(packed), "what it sent")) from error
-    packed.unlink()
-    if source.variant is not None:
-        variables = weights.read_checkpoint(unpacked)
-        if not source.classifies:
-            variables = weights.without_head(variables)
-        network.write_module(directory, variables, source.variant)
-    elif lacking := modulefiles.missing_file(unpacked):
-        raise ModuleError(f"the archive does not hold a module: {lacking} is missing")
-    else:
-        for entry in unpacked.iterdir():
-            entry.rename(directory / entry.name)
-    shutil.rmtree(unpacked)
-
-
-def _empty(directory: Path) -> None:
-    """Take away what a source that failed left."""
-    shutil.rmtree(directory)
-    directory.mkdir()
 
 
 def _unpacked(path: Path) -> Path:

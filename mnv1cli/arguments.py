@@ -1,0 +1,46 @@
+"""What Python callers pass: settings checked, images unfolded into refs."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from mnv1cli.errors import OptionError
+from mnv1cli.inputs import Listing
+from mnv1cli.records import ImageRef
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+    Source = Name | Image.Image | NDArray[np.uint8]
+    Sources = Source | Iterable[Source]
+
+
+def check(name: str, value: object, known: Collection[object]) -> None:
+    """Refuse a setting that would otherwise be taken for another one."""
+    if not isinstance(value, str | int) or value not in known:
+        choice = f"{known[0]} to {known[-1]}" if isinstance(known, range) else list(known)
+        raise OptionError(f"{name}={value!r} is unknown", f"it is one of {choice}")
+
+
+def refs(images: Sources) -> Iterator[ImageRef]:
+    """One or many images as refs, numbered in their order."""
+    if isinstance(images, str | bytes | os.PathLike | Image.Image | np.ndarray):
+        images = [images]
+    index = 0
+    for image in images:
+        if not isinstance(image, str | bytes | os.PathLike):
+            yield ImageRef(index, b"", source=image)
+            index += 1
+            continue
+        name = os.fsencode(image)
+        found = Listing([name]) if os.path.isdir(name) else [ImageRef(0, name)]
+        for ref in found:
+            yield ImageRef(index, ref.path, problem=ref.problem)
+            index += 1
