@@ -43,6 +43,8 @@ class ImageRun:
     format: str | None
     force: bool
     resume: bool
+    skip_existing: Path | None
+    append: bool
     on_error: OnError
     errors: Path | None
     manifest: Path | None
@@ -81,14 +83,15 @@ class ImageRun:
                 fetch=dataclasses.replace(self.fetch, bar=progress),
             )
             job = classifier.job(task)
-            if target.is_complete(job.settings(), job.metadata(Tally())):
-                console.log.info("%s is complete: nothing is left to do", self.output)
+            if target.is_complete(job.settings(), job.metadata(Tally()), listing):
+                console.log.info("%s is complete: nothing is left to do", target.outputs.name)
                 raise SystemExit(0)
             tally = classifier.export(listing, task, target, progress)
             for folder in listing.empty:
                 console.log.warning("no images in %s", display_path(folder))
-            place = f", in {self.output}" if target.options.file else ""
-            console.log.info("%s%s%s", tally.summary(), listing.skipped_note(), place)
+            place = f", in {target.outputs.name}" if target.options.file else ""
+            there = f", {target.before.passed:,} were there already" if target.before.passed else ""
+            console.log.info("%s%s%s%s", tally.summary(), there, listing.skipped_note(), place)
             raise SystemExit(tally.exit_code)
 
     def _listing(self) -> Any:
@@ -110,6 +113,8 @@ class ImageRun:
         if self.force and self.resume:
             raise OptionError("--force begins anew and --resume goes on", "say one of them")
         file = None if self.output == Path("-") else self.output
+        if self.append and self.output is None:
+            file = self.skip_existing
         return OutputOptions(
             file,
             self.format,
@@ -119,6 +124,8 @@ class ImageRun:
             self.on_error,
             self.errors,
             self.manifest,
+            self.skip_existing,
+            self.append,
         )
 
 

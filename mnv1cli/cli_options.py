@@ -162,6 +162,17 @@ IMAGE_OPTIONS = (
         help="Go on with a run that was cut, where it stood; give the same command.",
     ),
     click.option(
+        "--skip-existing",
+        metavar="FILE",
+        type=FILE,
+        help="Leave out the images that have a row in FILE, an earlier result.",
+    ),
+    click.option(
+        "--append",
+        is_flag=True,
+        help="Add the rows to the result that is there, by default that of --skip-existing.",
+    ),
+    click.option(
         "--on-error",
         type=click.Choice(("skip", "row", "fail")),
         default="skip",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from mnv1cli import __version__, interrupts, labels, loading
 from mnv1cli.errors import BadImageError, Mnv1Error, ModuleError, OutputError
 from mnv1cli.journal import Prefix, passed_over
 from mnv1cli.ordered import ordered_map
-from mnv1cli.records import Table, display_path
+from mnv1cli.records import Table, Task, display_path
 from mnv1cli.writers.jsonl import path_fields
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         ImageRef,
         PixelSpec,
         Prediction,
-        Task,
     )
     from mnv1cli.tally import Tally
     from mnv1cli.target import Target
@@ -81,6 +81,7 @@ class Job:
             "exif": self.spec.exif,
             "decode": self.spec.decode,
             "output": self._output_name(),
+            **self._unusual(),
             "counts": {"done": tally.done, "failed": tally.failed},
             "seconds": round(tally.seconds, 3),
             "failures": [
@@ -88,10 +89,23 @@ class Job:
             ],
         }
 
+    def _unusual(self) -> dict[str, Any]:
+        """What else decides the results, where it is not what it is by default."""
+        task, default = self.task, Task(self.task.command)
+        names = ("top", "min_probability", "pool")
+        found = {n: getattr(task, n) for n in names if getattr(task, n) != getattr(default, n)}
+        own = self.names and self.names != labels.imagenet()
+        return {**found, **({"labels": self._names_digest()} if own else {})}
+
+    def _names_digest(self) -> str | None:
+        if not self.names:
+            return None
+        text = "\n".join(f"{name.wnid} {name.label}" for name in self.names)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def settings(self) -> dict[str, Any]:
         """What must be the same in a run that goes on with another, by names that people know."""
         task, spec = self.task, self.spec
-        names = "\n".join(f"{name.wnid} {name.label}" for name in self.names)
         return {
             "command": task.command,
             "module": self.module.fingerprint,
@@ -108,7 +122,7 @@ class Job:
             "--pool": task.pool,
             "--top": task.top,
             "--min-probability": task.min_probability,
-            "--labels": hashlib.sha256(names.encode()).hexdigest() if names else None,
+            "--labels": self._names_digest(),
         }
 
     def _output_name(self) -> str:
@@ -163,10 +177,18 @@ def export(job: Job, refs: Iterable[ImageRef], target: Target, tally: Tally) -> 
         ResumeError: the settings or the inputs are not those of the run that was cut.
         BrokenPipeError: nobody reads stdout any more.
     """
+    refs = target.before.missing(refs, job.metadata(tally))
     checkpoint = target.checkpoint(job.settings())
     rest, prefix = passed_over(refs, checkpoint) if checkpoint else (iter(refs), Prefix())
     if checkpoint:
         tally.go_on(checkpoint.counts, checkpoint.faults)
+    elif target.before.extends:
+        first = next(rest, None)
+        if first is None:
+            # The result is left alone where it has everything.
+            tally.close()
+            return
+        rest = itertools.chain([first], rest)
     try:
         with _writing(target):
             target.begin(job.shape, job.settings(), checkpoint)

@@ -86,6 +86,10 @@ class ResumeError(Mnv1Error):
     """A run that cannot go on where it was cut."""
 
 
+class ResultError(Mnv1Error):
+    """A result that is there and cannot be read, or does not fit."""
+
+
 class ImageError(Mnv1Error):
     """An image that cannot be read; its text is the reason, without the path."""
 

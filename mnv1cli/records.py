@@ -192,6 +192,8 @@ class OutputOptions:
     """Where results go: `file` or stdout, in `format` or the one that suits, and what lies beside.
 
     `errors` is a file for the faults, `manifest` one for the run's metadata.
+    What has a row in `skip_existing` is not done again; with `append` the rows
+    come behind those that `file` has.
     """
 
     file: Path | None = None
@@ -202,6 +204,8 @@ class OutputOptions:
     on_error: OnError = "skip"
     errors: Path | None = None
     manifest: Path | None = None
+    skip_existing: Path | None = None
+    append: bool = False
 
 
 def display_path(path: bytes) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli import inputs, journal
+from mnv1cli.earlier import Before, Earlier
 from mnv1cli.errors import OptionError, ResumeError
 from mnv1cli.journal import Checkpoint, Journal
 from mnv1cli.records import Layout, Table
@@ -17,22 +17,17 @@ from mnv1cli.writers.delimited import encode_rows, text
 from mnv1cli.writers.outputs import Outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
     from mnv1cli.journal import Prefix
-    from mnv1cli.records import Fault, OutputOptions, Task
+    from mnv1cli.records import Fault, ImageRef, OutputOptions, Task
     from mnv1cli.tally import Tally
     from mnv1cli.writers import Writer
 
 # How much work a run that is killed may lose; each commit waits for the disk.
 _COMMIT_SECONDS = 2.0
-
-# What makes two results the same kind of result, by its key in their metadata.
-_DECISIVE = (
-    "command", "engine", "precision", "calibrated", "preprocess", "exif", "decode", "output",
-)  # fmt: skip
 
 
 class Target:
@@ -59,6 +54,10 @@ class Target:
             raise OptionError(
                 "--resume needs a file and a format that can go on", "name one with -o"
             )
+        if options.append and not self.resumable:
+            raise OptionError(
+                "--append needs a file and a format that can go on", "name one with -o"
+            )
         others = (options.errors, options.manifest)
         self.outputs = Outputs(
             options.file,
@@ -68,7 +67,9 @@ class Target:
             options.force,
             not self._format.holds_metadata,
             options.resume,
+            options.append,
         )
+        self.before = Before(options)
         self._labels = task.command == "classify"
         self._writer: Writer | None = None
         self._faults: BinaryIO | None = None
@@ -93,41 +94,39 @@ class Target:
             )
         return found
 
-    def is_complete(self, settings: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
-        """Whether there is nothing to do but, maybe, to rename what a run left that was cut.
+    def is_complete(
+        self, settings: Mapping[str, Any], metadata: Mapping[str, Any], refs: Iterable[ImageRef]
+    ) -> bool:
+        """Whether a run to resume has done all of `refs`, but for renaming its files, maybe.
 
         Raises:
-            ResumeError: what is there came about with other settings than these.
+            ResumeError: what is there lacks some of them, or came about with other settings.
+            ResultError: so did a result that has its name already.
         """
+        if not self.options.resume:
+            return False
         found = self.left()
-        if found is None:
-            if not self.options.resume or not self.outputs.is_there():
+        if found is not None:
+            if not found[1].complete:
                 return False
-            self._check_result(metadata)
-            return True
-        if found[1].complete:
-            journal.check_settings(self.outputs.name, found[0], self._settings(settings))
-            self.outputs.rename_all(found[1].files)
-            assert self.outputs.journal is not None
-            self.outputs.journal.unlink(missing_ok=True)
-        return found[1].complete
+            self._rename(found[0], found[1], settings)
+        if self.options.append or not self.outputs.is_there():
+            return False
+        assert self.outputs.main is not None
+        Earlier(self.outputs.main, metadata, force=True).require(refs)
+        return True
 
-    def _check_result(self, metadata: Mapping[str, Any]) -> None:
-        """Hold the metadata beside a result against those that it would have now."""
-        if self.outputs.meta is None or not self.outputs.meta.is_file():
-            return
-        try:
-            known = json.loads(self.outputs.meta.read_text("utf-8"))
-            begun, now = (
-                {
-                    **{key: told.get(key) for key in _DECISIVE},
-                    "module": told["module"]["fingerprint"],
-                }
-                for told in (known, metadata)
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ResumeError(f"cannot read {self.outputs.meta}") from error
+    def _rename(
+        self, begun: Mapping[str, Any], left: Checkpoint, settings: Mapping[str, Any]
+    ) -> None:
+        """Give the files of a run that was cut while it did so their names."""
+        # What was there before is another file once the result has its name.
+        before = {name: begun.get(name) for name in self.before.signatures()}
+        now = {**self._settings(settings), **before}
         journal.check_settings(self.outputs.name, begun, now)
+        self.outputs.rename_all(left.files)
+        assert self.outputs.journal is not None
+        self.outputs.journal.unlink(missing_ok=True)
 
     def checkpoint(self, settings: Mapping[str, Any]) -> Checkpoint | None:
         """The state to go on from, of a run with the same settings.
@@ -150,6 +149,9 @@ class Target:
         layout = Layout(shape, self._labels, options.on_error == "row", options.wide)
         # First the files, which are locked then: no other run has its journal here.
         self._writer = self._format.create(self.outputs, layout, after.writer if after else None)
+        if after is None:
+            for table in self.before.rows(layout):
+                self._writer.write(table)
         if options.errors is not None:
             self._faults = self.outputs.open(options.errors)
             if after is None:
@@ -200,6 +202,7 @@ class Target:
     def finish(self, metadata: dict[str, Any], prefix: Prefix, tally: Tally) -> None:
         """Complete the result, write the metadata and give every file its name."""
         assert self._writer is not None
+        metadata = self.before.together(metadata)
         self._writer.close(metadata)
         for path in (self.outputs.meta, self.options.manifest):
             if path is not None:
@@ -234,6 +237,7 @@ class Target:
             "--wide": options.wide,
             "--on-error": options.on_error,
             "--errors": None if options.errors is None else options.errors.name,
+            **self.before.signatures(),
         }
 
 

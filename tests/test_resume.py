@@ -149,19 +149,19 @@ def test_run_that_is_killed_goes_on(listing: Path, tmp_path: Path, seed: int) ->
     while True:
         code = PROGRAM.format(pause=0.05, arguments=arguments)
         with subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         ) as process:
             # From its very beginning to well into its rows.
             wait = chance.uniform(0, 1.2) if kills < 2 else None
             try:
-                process.wait(wait)
+                _, complaint = process.communicate(timeout=wait)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
         if process.returncode != -signal.SIGKILL:
             break
         kills += 1
     # 0 where it was killed with nothing left to do.
-    assert process.returncode in (0, 3)
+    assert process.returncode in (0, 3), complaint
     assert content(tmp_path / "cut", name) == content(tmp_path / "whole", name)
     assert sorted(os.listdir(tmp_path / "cut")) == sorted(os.listdir(tmp_path / "whole"))
 

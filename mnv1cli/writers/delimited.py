@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mnv1cli.records import Layout, Table
     from mnv1cli.writers.outputs import Outputs
 
-_LABEL_FIELDS = ("rank", "class_id", "wnid", "label", "probability")
+LABEL_FIELDS = ("rank", "class_id", "wnid", "label", "probability")
 
 # Nine significant digits tell any two float32 apart.
 FLOAT_FORMAT = "%.9g"
@@ -52,7 +52,7 @@ class CsvWriter:
             ranks = range(1, self._layout.shape[0] + 1)
             columns = [f"{name}_{k}" for k in ranks for name in ("label", "probability")]
         else:
-            columns = list(_LABEL_FIELDS)
+            columns = list(LABEL_FIELDS)
         return ["path", *columns, *(["error"] if self._layout.errors else [])]
 
     def _rows(self, table: Table) -> Iterator[list[str]]:
@@ -69,7 +69,7 @@ class CsvWriter:
                 cells = [c for p in predictions for c in (p.label, FLOAT_FORMAT % p.probability)]
                 yield [cells + [""] * (2 * self._layout.shape[0] - len(cells))]
             elif error:
-                yield [[""] * len(_LABEL_FIELDS)]
+                yield [[""] * len(LABEL_FIELDS)]
             else:
                 yield [
                     [str(rank), str(class_id), wnid, label, FLOAT_FORMAT % probability]

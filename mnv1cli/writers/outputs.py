@@ -29,7 +29,8 @@ class Outputs:
 
     Each file is written as FILE.part. `commit` renames them all, the main one
     last, so that it is there only when everything is. With `resume` what an
-    earlier run left is no obstacle; `go_on` says how much of it counts.
+    earlier run left is no obstacle; `go_on` says how much of it counts. With
+    `append` a result that is there is none either.
 
     Raises:
         OptionError: two of the files are one.
@@ -45,6 +46,7 @@ class Outputs:
         force: bool = False,
         with_meta: bool = True,
         resume: bool = False,
+        append: bool = False,
     ) -> None:
         main, *others = (_settled(path, force) for path in (main, *others))
         self.main = main
@@ -61,8 +63,9 @@ class Outputs:
         places = [_place(name) for path in named for name in (path, _part(path))]
         if len(set(places)) < len(places):
             raise OptionError("two of the files to write are the same", "name different ones")
+        extended = {main, self.meta, *beside} if append else set()
         for path in named:
-            _check(path, force, resume)
+            _check(path, force, resume, path in extended)
 
     @property
     def folder(self) -> str:
@@ -240,7 +243,7 @@ def _place(path: Path) -> str:
     return os.path.join(os.path.realpath(path.parent), path.name)
 
 
-def _check(path: Path, force: bool, resume: bool) -> None:
+def _check(path: Path, force: bool, resume: bool, extended: bool) -> None:
     """Refuse what could not be written at the end, before any work is done."""
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
@@ -254,7 +257,7 @@ def _check(path: Path, force: bool, resume: bool) -> None:
         raise OutputError(f"another run is writing {path}", "wait for it, or name another file")
     if force or resume:
         return
-    if os.path.lexists(path):
+    if os.path.lexists(path) and not extended:
         raise OutputError(f"{path} exists", "add --force to replace it")
     if os.path.lexists(_part(path)):
         raise OutputError(

@@ -1,0 +1,113 @@
+"""Results read back, in every format that mnv1 writes them: the images, row by row.
+
+A file's content says which format it is. The modules are imported when a format
+is met, so that nobody pays for the others.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from mnv1cli.errors import MissingInputError, ResultError
+from mnv1cli.writers.outputs import META
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from mnv1cli.records import Layout, Table
+
+# Images that are read at once.
+IMAGES = 1024
+
+_START_BYTES = 64
+
+
+class Result(Protocol):
+    """A result that is there.
+
+    `layout` is None where the file has no rows to tell it. `metadata` is that of
+    the run, None where there is none. What cannot be read raises `ResultError`.
+    """
+
+    layout: Layout | None
+    metadata: Mapping[str, Any] | None
+
+    def paths(self) -> Iterator[bytes]:
+        """Each image that has a row, in their order."""
+        ...
+
+    def tables(self) -> Iterator[Table]:
+        """The rows, in the tables that a writer takes.
+
+        Of labels in `--wide` there are no class ids: they are -1.
+        """
+        ...
+
+
+def open_result(file: Path) -> Result:
+    """A result in any format.
+
+    Raises:
+        MissingInputError: there is no such file.
+        ResultError: it is none of ours, or damaged.
+        OptionError: the format needs a library that is not installed.
+    """
+    module, _, name = _reader(file).partition(":")
+    reader = getattr(import_module(f"mnv1cli.readers.{module}"), name)
+    return cast("Result", reader(file))
+
+
+def _reader(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(_START_BYTES)
+    except FileNotFoundError:
+        raise MissingInputError(f"no such file: {file}") from None
+    except OSError as error:
+        raise ResultError(f"cannot read {file}: {error.strerror}") from error
+    for mark, reader in (
+        (b"\x93NUMPY", "npy:NpyResult"),
+        (b"PK\x03\x04", "npz:NpzResult"),
+        (b"PAR1", "parquet:ParquetResult"),
+        (b"{", "jsonl:JsonLinesResult"),
+        (b"path,", "delimited:CsvResult"),
+        (b"path\t", "delimited:TsvResult"),
+    ):
+        if start.startswith(mark):
+            return reader
+    if not start and file.suffix.lower() in (".jsonl", ".ndjson"):
+        return "jsonl:JsonLinesResult"
+    raise ResultError(f"{file} is no result of mnv1")
+
+
+def metadata_beside(file: Path) -> Mapping[str, Any] | None:
+    """What `FILE.meta.json` says; None where it is not there.
+
+    Raises:
+        ResultError: it cannot be read.
+    """
+    beside = file.with_name(file.name + META)
+    try:
+        return as_metadata(beside.read_text("utf-8"), beside)
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultError(f"cannot read {beside}: {error}") from error
+
+
+def as_metadata(text: str, source: Path) -> Mapping[str, Any]:
+    """A run's metadata out of JSON.
+
+    Raises:
+        ResultError: it is no metadata.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("module"), dict):
+        raise ResultError(f"the metadata in {source} are damaged")
+    return found

@@ -1,0 +1,130 @@
+"""Parquet read back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mnv1cli.errors import OptionError, ResultError
+from mnv1cli.readers import IMAGES, as_metadata
+from mnv1cli.records import Layout, Prediction, Table
+from mnv1cli.writers.delimited import LABEL_FIELDS
+from mnv1cli.writers.parquet import METADATA_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class ParquetResult:
+    """A row an image, or for labels a row an image and rank."""
+
+    def __init__(self, file: Path) -> None:
+        try:
+            import pyarrow
+            from pyarrow import parquet
+        except ImportError:
+            raise OptionError("parquet needs pyarrow", "pip install 'mnv1cli[parquet]'") from None
+        self._file = file
+        self._damage: Any = (OSError, pyarrow.ArrowException)
+        try:
+            self._parquet: Any = parquet.ParquetFile(file)
+        except self._damage as error:
+            raise ResultError(f"cannot read {file}: {error}") from error
+        self.layout: Layout | None = self._layout()
+        told = (self._parquet.schema_arrow.metadata or {}).get(METADATA_KEY)
+        told = (self._parquet.metadata.metadata or {}).get(METADATA_KEY, told)
+        self.metadata = as_metadata(told.decode(), file) if told else None
+
+    def paths(self) -> Iterator[bytes]:
+        """Each image that has a row, in their order."""
+        columns = ["path", "path_bytes"]
+        if self.layout is not None and self.layout.labels:
+            columns.append("rank")
+        last: tuple[bytes, int] | None = None
+        for batch in self._batches(columns):
+            ranks = batch.column("rank").to_pylist() if "rank" in columns else None
+            for i, path in enumerate(_paths(batch)):
+                rank = (ranks[i] or 0) if ranks is not None else 0
+                # Ranks count up, and an image that failed has none.
+                if last is None or path != last[0] or not 0 < last[1] < rank:
+                    yield path
+                last = (path, rank)
+
+    def tables(self) -> Iterator[Table]:
+        """The rows, in the tables that a writer takes."""
+        assert self.layout is not None
+        if self.layout.labels:
+            yield from self._labels()
+            return
+        for batch in self._batches(None):
+            column = batch.column("values")
+            length = column.type.list_size
+            # Where an image failed the list is null, and what lies beneath it anything.
+            values = np.array(column.flatten() if not column.null_count else _filled(column))
+            errors = self._errors(batch)
+            yield Table(
+                tuple(_paths(batch)), errors, values=values.reshape(-1, length).astype(np.float32)
+            )
+
+    def _labels(self) -> Iterator[Table]:
+        """Tables of whole images, whose ranks may lie in two batches."""
+        images: list[tuple[bytes, str, list[Prediction]]] = []
+        for batch in self._batches(None):
+            cells = [batch.column(name).to_pylist() for name in LABEL_FIELDS]
+            rows = zip(_paths(batch), self._errors(batch), *cells, strict=True)
+            for path, error, *fields in rows:
+                last = images[-1] if images else None
+                goes_on = last and last[0] == path and last[2] and fields[0]
+                if not (last and goes_on and fields[0] > last[2][-1].rank):
+                    images.append((path, error, []))
+                if fields[0] is not None:
+                    images[-1][2].append(Prediction(*fields))
+            if len(images) > IMAGES:
+                yield _table(images[:-1])
+                images = images[-1:]
+        if images:
+            yield _table(images)
+
+    def _layout(self) -> Layout:
+        schema = self._parquet.schema_arrow
+        names = set(schema.names)
+        errors = "error" in names
+        if {"path", "path_bytes", *LABEL_FIELDS} <= names:
+            return Layout((0,), labels=True, errors=errors)
+        if {"path", "path_bytes", "values"} <= names:
+            length = getattr(schema.field("values").type, "list_size", 0)
+            if length:
+                return Layout((length,), errors=errors)
+        raise ResultError(f"{self._file} has other columns than a result of mnv1")
+
+    def _batches(self, columns: list[str] | None) -> Iterator[Any]:
+        try:
+            yield from self._parquet.iter_batches(IMAGES, columns=columns)
+        except self._damage as error:
+            raise ResultError(f"cannot read {self._file}: {error}") from error
+
+    def _errors(self, batch: Any) -> tuple[str, ...]:
+        if "error" not in batch.schema.names:
+            return ("",) * int(batch.num_rows)
+        return tuple(str(error or "") for error in batch.column("error").to_pylist())
+
+
+def _table(images: list[tuple[bytes, str, list[Prediction]]]) -> Table:
+    paths, errors, found = zip(*images, strict=True)
+    return Table(paths, errors, predictions=tuple(map(tuple, found)))
+
+
+def _paths(batch: Any) -> Iterator[bytes]:
+    texts, raw = batch.column("path").to_pylist(), batch.column("path_bytes").to_pylist()
+    for text, data in zip(texts, raw, strict=True):
+        yield text.encode() if data is None else data
+
+
+def _filled(column: Any) -> Any:
+    """The numbers of a list column, NaN where there is no list."""
+    rows = np.full((len(column), column.type.list_size), np.nan, np.float32)
+    there = np.array(column.is_valid())
+    rows[there] = np.array(column.drop_null().flatten()).reshape(-1, column.type.list_size)
+    return rows
