@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -39,10 +40,12 @@ if TYPE_CHECKING:
 
     from mnv1cli.arguments import Sources
     from mnv1cli.compiled import Model
+    from mnv1cli.evaluation import Evaluation
     from mnv1cli.hubmodule import HubModule, Output
     from mnv1cli.quantize import Price
     from mnv1cli.records import FloatArray, Table
     from mnv1cli.target import Target
+    from mnv1cli.truth import Resolved, Truth
 
 
 class Classifier:
@@ -204,6 +207,28 @@ class Classifier:
         tally = Tally(progress)
         loop.export(job, listing, target, tally)
         return tally
+
+    def evaluate(
+        self, images: Sources | Listing, truth: Truth, progress: TextIO | None = None
+    ) -> tuple[Evaluation, Resolved]:
+        """How good the labels of images are, held against what they show.
+
+        `truth` is a `truth.FolderTruth` or a `truth.ListTruth`; what it does not
+        tell of the module's classes is left out, and stands in the remarks of
+        the second result. Images that cannot be read are logged and counted.
+
+        Raises:
+            LabelsError: of no image it is known what it shows.
+        """
+        from mnv1cli.evaluation import TOP, evaluated
+        from mnv1cli.truth import Resolved
+
+        job = self.job(Task("classify", top=TOP))
+        resolved = Resolved(truth, job.names)
+        refs = images if isinstance(images, Listing) else arguments.refs(images)
+        with contextlib.closing(Tally(progress)) as tally:
+            tables = map(tally.counted, job.tables(refs))
+            return evaluated(tables, resolved, job.names), resolved
 
     def quantize(
         self, images: Sources | Listing, samples: int = 200, seed: int = 0, endpoint: str = ""

@@ -10,9 +10,10 @@ import click
 
 from mnv1cli import __version__, console
 from mnv1cli.cli_bench import bench
+from mnv1cli.cli_evaluate import evaluate
 from mnv1cli.cli_images import ImageRun, image_command
 from mnv1cli.cli_module import module
-from mnv1cli.cli_options import FILE
+from mnv1cli.cli_options import FILE, LABELS
 from mnv1cli.records import Task
 
 if TYPE_CHECKING:
@@ -56,12 +57,7 @@ def cli() -> None:
     help="Leave out labels less probable than P (0 to 1).",
 )
 @click.option("--wide", is_flag=True, help="CSV and TSV: one row an image.")
-@click.option(
-    "--labels",
-    metavar="FILE",
-    type=FILE,
-    help="Your own class names: one a line, or CSV with a column 'label'.",
-)
+@LABELS
 def classify(
     run: ImageRun, top: int, min_probability: float, wide: bool, labels: Path | None
 ) -> None:
@@ -124,6 +120,7 @@ def labels(pattern: str | None, own: Path | None, format_: str | None) -> None:
         listings.print_labels(pattern, own, format_ or ("table" if sys.stdout.isatty() else "csv"))
 
 
+cli.add_command(evaluate)
 cli.add_command(bench)
 cli.add_command(module)
 

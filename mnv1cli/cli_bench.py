@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mnv1cli import console
-from mnv1cli.cli_module import AS_JSON, QUIET, VERBOSE, with_bar
 from mnv1cli.cli_module import module as module_group
-from mnv1cli.cli_options import BATCH_SIZE, IMAGE_SIZE, MODULE, PREPROCESS, THREADS, fetch_options
+from mnv1cli.cli_module import with_bar
+from mnv1cli.cli_options import (
+    AS_JSON,
+    BATCH_SIZE,
+    IMAGE_SIZE,
+    MODULE,
+    PREPROCESS,
+    QUIET,
+    THREADS,
+    VERBOSE,
+    fetch_options,
+)
 
 if TYPE_CHECKING:
     from mnv1cli.records import FetchOptions

@@ -7,21 +7,25 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar, cast
 
 from mnv1cli import console
-from mnv1cli.cli_options import IMAGE_OPTIONS
+from mnv1cli.cli_options import READING_OPTIONS, WRITING_OPTIONS
 from mnv1cli.errors import OptionError
 from mnv1cli.records import FetchOptions, OnError, OutputOptions, Task, display_path
+
+if TYPE_CHECKING:
+    from mnv1cli.api import Classifier
+    from mnv1cli.inputs import Listing
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageRun:
-    """The options that the commands over images share, by their names on the command line."""
+class Reading:
+    """Which images are read, how, and by which module, by the options' names."""
 
     inputs: tuple[str, ...]
     files_from: tuple[str, ...]
@@ -39,6 +43,54 @@ class ImageRun:
     precision: Any
     threads: int | None
     batch_size: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no input is named."""
+        return not self.inputs and not self.files_from
+
+    def listing(self) -> Listing:
+        """The images; to be closed."""
+        from mnv1cli.inputs import InputOptions, Listing
+
+        if self.is_empty:
+            raise OptionError("no input", "name files or folders, '-' or --files-from")
+        if (*self.inputs, *self.files_from).count("-") > 1:
+            raise OptionError("stdin can be read once only")
+        stdin = sys.stdin.buffer if sys.stdin else None
+        options = InputOptions(self.recursive, self.null, stdin)
+        return Listing(
+            [os.fsencode(name) for name in self.inputs],
+            [os.fsencode(name) for name in self.files_from],
+            options,
+        )
+
+    def classifier(self, labels: Path | None = None, bar: TextIO | None = None) -> Classifier:
+        """The module with its settings."""
+        from mnv1cli.api import Classifier
+
+        return Classifier(
+            self.module,
+            preprocess=self.preprocess,
+            decode=self.decode,
+            exif=self.exif,
+            max_pixels=self.max_pixels,
+            max_bytes=self.max_bytes,
+            image_size=self.image_size,
+            labels=labels,
+            engine=self.engine,
+            precision=self.precision,
+            threads=self.threads,
+            batch_size=self.batch_size,
+            fetch=dataclasses.replace(self.fetch, bar=bar),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageRun:
+    """A run over images that writes a result: how they are read, and the other options."""
+
+    reading: Reading
     output: Path | None
     format: str | None
     force: bool
@@ -55,33 +107,18 @@ class ImageRun:
         """Do the task; ends with the run's exit code."""
         with (
             console.session(self.quiet, self.verbose) as stream,
-            contextlib.closing(self._listing()) as listing,
+            contextlib.closing(self.reading.listing()) as listing,
         ):
-            from mnv1cli.api import Classifier
             from mnv1cli.tally import Tally
             from mnv1cli.target import Target
 
-            progress = stream if stream.isatty() and not self.quiet else None
+            progress = console.progress(stream, self.quiet)
             # A process may be started without stdin or stdout: Python has None there.
             stdout = sys.stdout.buffer if sys.stdout else None
             terminal = bool(sys.stdout and sys.stdout.isatty())
             target = Target(task, self._output(wide), stdout, terminal)
             listing.require_images()
-            classifier = Classifier(
-                self.module,
-                preprocess=self.preprocess,
-                decode=self.decode,
-                exif=self.exif,
-                max_pixels=self.max_pixels,
-                max_bytes=self.max_bytes,
-                image_size=self.image_size,
-                labels=labels,
-                engine=self.engine,
-                precision=self.precision,
-                threads=self.threads,
-                batch_size=self.batch_size,
-                fetch=dataclasses.replace(self.fetch, bar=progress),
-            )
+            classifier = self.reading.classifier(labels, progress)
             job = classifier.job(task)
             if target.is_complete(job.settings(), job.metadata(Tally()), listing):
                 console.log.info("%s is complete: nothing is left to do", target.outputs.name)
@@ -93,21 +130,6 @@ class ImageRun:
             there = f", {target.before.passed:,} were there already" if target.before.passed else ""
             console.log.info("%s%s%s%s", tally.summary(), there, listing.skipped_note(), place)
             raise SystemExit(tally.exit_code)
-
-    def _listing(self) -> Any:
-        from mnv1cli.inputs import InputOptions, Listing
-
-        if not self.inputs and not self.files_from:
-            raise OptionError("no input", "name files or folders, '-' or --files-from")
-        if (*self.inputs, *self.files_from).count("-") > 1:
-            raise OptionError("stdin can be read once only")
-        stdin = sys.stdin.buffer if sys.stdin else None
-        options = InputOptions(self.recursive, self.null, stdin)
-        return Listing(
-            [os.fsencode(name) for name in self.inputs],
-            [os.fsencode(name) for name in self.files_from],
-            options,
-        )
 
     def _output(self, wide: bool) -> OutputOptions:
         if self.force and self.resume:
@@ -129,16 +151,25 @@ class ImageRun:
         )
 
 
+def reading_command(function: F) -> F:
+    """Give a command the options of reading images, folded into `reading`."""
+    return _folding(function, Reading, "reading", READING_OPTIONS)
+
+
 def image_command(function: F) -> F:
-    """Give a command the shared options, folded into one `ImageRun`."""
-    fields = [field.name for field in dataclasses.fields(ImageRun)]
+    """Give a command the options of reading images and writing results, folded into `run`."""
+    return reading_command(_folding(function, ImageRun, "run", WRITING_OPTIONS))
+
+
+def _folding(function: F, kind: Any, argument: str, options: Iterable[Any]) -> F:
+    fields = [field.name for field in dataclasses.fields(kind)]
 
     @functools.wraps(function)
     def folded(**values: Any) -> Any:
-        run = ImageRun(**{name: values.pop(name) for name in fields})
-        return function(run, **values)
+        value = kind(**{name: values.pop(name) for name in fields})
+        return function(**{argument: value}, **values)
 
     decorated = cast("F", folded)
-    for option in reversed(IMAGE_OPTIONS):
+    for option in reversed(tuple(options)):
         decorated = option(decorated)
     return decorated

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from mnv1cli import console
-from mnv1cli.cli_options import IMAGE_SIZE, fetch_options
+from mnv1cli.cli_options import AS_JSON, IMAGE_SIZE, QUIET, VERBOSE, fetch_options
 from mnv1cli.errors import ModuleError, OptionError
 
 if TYPE_CHECKING:
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PATH = click.Path(path_type=Path)
-
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
-QUIET = click.option("-q", "--quiet", is_flag=True, help="Show errors alone.")
-VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Show what TensorFlow says.")
 
 
 def _module_options(function: F) -> F:
@@ -250,4 +246,4 @@ def _chosen(name: str | None, option: str | None) -> str | None:
 
 def with_bar(fetch: FetchOptions, stream: TextIO, quiet: bool) -> FetchOptions:
     """How a command's module is fetched, with a bar on a terminal."""
-    return dataclasses.replace(fetch, bar=stream if stream.isatty() and not quiet else None)
+    return dataclasses.replace(fetch, bar=console.progress(stream, quiet))

@@ -87,7 +87,7 @@ def fetch_options(function: F) -> F:
     return decorated
 
 
-IMAGE_OPTIONS = (
+READING_OPTIONS = (
     click.argument("inputs", metavar="INPUT...", nargs=-1),
     click.option(
         "--files-from",
@@ -142,6 +142,21 @@ IMAGE_OPTIONS = (
     ),
     THREADS,
     BATCH_SIZE,
+)
+
+LABELS = click.option(
+    "--labels",
+    metavar="FILE",
+    type=FILE,
+    help="Your own class names: one a line, or CSV with a column 'label'.",
+)
+FORCE = click.option("--force", is_flag=True, help="Replace files that exist.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="Show errors and bad images alone.")
+VERBOSE = click.option(
+    "-v", "--verbose", is_flag=True, help="Show what TensorFlow and other libraries say."
+)
+WRITING_OPTIONS = (
     click.option(
         "-o",
         "--output",
@@ -155,7 +170,7 @@ IMAGE_OPTIONS = (
         type=click.Choice(_FORMATS),
         help="Default: FILE's suffix, else csv; classify shows a table on a terminal.",
     ),
-    click.option("--force", is_flag=True, help="Replace files that exist."),
+    FORCE,
     click.option(
         "--resume",
         is_flag=True,
@@ -183,8 +198,6 @@ IMAGE_OPTIONS = (
         "--errors", metavar="FILE", type=FILE, help="Write the bad images to FILE: path,reason."
     ),
     click.option("--manifest", metavar="FILE", type=FILE, help="Write the run's metadata to FILE."),
-    click.option("-q", "--quiet", is_flag=True, help="Show errors and bad images alone."),
-    click.option(
-        "-v", "--verbose", is_flag=True, help="Show what TensorFlow and other libraries say."
-    ),
+    QUIET,
+    VERBOSE,
 )

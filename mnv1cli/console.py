@@ -70,6 +70,11 @@ def session(quiet: bool = False, verbose: bool = False) -> Iterator[TextIO]:
             stream.flush()
 
 
+def progress(stream: TextIO, quiet: bool) -> TextIO | None:
+    """The stream for bars: that of a terminal, where they are wanted."""
+    return stream if stream.isatty() and not quiet else None
+
+
 @contextlib.contextmanager
 def _diverted() -> Iterator[tuple[TextIO, Any]]:
     """Send descriptor 2 to a file; gives what stderr was, and what reads the file."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import logging
 from dataclasses import dataclass
@@ -95,13 +94,7 @@ class Job:
         names = ("top", "min_probability", "pool")
         found = {n: getattr(task, n) for n in names if getattr(task, n) != getattr(default, n)}
         own = self.names and self.names != labels.imagenet()
-        return {**found, **({"labels": self._names_digest()} if own else {})}
-
-    def _names_digest(self) -> str | None:
-        if not self.names:
-            return None
-        text = "\n".join(f"{name.wnid} {name.label}" for name in self.names)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return {**found, **({"labels": labels.digest(self.names)} if own else {})}
 
     def settings(self) -> dict[str, Any]:
         """What must be the same in a run that goes on with another, by names that people know."""
@@ -122,7 +115,7 @@ class Job:
             "--pool": task.pool,
             "--top": task.top,
             "--min-probability": task.min_probability,
-            "--labels": self._names_digest(),
+            "--labels": labels.digest(self.names),
         }
 
     def _output_name(self) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -14,6 +16,8 @@ from mnv1cli.errors import LabelsError
 from mnv1cli.records import Prediction
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
 FIELDS = ("class_id", "wnid", "label", "synonyms")
 _TABLE = "imagenet_1001.csv"
+_WNID = re.compile(r"n[0-9]{8}(?![0-9A-Za-z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,36 @@ def search(pattern: str, names: tuple[ClassName, ...]) -> list[ClassName]:
         for name in names
         if any(wanted in text.casefold() for text in (name.wnid, name.label, name.synonyms))
     ]
+
+
+def digest(names: Sequence[ClassName]) -> str | None:
+    """What tells one set of names from another; None without any."""
+    if not names:
+        return None
+    text = "\n".join(f"{name.wnid} {name.label}" for name in names)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def find_classes(text: str, names: Sequence[ClassName]) -> tuple[int, ...]:
+    """The class ids that a WordNet id, a class id, a label or a synonym means.
+
+    Case does not matter, nor whether spaces are written as underscores; more
+    may follow a WordNet id. Where two classes have one label both are given; a
+    label goes before a synonym.
+    """
+    if text.isdecimal():
+        return (int(text),) if int(text) < len(names) else ()
+    if wnid := _WNID.match(text):
+        return tuple(name.class_id for name in names if name.wnid == wnid[0])
+    wanted = _plain(text)
+    found = tuple(name.class_id for name in names if wanted == _plain(name.label))
+    return found or tuple(
+        name.class_id for name in names if wanted in map(_plain, name.synonyms.split(", "))
+    )
+
+
+def _plain(text: str) -> str:
+    return text.strip().casefold().replace("_", " ")
 
 
 def softmax(logits: FloatArray) -> NDArray[np.float64]:

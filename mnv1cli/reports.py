@@ -1,4 +1,4 @@
-"""What the commands print that measure: `bench` and `module quantize`."""
+"""What the commands print that measure: `bench`, `module quantize`, `evaluate`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import click
 
 from mnv1cli import __version__
 from mnv1cli.listings import print_table
+from mnv1cli.writers.delimited import FLOAT_FORMAT, encode_rows, text
+from mnv1cli.writers.outputs import Outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from mnv1cli.bench import Bench, Timed
+    from mnv1cli.evaluation import Evaluation
     from mnv1cli.quantize import Price
 
 
@@ -61,6 +65,69 @@ def print_bench(results: Sequence[Bench], as_json: bool) -> None:
                 (f"{name}, end to end", _rate(run.end_to_end), f"{_cpu(run.end_to_end)}, {share}"),
             ]
         print_table(("", "images/s", "CPU time an image, share of the bound"), rows)
+
+
+def evaluation_outputs(files: Sequence[Path | None], force: bool) -> Outputs:
+    """The files of an evaluation, checked before any work."""
+    return Outputs(None, None, others=files, force=force)
+
+
+def write_evaluation(
+    outputs: Outputs,
+    evaluation: Evaluation,
+    per_class: Path | None,
+    confusion: Path | None,
+    mistakes: Path | None,
+) -> None:
+    """The parts of an evaluation that have a row for each class or image, as CSV."""
+    rows: Iterable[Iterable[Any]]
+    if per_class is not None:
+        rows = (
+            (s.name.class_id, s.name.wnid, s.name.label, s.n, s.top1 / s.n, s.top5 / s.n)
+            for s in evaluation.per_class()
+        )
+        _write(outputs, per_class, ("class_id", "wnid", "label", "n", "top1", "top5"), rows)
+    if confusion is not None:
+        rows = (
+            (truth.class_id, truth.label, found.class_id, found.label, count)
+            for truth, found, count in evaluation.confusion()
+        )
+        header = ("truth_id", "truth", "predicted_id", "predicted", "count")
+        _write(outputs, confusion, header, rows)
+    if mistakes is not None:
+        rows = (
+            (text(m.path), m.truth, m.predicted, FLOAT_FORMAT % m.probability)
+            for m in evaluation.mistakes()
+        )
+        _write(outputs, mistakes, ("path", "truth", "predicted", "probability"), rows)
+    outputs.commit()
+
+
+def _write(
+    outputs: Outputs, file: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]
+) -> None:
+    outputs.open(file).write(encode_rows([header, *rows]))
+
+
+def print_evaluation(evaluation: Evaluation, as_json: bool) -> None:
+    """The figures of an evaluation."""
+    figures = evaluation.figures()
+    if as_json:
+        click.echo(json.dumps(figures, indent=2))
+        return
+    rows = [("images", f"{figures['n']:,}", "")]
+    for name, key in (("top-1", "top1"), ("top-5", "top5")):
+        low, high = figures[f"{key}_interval"]
+        rows.append((name, _percent(figures[key]), f"{_percent(low)} to {_percent(high)}"))
+    rows += [
+        ("mean per class", _percent(figures["mean_per_class"]), ""),
+        ("expected calibration error", _percent(figures["ece"]), ""),
+    ]
+    print_table(("", "", "95 % interval"), rows)
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
 
 
 def _rate(timed: Timed) -> str:

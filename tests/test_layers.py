@@ -23,6 +23,7 @@ FLOORS = [
         "inputs",
         "journal",
         "labels",
+        "metrics",
         "modulefiles",
         "ordered",
         "pictures",
@@ -32,11 +33,12 @@ FLOORS = [
         "weights",
         "writers",
     },
-    {"readers"},
+    {"readers", "truth"},
     {"arguments", "hubmodule", "network", "pixels", "store"},
     {
         "builder",
         "earlier",
+        "evaluation",
         "fetching",
         "pillowpool",
         "pipeline",
@@ -57,7 +59,7 @@ FLOORS = [
     {"cli_options"},
     {"cli_images"},
     {"cli_module"},
-    {"cli_bench"},
+    {"cli_bench", "cli_evaluate"},
     {"cli"},
 ]
 # Names that are not files of the plan: the version, and the entry point of `python -m`.

@@ -1,0 +1,118 @@
+"""`mnv1 evaluate`: how good the labels are, held against what the images show."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from mnv1cli import console
+from mnv1cli.cli_images import Reading, reading_command
+from mnv1cli.cli_options import AS_JSON, FILE, FORCE, LABELS, QUIET, VERBOSE
+from mnv1cli.errors import OptionError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mnv1cli.evaluation import Evaluation
+    from mnv1cli.truth import Resolved, Truth
+
+
+@click.command()
+@reading_command
+@LABELS
+@click.option(
+    "--truth",
+    metavar="FILE",
+    type=FILE,
+    help="What the images show: CSV with path and label. Default: the names of their folders.",
+)
+@click.option(
+    "--from",
+    "saved",
+    metavar="FILE",
+    type=FILE,
+    help="Evaluate a result of classify or logits, and read no image.",
+)
+@click.option("--per-class", metavar="FILE", type=FILE, help="Write each class's accuracy to FILE.")
+@click.option(
+    "--confusion", metavar="FILE", type=FILE, help="Write which class was taken for which to FILE."
+)
+@click.option(
+    "--mistakes",
+    metavar="FILE",
+    type=FILE,
+    help="Write the wrong labels to FILE, worst first.",
+)
+@FORCE
+@AS_JSON
+@QUIET
+@VERBOSE
+def evaluate(
+    reading: Reading,
+    labels: Path | None,
+    truth: Path | None,
+    saved: Path | None,
+    per_class: Path | None,
+    confusion: Path | None,
+    mistakes: Path | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> NoReturn:
+    """How often the first label is right, and one of the first five.
+
+    INPUT holds a folder for each class, named by WordNet id, class id or label;
+    or --truth says what the images show, and may then name them, too.
+    """
+    with console.session(quiet, verbose) as stream:
+        from mnv1cli import reports
+
+        outputs = reports.evaluation_outputs((per_class, confusion, mistakes), force)
+        told = _truth(reading, truth, saved)
+        if saved is not None:
+            evaluation, resolved = _of_saved(saved, told, labels)
+        else:
+            progress = console.progress(stream, quiet)
+            evaluation, resolved = _of_images(reading, told, labels, progress)
+        for remark in resolved.remarks():
+            console.log.warning("%s", remark)
+        reports.write_evaluation(outputs, evaluation, per_class, confusion, mistakes)
+        reports.print_evaluation(evaluation, as_json)
+        raise SystemExit(3 if evaluation.failed else 0)
+
+
+def _truth(reading: Reading, file: Path | None, saved: Path | None) -> Truth:
+    from mnv1cli.truth import FolderTruth, ListTruth
+
+    if saved is not None and not reading.is_empty:
+        raise OptionError("--from takes results that are there, and reads no images")
+    roots = [os.fsencode(name) for name in reading.inputs]
+    return FolderTruth(roots) if file is None else ListTruth(file, roots)
+
+
+def _of_saved(file: Path, truth: Truth, own: Path | None) -> tuple[Evaluation, Resolved]:
+    from mnv1cli.evaluation import SavedPredictions, evaluated
+    from mnv1cli.truth import Resolved
+
+    saved = SavedPredictions(file)
+    names = saved.names(own)
+    resolved = Resolved(truth, names)
+    evaluation = evaluated(saved.tables(names), resolved, names)
+    evaluation.failed = saved.failed
+    return evaluation, resolved
+
+
+def _of_images(
+    reading: Reading, truth: Truth, own: Path | None, progress: Any
+) -> tuple[Evaluation, Resolved]:
+    from mnv1cli.truth import ListTruth
+
+    if reading.is_empty and isinstance(truth, ListTruth):
+        return reading.classifier(own, progress).evaluate(truth.images(), truth, progress)
+    with contextlib.closing(reading.listing()) as listing:
+        listing.require_images()
+        return reading.classifier(own, progress).evaluate(listing, truth, progress)
