@@ -96,16 +96,16 @@ def _of_restore(meta_graph: Any) -> Iterator[Foreign]:
     What saves them is never run, so it is not looked at.
     """
     saver = meta_graph.saver_def
-    checkpoint = _node_of(saver.filename_tensor_name)
+    checkpoint = saver.filename_tensor_name.removesuffix(":0")
 
     def restores(node: Any) -> bool:
         if node.op == "RestoreV2":
-            return _node_of(node.input[0] if node.input else "") == checkpoint
+            return [name.removesuffix(":0") for name in node.input[:1]] == [checkpoint]
         return _initialises(node)
 
     if saver.restore_op_name:
-        # The name of the checkpoint is fed.
-        yield from _foreign(meta_graph, [saver.restore_op_name], restores, stop=checkpoint)
+        roots = [saver.restore_op_name, saver.filename_tensor_name]
+        yield from _foreign(meta_graph, roots, restores)
 
 
 def _of_objects(meta_graph: Any) -> Iterator[Foreign]:
@@ -131,11 +131,9 @@ def _anywhere(meta_graph: Any, rule: Rule) -> Iterator[Foreign]:
             yield Foreign(node.op, name)
 
 
-def _foreign(
-    meta_graph: Any, tensors: Iterable[str], rule: Rule, stop: str = ""
-) -> Iterator[Foreign]:
+def _foreign(meta_graph: Any, tensors: Iterable[str], rule: Rule) -> Iterator[Foreign]:
     graph = _Graph(meta_graph.graph_def)
-    return _judged(graph, graph.reached(map(_node_of, tensors), stop), rule)
+    return _judged(graph, graph.reached(map(_node_of, tensors)), rule)
 
 
 def _judged(graph: _Graph, nodes: Iterable[tuple[Any, str]], rule: Rule) -> Iterator[Foreign]:
@@ -162,12 +160,9 @@ class _Graph:
         self.nodes = {node.name: node for node in graph_def.node}
         self.functions = {each.signature.name: each for each in graph_def.library.function}
 
-    def reached(self, names: Iterable[str], stop: str = "") -> Iterator[tuple[Any, str]]:
-        """The nodes that these depend on by data or control, and the bodies of what they call.
-
-        `stop` is a node that is fed, of which nothing is run.
-        """
-        waiting, seen, called = list(names), {stop}, set()
+    def reached(self, names: Iterable[str]) -> Iterator[tuple[Any, str]]:
+        """The nodes that these depend on by data or control, and the bodies of what they call."""
+        waiting, seen, called = list(names), set(), set()
         while waiting:
             name = waiting.pop()
             node = self.nodes.get(name)

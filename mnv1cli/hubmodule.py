@@ -7,6 +7,7 @@ signatures. Running a module is another floor's work.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli import weights
@@ -15,7 +16,6 @@ from mnv1cli.operations import Foreign, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 TF1, TF2 = "TF1 Hub module", "TF2 SavedModel"
 
@@ -162,8 +162,9 @@ def refuse_foreign(handle: str, path: Path, foreign: tuple[Foreign, ...]) -> Non
         ModuleError: there is one; names them.
     """
     if foreign:
+        place = "" if Path(handle) == path else f" in {path}"
         raise ModuleError(
-            f"module {handle} in {path} runs operations that a classifier has no use for: "
+            f"module {handle}{place} runs operations that a classifier has no use for: "
             f"{listed(foreign)}",
             "--trust-module runs it as you would run a program",
         )
