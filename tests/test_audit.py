@@ -273,6 +273,15 @@ def test_a_graph_for_training_is_judged_and_keeps_none_from_classifying(tmp_path
     assert "foreign in training" in mnv1("module", "show", inference).stdout
 
 
+def test_graph_to_serve_that_is_loaded_as_tf1_is_judged_as_that(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    directory = tf1(tmp_path / "m", main_op=lambda: write(str(mark)), tags=("serve",))
+    assert "WriteFile" in mnv1("classify", PHOTO, "--module", directory).stderr
+    assert not mark.exists()
+    mnv1("classify", PHOTO, "--module", directory, "--trust-module", "--image-size", SIZE)
+    assert mark.exists()
+
+
 def test_of_two_graphs_with_the_same_tags_the_one_that_is_loaded_is_judged(tmp_path: Path) -> None:
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -397,6 +406,17 @@ def test_function_bound_to_an_attribute_of_a_function_is_judged() -> None:
     assert judged(made) == [("WriteFile", "evil/writefile")]
     passed.attr["inner"].func.name = "missing"
     assert judged(made) == [("PartitionedCall", "x")]
+
+
+@pytest.mark.parametrize("key", ["saved_model_main_op", "legacy_init_op", "table_initializer"])
+def test_initialisers_may_assign_and_do_nothing_else(key: str) -> None:
+    for operation, found in (("Assign", []), ("WriteFile", [("WriteFile", "init")])):
+        listed, signed = (meta_graph(init=operation, x="NoOp") for _ in range(2))
+        listed.collection_def[key].node_list.value.append("init")
+        signature = signed.signature_def["__saved_model_init_op"]
+        signature.outputs["__saved_model_init_op"].name = "init"
+        assert judged(listed) == judged(signed) == found
+    assert judged(meta_graph(x="Assign")) == [("Assign", "x")]
 
 
 def test_what_fills_local_variables_is_run_on_loading_and_that_of_others_is_not() -> None:
