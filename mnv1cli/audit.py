@@ -124,8 +124,7 @@ def _of_objects(meta_graph: Any) -> Iterator[Foreign]:
 def _anywhere(meta_graph: Any, rule: Rule) -> Iterator[Foreign]:
     """Of what runs without being reached: ahead, to learn a shape, or in another's stead."""
     graph = _Graph(meta_graph.graph_def)
-    stand_ins = [name for name, each in graph.functions.items() if _STANDS_IN in each.attr]
-    yield from _judged(graph, graph.within(stand_ins), rule)
+    yield from _judged(graph, graph.within(graph.stand_ins()), rule)
     for node, name in graph.everything():
         if node.op not in graph.functions and operations.runs_on_import(node.op):
             yield Foreign(node.op, name)
@@ -158,7 +157,10 @@ class _Graph:
 
     def __init__(self, graph_def: Any) -> None:
         self.nodes = {node.name: node for node in graph_def.node}
-        self.functions = {each.signature.name: each for each in graph_def.library.function}
+        # All of one name, for it is not said which of them TensorFlow takes.
+        self.functions: dict[str, list[Any]] = {}
+        for function in graph_def.library.function:
+            self.functions.setdefault(function.signature.name, []).append(function)
 
     def reached(self, names: Iterable[str]) -> Iterator[tuple[Any, str]]:
         """The nodes that these depend on by data or control, and the bodies of what they call."""
@@ -182,15 +184,24 @@ class _Graph:
             if name in seen:
                 continue
             seen.add(name)
-            for node in self.functions[name].node_def:
+            for node in self.bodies(name):
                 waiting += sorted(self._called(node))
                 yield node, f"{name}/{node.name}"
 
     def everything(self) -> Iterator[tuple[Any, str]]:
         """All nodes, within functions too, whether something leads there or not."""
         yield from ((node, name) for name, node in self.nodes.items())
-        for name, function in self.functions.items():
-            yield from ((node, f"{name}/{node.name}") for node in function.node_def)
+        for name in self.functions:
+            yield from ((node, f"{name}/{node.name}") for node in self.bodies(name))
+
+    def bodies(self, name: str) -> Iterator[Any]:
+        """The nodes of the functions of one name."""
+        return (node for function in self.functions[name] for node in function.node_def)
+
+    def stand_ins(self) -> list[str]:
+        """The functions that may be run in another's place."""
+        found = self.functions.items()
+        return [name for name, same in found if any(_STANDS_IN in each.attr for each in same)]
 
     def _called(self, node: Any) -> set[str]:
         return {node.op, *_functions_of(node.attr.values())} & set(self.functions)

@@ -385,6 +385,14 @@ def test_functions_that_call_each_other_are_followed_once() -> None:
     assert judged(meta_graph(first, second, x="first")) == [("WriteFile", "second/writefile")]
 
 
+def test_all_functions_of_one_name_are_judged() -> None:
+    for same in (
+        [function("f", "WriteFile"), function("f")],
+        [function("f"), function("f", "Print")],
+    ):
+        assert len(judged(meta_graph(*same, x="f"))) == 1
+
+
 def test_function_hides_an_operation_of_its_name_as_it_does_for_tensorflow() -> None:
     assert judged(meta_graph(function("Relu", "WriteFile"), x="Relu")) == [
         ("WriteFile", "Relu/writefile")
