@@ -231,6 +231,16 @@ def test_reading_the_graph_alone_would_read_a_file_for_a_shape(tmp_path: Path) -
     assert found.shape == (3, 4)
 
 
+def test_tracing_a_function_runs_nothing_of_it(tmp_path: Path) -> None:
+    """Why it can be traced first, and then be judged as it will be run."""
+    mark = tmp_path / "mark"
+    directory = WRITERS["call"](tmp_path / "m", str(mark))
+    function = savedmodel.load_function(directory, SIZE)
+    found = audit.of_function(function.graph.as_graph_def())
+    assert [each.operation for each in found] == ["WriteFile"]
+    assert not mark.exists()
+
+
 def test_loading_would_call_a_function_that_nothing_calls(tmp_path: Path) -> None:
     """Why every function is judged that a TF2 object names: this attribute is a method."""
     import tensorflow as tf
