@@ -59,10 +59,10 @@ def show(
     """Signatures, endpoints, image size, classes and fingerprint of a module."""
     with console.session(quiet, verbose) as stream:
         from mnv1cli import listings
-        from mnv1cli.module import open_module
+        from mnv1cli.module import inspect_module
 
         options = with_bar(fetch, stream, quiet)
-        listings.print_module(open_module(_chosen(name, option), options, image_size), as_json)
+        listings.print_module(inspect_module(_chosen(name, option), options, image_size), as_json)
 
 
 @module.command("list")

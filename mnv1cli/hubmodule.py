@@ -7,14 +7,15 @@ signatures. Running a module is another floor's work.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli import weights
 from mnv1cli.errors import ModuleError, OptionError, SignatureError
+from mnv1cli.operations import Foreign, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 TF1, TF2 = "TF1 Hub module", "TF2 SavedModel"
 
@@ -23,7 +24,7 @@ FEATURES_SIGNATURE = "image_feature_vector"
 INPUT, OUTPUT = "images", "default"
 
 # Raise this with every change of what is recorded of a module.
-RECORD = 1
+RECORD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,9 @@ class HubModule:
     """What a module says of itself.
 
     `image_size` is the height and width of its images in pixels, None where
-    neither the module nor its handle tells.
+    neither the module nor its handle tells. `foreign` has the operations that a
+    classifier has no use for, `foreign_training` those of the graph for
+    training, which matter where that is used.
     """
 
     handle: str
@@ -67,6 +70,8 @@ class HubModule:
     tags: tuple[tuple[str, ...], ...]
     signatures: Mapping[str, Signature]
     image_size: int | None
+    foreign: tuple[Foreign, ...] = ()
+    foreign_training: tuple[Foreign, ...] = ()
 
     def logits(self) -> Output:
         """The logits, [batch, classes]."""
@@ -150,6 +155,21 @@ class HubModule:
         return Output(name, found.inputs[INPUT], found.outputs[key])
 
 
+def refuse_foreign(handle: str, path: Path, foreign: tuple[Foreign, ...]) -> None:
+    """Refuse a module with foreign operations.
+
+    Raises:
+        ModuleError: there is one; names them.
+    """
+    if foreign:
+        place = "" if Path(handle) == path else f" in {path}"
+        raise ModuleError(
+            f"module {handle}{place} runs operations that a classifier has no use for: "
+            f"{listed(foreign)}",
+            "--trust-module runs it as you would run a program",
+        )
+
+
 def _layer_order(key: str) -> tuple[int, int, str]:
     """Sorts Conv2d_2_* before Conv2d_10_*, and what is no convolution last."""
     number = key.partition("Conv2d_")[2].partition("_")[0]
@@ -159,7 +179,7 @@ def _layer_order(key: str) -> tuple[int, int, str]:
 def to_record(module: HubModule) -> dict[str, Any]:
     """What a module says of itself, for JSON."""
     facts = asdict(module)
-    return {name: facts[name] for name in ("format", "tags", "signatures", "image_size")}
+    return {name: facts[name] for name in facts if name not in ("handle", "path", "fingerprint")}
 
 
 def from_record(
@@ -173,9 +193,12 @@ def from_record(
         }
         tags = tuple(tuple(each) for each in record["tags"])
         kind, size = record["format"], record["image_size"]
+        foreign, training = (
+            tuple(Foreign(*each) for each in record[key]) for key in ("foreign", "foreign_training")
+        )
     except (KeyError, TypeError, AttributeError):
         return None
-    return HubModule(handle, path, fingerprint, kind, tags, signatures, image_size=size)
+    return HubModule(handle, path, fingerprint, kind, tags, signatures, size, foreign, training)
 
 
 def _from_specs(specs: Mapping[str, Any]) -> dict[str, TensorSpec]:

@@ -11,6 +11,7 @@ import click
 from mnv1cli import catalog, modulefiles, shelf, store
 from mnv1cli import labels as class_table
 from mnv1cli.errors import LabelsError
+from mnv1cli.operations import listed
 from mnv1cli.writers.delimited import encode_rows
 
 # Where there is no terminal to fit, lines are left whole.
@@ -105,6 +106,10 @@ def print_module(module: HubModule, as_json: bool) -> None:
         ("fingerprint", module.fingerprint),
         ("size", megabytes(facts["size"])),
     ]
+    if module.foreign:
+        rows.append(("foreign operations", listed(module.foreign)))
+    if module.foreign_training:
+        rows.append(("foreign in training", listed(module.foreign_training)))
     for name, signature in module.signatures.items():
         rows.append((f"signature {name}", _arrow(signature)))
     rows += [(f"endpoint {key}", _shape(module.endpoint(key).result)) for key in module.endpoints()]
@@ -171,6 +176,8 @@ def _facts(module: HubModule) -> dict[str, Any]:
         "features": module.feature_length(),
         "fingerprint": module.fingerprint,
         "size": modulefiles.size(module.path),
+        "foreign_operations": [each._asdict() for each in module.foreign],
+        "foreign_operations_in_training": [each._asdict() for each in module.foreign_training],
     }
 
 

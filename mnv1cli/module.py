@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli import attachment, catalog, modulefiles, savedmodel, shelf, sources
+from mnv1cli import attachment, audit, catalog, modulefiles, savedmodel, shelf, sources
 from mnv1cli.errors import ModuleError
 from mnv1cli.hubmodule import (
     FEATURES_SIGNATURE,
@@ -22,13 +22,14 @@ from mnv1cli.hubmodule import (
     Signature,
     TensorSpec,
     from_record,
+    refuse_foreign,
     to_record,
 )
+from mnv1cli.records import FetchOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mnv1cli.records import FetchOptions
     from mnv1cli.sources import Located
 
 
@@ -41,8 +42,24 @@ def open_module(
     not tell their own.
 
     Raises:
-        ModuleError: there is no such module, or it cannot be read.
+        ModuleError: there is no such module, it cannot be read, or it does more
+            than compute and is not trusted.
     """
+    options = options or FetchOptions()
+    found = inspect_module(name, options, image_size)
+    if not options.trust:
+        refuse_foreign(found.handle, found.path, found.foreign)
+    return found
+
+
+def inspect_module(
+    name: str | None = None, options: FetchOptions | None = None, image_size: int | None = None
+) -> HubModule:
+    """The module that `name` means, to be looked at: its `foreign` operations are not refused.
+
+    Those that loading would run are, where the module has to be loaded for that.
+    """
+    options = options or FetchOptions()
     located = sources.locate(name, options)
     fingerprint = modulefiles.fingerprint(located.path)
     # The handle may tell the image size, or what a TF2 SavedModel is.
@@ -50,51 +67,74 @@ def open_module(
     known = from_record(shelf.recall(fingerprint, key), located.handle, located.path, fingerprint)
     if known is not None:
         return known
-    found = read(located, image_size)
+    found = read(located, image_size, options.trust)
     shelf.note(fingerprint, key, to_record(found))
     return found
 
 
-def read(located: Located, image_size: int | None = None) -> HubModule:
-    """Read what a module says of itself.
+def read(located: Located, image_size: int | None = None, trust: bool = False) -> HubModule:
+    """Read what a module says of itself, and hold against the rules what it would run.
 
     Raises:
-        ModuleError: `saved_model.pb` is damaged or holds no graph to run.
+        ModuleError: `saved_model.pb` is damaged or holds no graph to run; or
+            the module has to be loaded, and may not be without `trust`.
     """
     from google.protobuf.message import DecodeError
+
+    try:
+        return _read(located, image_size, trust)
+    except (DecodeError, OSError) as error:
+        file = located.path / "saved_model.pb"
+        raise ModuleError(f"cannot read {file}: {error}", "get the module anew") from error
+
+
+def _read(located: Located, image_size: int | None, trust: bool) -> HubModule:
     from tensorflow.core.protobuf import saved_model_pb2
 
     saved_model = saved_model_pb2.SavedModel()
-    file = located.path / "saved_model.pb"
-    try:
-        saved_model.ParseFromString(file.read_bytes())
-    except (DecodeError, OSError) as error:
-        raise ModuleError(f"cannot read {file}: {error}", "get the module anew") from error
-    graphs = saved_model.meta_graphs
-    by_tags = {tuple(graph.meta_info_def.tags): graph for graph in graphs}
-    if () in by_tags:
-        kind = TF1
-        signatures = {
-            name: Signature(_specs(found.inputs), _specs(found.outputs))
-            for name, found in sorted(by_tags[()].signature_def.items())
-        }
-        told = _image_size(by_tags[()], signatures, located.handle)
-    elif ("serve",) in by_tags:
-        kind = TF2
-        serving = by_tags[("serve",)].signature_def[savedmodel.SERVING]
-        told = _tf2_image_size(serving, located.handle)
-        signatures = _tf2_signatures(located, serving, told or image_size)
-    else:
+    saved_model.ParseFromString((located.path / "saved_model.pb").read_bytes())
+    graphs: dict[tuple[str, ...], Any] = {}
+    for graph in saved_model.meta_graphs:
+        # Of several with the same tags TensorFlow loads the first.
+        graphs.setdefault(tuple(graph.meta_info_def.tags), graph)
+    tags = next((tags for tags in ((), ("serve",)) if tags in graphs), None)
+    if tags is None or (tags == () and audit.loads_objects(saved_model, graphs[tags])):
         raise ModuleError(f"{located.path} has neither a graph without tags nor one to serve")
+    graph = graphs[tags]
+    foreign = audit.of_module(saved_model, graph)
+    if tags == ():
+        signatures = _tf1_signatures(graph)
+        told = _image_size(graph, signatures, located.handle)
+    else:
+        if not trust:
+            refuse_foreign(located.handle, located.path, foreign)
+        serving = graph.signature_def[savedmodel.SERVING]
+        told = _tf2_image_size(serving, located.handle)
+        function = _tf2_function(located, told or image_size)
+        signatures = _tf2_signatures(located, serving, function)
+        traced = audit.of_function(function.graph.as_graph_def())
+        foreign = audit.unique([*foreign, *traced])
+    training = [graph for tags, graph in graphs.items() if "train" in tags]
     return HubModule(
         handle=located.handle,
         path=located.path,
         fingerprint=modulefiles.fingerprint(located.path),
-        format=kind,
-        tags=tuple(by_tags),
+        format=TF2 if tags else TF1,
+        tags=tuple(graphs),
         signatures=signatures,
         image_size=told,
+        foreign=foreign,
+        foreign_training=audit.unique(
+            each for graph in training for each in audit.of_training(graph)
+        ),
     )
+
+
+def _tf1_signatures(graph: Any) -> dict[str, Signature]:
+    return {
+        name: Signature(_specs(found.inputs), _specs(found.outputs))
+        for name, found in sorted(graph.signature_def.items())
+    }
 
 
 def _tf2_image_size(serving: Any, handle: str) -> int | None:
@@ -103,15 +143,19 @@ def _tf2_image_size(serving: Any, handle: str) -> int | None:
     return _square(shapes, handle)
 
 
-def _tf2_signatures(located: Located, serving: Any, image_size: int | None) -> dict[str, Signature]:
-    """A TF2 SavedModel's one function under the name of the hub's signature for what it gives."""
+def _tf2_function(located: Located, image_size: int | None) -> Any:
     if image_size is None:
         raise ModuleError(
             f"module {located.handle} does not tell its image size", "say it with --image-size N"
         )
-    function = savedmodel.load_function(located.path, image_size)
+    return savedmodel.load_function(located.path, image_size)
+
+
+def _tf2_signatures(located: Located, serving: Any, function: Any) -> dict[str, Signature]:
+    """A TF2 SavedModel's one function under the name of the hub's signature for what it gives."""
     shape = tuple(-1 if n is None else n for n in function.structured_outputs.shape)
-    images = TensorSpec("", "float32", (-1, image_size, image_size, 3))
+    (_, size, _, _) = function.inputs[0].shape
+    images = TensorSpec("", "float32", (-1, size, size, 3))
     result = TensorSpec("", "float32", shape)
     signature = Signature({INPUT: images}, {OUTPUT: result})
     words = f"{located.handle} {' '.join(serving.outputs)}".replace("-", "_")

@@ -11,6 +11,7 @@ import pytest
 from mnv1cli import converter, module
 from mnv1cli.errors import ModuleError
 from mnv1cli.litert import LiteRTModel
+from mnv1cli.records import FetchOptions
 from mnv1cli.reference import TensorFlowModel
 from tests.test_savedmodel import save
 
@@ -185,14 +186,14 @@ def test_row_of_int8_does_not_depend_on_its_batch(
 
 
 def saved(directory: Path, score: Callable[[Any], Any]) -> HubModule:
-    """A TF2 model that scores images of 32x32 in some way of its own."""
+    """A TF2 model that scores images of 32x32 in some way of its own, whatever that runs."""
     import tensorflow as tf
 
     network = tf.Module()
     spec = tf.TensorSpec([None, 32, 32, 3], tf.float32)
     network.__call__ = tf.function(score, input_signature=[spec])
     tf.saved_model.save(network, str(directory))
-    return module.open_module(str(directory), image_size=32)
+    return module.open_module(str(directory), FetchOptions(trust=True), image_size=32)
 
 
 def test_operation_that_litert_lacks_is_told_in_one_line(tmp_path: Path) -> None:

@@ -73,6 +73,8 @@ RECORD: dict[str, Any] = {
         }
     },
     "image_size": 8,
+    "foreign": [["WriteFile", "a/b"]],
+    "foreign_training": [],
 }
 
 
@@ -80,6 +82,7 @@ def test_record_of_a_small_module() -> None:
     found = hubmodule.from_record(RECORD, "h", PLACE, "f")
     assert found is not None
     assert (found.classes(), found.image_size, found.tags) == (5, 8, ((),))
+    assert found.foreign == (("WriteFile", "a/b"),)
     assert [output.name for output in found.main_outputs()] == ["logits"]
     with pytest.raises(SignatureError, match="it has image_classification"):
         found.features()

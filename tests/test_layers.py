@@ -25,6 +25,7 @@ FLOORS = [
         "labels",
         "metrics",
         "modulefiles",
+        "operations",
         "ordered",
         "pictures",
         "results",
@@ -34,7 +35,7 @@ FLOORS = [
         "writers",
     },
     {"readers", "truth"},
-    {"arguments", "hubmodule", "network", "pixels", "store"},
+    {"arguments", "audit", "hubmodule", "network", "pixels", "store"},
     {
         "builder",
         "earlier",

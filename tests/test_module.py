@@ -216,9 +216,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     handles: list[str] = []
     read = module.read
 
-    def counted(located: sources.Located, image_size: int | None = None) -> hubmodule.HubModule:
+    def counted(located: sources.Located, *options: Any) -> hubmodule.HubModule:
         handles.append(located.handle)
-        return read(located, image_size)
+        return read(located, *options)
 
     monkeypatch.setattr(module, "read", counted)
     return handles
