@@ -5,31 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mnv1cli import arguments, compiled, labels, machine
+from mnv1cli import arguments
 from mnv1cli import engine as loop
-from mnv1cli.errors import ImageError, OptionError
+from mnv1cli.errors import OptionError
 from mnv1cli.inputs import Listing
-from mnv1cli.module import open_module
+from mnv1cli.predictor import Predictor
 from mnv1cli.records import (
-    DEFAULT_BATCH,
-    MAX_BATCH,
-    MAX_BYTES,
-    MAX_LIMIT,
-    MAX_PIXELS,
-    MAX_THREADS,
-    Decode,
-    Engine,
-    FetchOptions,
     OnError,
-    PixelSpec,
-    Precision,
-    Preprocess,
     Task,
-    display_path,
 )
 from mnv1cli.results import Classified, Vector
 from mnv1cli.tally import Tally
@@ -39,16 +24,15 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from mnv1cli.arguments import Sources
-    from mnv1cli.compiled import Model
     from mnv1cli.evaluation import Evaluation
-    from mnv1cli.hubmodule import HubModule, Output
     from mnv1cli.quantize import Price
-    from mnv1cli.records import FloatArray, Table
+    from mnv1cli.records import FloatArray
+    from mnv1cli.similar import Match
     from mnv1cli.target import Target
     from mnv1cli.truth import Resolved, Truth
 
 
-class Classifier:
+class Classifier(Predictor):
     """A module with its settings, loaded once and used many times.
 
     Images are paths, folders (walked as on the command line), PIL images or
@@ -56,78 +40,8 @@ class Classifier:
     them. `on_error` is "fail" (raise `ImageError`), "skip", or "row" (keep its
     place, with an `error`).
 
-    Args:
-        module: a directory, a `.tar.gz`, a handle, a family name, "hub" or
-            "bundled"; None for the hub's module if it is cached, else bundled.
-        preprocess: "slim", "squash", "square" or "pad".
-        decode: "scaled" decodes large JPEGs at a fraction, "full" does not.
-        exif: whether the EXIF orientation is applied.
-        image_size: for modules that do not tell it themselves.
-        labels: a file of class names, for modules with other classes.
-        engine: "litert" (the module compiled, the default where it is installed)
-            or "tf" (the module as it is).
-        precision: "float32", or "int8" for a module that was calibrated.
-        threads: the cores to use; None for all that the process may use.
-        batch_size: how many images go through the model at once.
-        max_pixels: larger images are refused, by what their headers claim.
-        max_bytes: so are larger files.
-        offline: never open a connection; so does MNV1_OFFLINE=1.
-        insecure: take modules over plain http though no checksum is known.
-        trust_module: take modules that do more than compute, as programs do.
-        fetch: the last three in one, with a stream for a bar.
-
-    Raises:
-        ModuleError: there is no such module, or it cannot be used.
+    `Predictor` tells of the settings that it is made with.
     """
-
-    def __init__(
-        self,
-        module: str | os.PathLike[str] | None = None,
-        *,
-        preprocess: Preprocess = "slim",
-        decode: Decode = "scaled",
-        exif: bool = True,
-        image_size: int | None = None,
-        labels: str | os.PathLike[str] | None = None,
-        engine: Engine | None = None,
-        precision: Precision = "float32",
-        threads: int | None = None,
-        batch_size: int = DEFAULT_BATCH,
-        max_pixels: int = MAX_PIXELS,
-        max_bytes: int = MAX_BYTES,
-        offline: bool = False,
-        insecure: bool = False,
-        trust_module: bool = False,
-        fetch: FetchOptions | None = None,
-    ) -> None:
-        arguments.check("preprocess", preprocess, get_args(Preprocess))
-        arguments.check("decode", decode, get_args(Decode))
-        arguments.check("exif", exif, (True, False))
-        arguments.check("engine", engine or "litert", get_args(Engine))
-        arguments.check("precision", precision, get_args(Precision))
-        arguments.check("batch_size", batch_size, range(1, MAX_BATCH + 1))
-        arguments.check("threads", 1 if threads is None else threads, range(1, MAX_THREADS + 1))
-        arguments.check("max_pixels", max_pixels, range(1, MAX_LIMIT))
-        arguments.check("max_bytes", max_bytes, range(1, MAX_LIMIT))
-        name = None if module is None else os.fspath(module)
-        self.module: HubModule = open_module(
-            name,
-            fetch or FetchOptions(offline, None, insecure, trust_module),
-            image_size,
-        )
-        self._spec = PixelSpec(
-            self.module.settled_image_size(image_size),
-            preprocess,
-            decode,
-            exif,
-            max_pixels,
-            max_bytes,
-        )
-        self._labels = None if labels is None else Path(labels)
-        self._engine, self._precision = engine, precision
-        self._threads = machine.cores() if threads is None else threads
-        self._batch_size = batch_size
-        self._models: dict[str, Model] = {}
 
     def classify(
         self,
@@ -230,6 +144,25 @@ class Classifier:
             tables = map(tally.counted, job.tables(refs))
             return evaluated(tables, resolved, job.names), resolved
 
+    def similar(
+        self, index: str | os.PathLike[str], images: Sources, top: int = 5
+    ) -> list[list[Match]]:
+        """The `top` images of an index that are most like each image, by cosine.
+
+        `index` is what `embed` wrote to a file; bad images raise. `Classifier.as_for`
+        gives a classifier with the settings of the index.
+
+        Raises:
+            ResultError: the index came about with other settings than these.
+        """
+        from mnv1cli.earlier import compare
+        from mnv1cli.similar import Index
+
+        found = Index(Path(index))
+        job = self.job(found.task())
+        compare(found.file, found.metadata, job.metadata(Tally()))
+        return found.search(self._stacked(job, images, "fail"), top)
+
     def quantize(
         self, images: Sources | Listing, samples: int = 200, seed: int = 0, endpoint: str = ""
     ) -> Price:
@@ -243,61 +176,8 @@ class Classifier:
         refs = images if isinstance(images, Listing) else arguments.refs(images)
         return quantize(self.module, outputs, refs, self._spec, samples, seed, self._threads)
 
-    def job(self, task: Task) -> loop.Job:
-        """The plan for a task: output, model, class names.
-
-        Raises:
-            SignatureError: the module lacks the signature or the endpoint.
-            LabelsError: the class names do not fit the module.
-        """
-        output = self._output(task)
-        shape = loop.row_shape(self.module, output, task)
-        names: tuple[labels.ClassName, ...] = ()
-        if task.command == "classify":
-            names = labels.labels_for(shape[0], self._labels)
-            shape = (min(task.top, shape[0]),)
-        return loop.Job(
-            module=self.module,
-            model=self._model(output),
-            spec=self._spec,
-            task=task,
-            output=output.name,
-            shape=shape,
-            names=names,
-            batch_size=self._batch_size,
-            threads=self._threads,
-        )
-
-    def _output(self, task: Task) -> Output:
-        if task.command != "embed":
-            return self.module.logits()
-        return self.module.endpoint(task.endpoint) if task.endpoint else self.module.features()
-
-    def _model(self, output: Output) -> Model:
-        if output.name not in self._models:
-            self._models[output.name] = compiled.open_model(
-                self.module, [output], self._threads, self._engine, self._precision
-            )
-        return self._models[output.name]
-
-    def _tables(self, job: loop.Job, images: Sources, on_error: OnError) -> Iterator[Table]:
-        arguments.check("on_error", on_error, get_args(OnError))
-        for table in job.tables(arguments.refs(images)):
-            if on_error == "fail" and any(table.errors):
-                path, reason = next(
-                    (path, error)
-                    for path, error in zip(table.paths, table.errors, strict=True)
-                    if error
-                )
-                raise ImageError(f"{display_path(path)}: {reason}" if path else reason)
-            yield table.without_faults() if on_error == "skip" else table
-
     def _vectors(self, job: loop.Job, images: Sources, on_error: OnError) -> Iterator[Vector]:
         for table in self._tables(job, images, on_error):
             assert table.values is not None
             for path, error, values in zip(table.paths, table.errors, table.values, strict=True):
                 yield Vector(os.fsdecode(path), values, error)
-
-    def _stacked(self, job: loop.Job, images: Sources, on_error: OnError) -> FloatArray:
-        parts = [t.values for t in self._tables(job, images, on_error) if t.values is not None]
-        return np.concatenate(parts) if parts else np.empty((0, *job.shape), np.float32)

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 import click
+from click.shell_completion import get_completion_class
 
 from mnv1cli import __version__, console
 from mnv1cli.cli_bench import bench
@@ -14,6 +15,7 @@ from mnv1cli.cli_evaluate import evaluate
 from mnv1cli.cli_images import ImageRun, image_command
 from mnv1cli.cli_module import module
 from mnv1cli.cli_options import FILE, LABELS
+from mnv1cli.cli_similar import similar
 from mnv1cli.records import Task
 
 if TYPE_CHECKING:
@@ -120,7 +122,23 @@ def labels(pattern: str | None, own: Path | None, format_: str | None) -> None:
         listings.print_labels(pattern, own, format_ or ("table" if sys.stdout.isatty() else "csv"))
 
 
+@cli.command()
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> None:
+    """Print what completes mnv1's commands and options in a SHELL.
+
+    \b
+    bash: mnv1 completion bash > ~/.local/share/bash-completion/completions/mnv1
+    zsh:  mnv1 completion zsh > a file _mnv1 in a folder of $fpath
+    fish: mnv1 completion fish > ~/.config/fish/completions/mnv1.fish
+    """
+    found = get_completion_class(shell)
+    assert found is not None  # click has all three
+    click.echo(found(cli, {}, "mnv1", "_MNV1_COMPLETE").source())
+
+
 cli.add_command(evaluate)
+cli.add_command(similar)
 cli.add_command(bench)
 cli.add_command(module)
 

@@ -50,7 +50,7 @@ class Earlier:
                 "--force takes it as it is",
             )
         if self._told is not None:
-            _compare(file, self._told, metadata)
+            compare(file, self._told, metadata)
         self._failed = {path_of(each): each["reason"] for each in self._failures()}
 
     @property
@@ -158,7 +158,12 @@ class Earlier:
 _REMEDY = "give the same settings, or write another file"
 
 
-def _compare(file: Path, told: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+def compare(file: Path, told: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    """Hold what the metadata of `file` tell against those of another run.
+
+    Raises:
+        ResultError: they differ in what decides the results; names the first such.
+    """
     for name, begun, now in (
         ("module", told["module"].get("fingerprint"), metadata["module"]["fingerprint"]),
         ("--image-size", told["module"].get("image_size"), metadata["module"]["image_size"]),

@@ -63,10 +63,15 @@ class JsonLinesWriter:
             yield [float32_number(value) for value in row]
 
 
+def encoded_path(path: bytes) -> str:
+    """The bytes of a path for JSON, in base64."""
+    return base64.b64encode(path).decode()
+
+
 def path_fields(path: bytes) -> dict[str, Any]:
     """`path` as text, and `path_bytes` in base64 where that lost something."""
     text, lossy = text_path(path)
-    return {"path": text, **({"path_bytes": base64.b64encode(path).decode()} if lossy else {})}
+    return {"path": text, **({"path_bytes": encoded_path(path)} if lossy else {})}
 
 
 def float32_number(value: float) -> float | None:

@@ -1,0 +1,105 @@
+"""`mnv1 similar`: which images of an index are like others."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from mnv1cli import console
+from mnv1cli.cli_options import FILE, FORCE, MODULE, QUIET, THREADS, VERBOSE, fetch_options
+
+if TYPE_CHECKING:
+    from mnv1cli.records import FetchOptions
+
+
+@click.command()
+@click.argument("index", metavar="INDEX", type=FILE)
+@click.argument("queries", metavar="[QUERY]...", nargs=-1)
+@click.option(
+    "--from",
+    "saved",
+    metavar="FILE",
+    type=FILE,
+    help="Take the queries' features from FILE, another result of embed.",
+)
+@click.option(
+    "--top",
+    metavar="K",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Images of INDEX for each query.",
+)
+@click.option(
+    "--all-pairs", is_flag=True, help="No queries: groups of images of INDEX that are alike."
+)
+@click.option(
+    "--threshold",
+    metavar="T",
+    type=click.FloatRange(-1, 1),
+    default=0.95,
+    show_default=True,
+    help="With --all-pairs: how similar is alike.",
+)
+@click.option("-o", "--output", metavar="FILE", type=FILE, help="Write to FILE. Default: stdout.")
+@click.option(
+    "-f",
+    "--format",
+    "form",
+    type=click.Choice(("csv", "tsv", "jsonl", "parquet", "table")),
+    help="Default: FILE's suffix, else a table on a terminal and csv in a pipe.",
+)
+@FORCE
+@MODULE
+@fetch_options
+@THREADS
+@QUIET
+@VERBOSE
+def similar(
+    index: Path,
+    queries: tuple[str, ...],
+    saved: Path | None,
+    top: int,
+    all_pairs: bool,
+    threshold: float,
+    output: Path | None,
+    form: str | None,
+    force: bool,
+    module: str | None,
+    fetch: FetchOptions,
+    threads: int | None,
+    quiet: bool,
+    verbose: bool,
+) -> NoReturn:
+    """The images of INDEX that are most like each QUERY, by the cosine of their features.
+
+    INDEX is what 'mnv1 embed -o' wrote (npy, npz, parquet, csv, jsonl). QUERY is
+    a file, a folder or a quoted glob; they are embedded as INDEX was.
+    """
+    if (bool(queries) + (saved is not None) + all_pairs) != 1:
+        raise click.UsageError("say one of QUERY, --from and --all-pairs")
+    with console.session(quiet, verbose) as stream:
+        from mnv1cli import tabular
+        from mnv1cli.similar import Index
+        from mnv1cli.similarity import Search
+        from mnv1cli.writers.outputs import Outputs
+
+        file = None if output == Path("-") else output
+        chosen = tabular.choose(form, file, bool(sys.stdout and sys.stdout.isatty()))
+        stdout = sys.stdout.buffer if sys.stdout else None
+        outputs = Outputs(file, stdout, force=force, with_meta=chosen != "parquet")
+        search = Search(Index(index), console.progress(stream, quiet))
+        if all_pairs:
+            rows: Any = search.groups(threshold)
+        elif saved is not None:
+            rows = search.of_features(Index(saved), top)
+        else:
+            names = [os.fsencode(name) for name in queries]
+            rows = search.of_images(names, top, module, fetch, threads)
+        tabular.write(outputs, chosen, search.columns, rows, search.told)
+        console.log.info("%s", search.summary())
+        raise SystemExit(search.tally.exit_code)

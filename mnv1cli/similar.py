@@ -1,0 +1,200 @@
+"""Which images are alike: exact search by cosine among the features that `embed` wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mnv1cli.errors import ResultError
+from mnv1cli.readers import open_result
+from mnv1cli.records import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from mnv1cli.records import FloatArray, Table
+
+    Indices = NDArray[np.int64]
+
+# Rows whose similarities to one another are worked out at once: 16 MB of them.
+_BLOCK = 2048
+
+
+class Match(NamedTuple):
+    """An image of the index by its similarity to a query, -1 to 1; `rank` counts from 1."""
+
+    rank: int
+    path: bytes
+    similarity: float
+
+
+class Member(NamedTuple):
+    """An image of a group; `similarity` is that to the most similar other one."""
+
+    path: bytes
+    similarity: float
+
+
+@dataclass(slots=True)
+class _Best:
+    """The best matches of one query so far, best first."""
+
+    rows: Indices
+    similarities: FloatArray
+
+    def take(self, first: int, similarities: FloatArray, top: int) -> None:
+        """Take the rows from `first` on into account; of equal ones the earlier stays ahead."""
+        found = np.flatnonzero(similarities > self._least(top))
+        if not len(found):
+            return
+        rows = np.concatenate([self.rows, found + first])
+        values = np.concatenate([self.similarities, similarities[found]])
+        order = np.argsort(-values, kind="stable")[:top]
+        self.rows, self.similarities = rows[order], values[order]
+
+    def _least(self, top: int) -> float:
+        return float(self.similarities[-1]) if len(self.similarities) == top else -np.inf
+
+
+class Index:
+    """The features of many images, in the file that `embed` wrote.
+
+    `metadata` is that of its run; `paths` has every image that has features.
+
+    Raises:
+        MissingInputError: there is no such file.
+        ResultError: it cannot be read, holds no feature vectors, or does not tell
+            how they came about.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._result = open_result(file)
+        layout, told = self._result.layout, self._result.metadata
+        if layout is None or layout.labels or (told and told.get("command") != "embed"):
+            raise ResultError(f"{file} holds no features", "'mnv1 embed -o FILE' writes them")
+        if told is None:
+            raise ResultError(f"nothing tells how {file} came about: it has no metadata")
+        if len(layout.shape) != 1:
+            raise ResultError(
+                f"{file} holds arrays of {list(layout.shape)} an image",
+                "make it without --no-pool",
+            )
+        self.metadata: Mapping[str, Any] = told
+        self.length = layout.shape[0]
+        self.paths: list[bytes] = []
+
+    def task(self) -> Task:
+        """What makes such features as these."""
+        output = str(self.metadata.get("output", ""))
+        return Task("embed", endpoint="" if output == "features" else output)
+
+    def search(self, queries: FloatArray, top: int) -> list[list[Match]]:
+        """The `top` most similar images for each row of `queries`, float32 [q, d].
+
+        The similarity is the cosine; an image or a query of zeros has 0.
+        """
+        best = [_Best(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries]
+        wanted = (queries * _inverse(queries)[:, None]).T
+        self.paths = []
+        for paths, rows in self._blocks():
+            similarities = (rows @ wanted) * _inverse(rows)[:, None]
+            for one, column in zip(best, similarities.T, strict=True):
+                one.take(len(self.paths), column, top)
+            self.paths += paths
+        return [
+            [
+                Match(rank, self.paths[row], float(value))
+                for rank, (row, value) in enumerate(
+                    zip(one.rows, one.similarities, strict=True), start=1
+                )
+            ]
+            for one in best
+        ]
+
+    def groups(self, threshold: float) -> list[list[Member]]:
+        """Images that are as similar as `threshold`, or by way of others of their group."""
+        self.paths, features = self._whole()
+        inverse = _inverse(features)
+        groups = _Groups(len(features))
+        closest = np.full(len(features), -np.inf, np.float32)
+        for start in range(0, len(features), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            for other in range(start, len(features), _BLOCK):
+                columns = slice(other, other + _BLOCK)
+                similarities = features[rows] @ features[columns].T
+                similarities *= inverse[rows, None]
+                similarities *= inverse[None, columns]
+                if start == other:
+                    np.fill_diagonal(similarities, -np.inf)
+                closest[rows] = np.maximum(closest[rows], similarities.max(axis=1))
+                closest[columns] = np.maximum(closest[columns], similarities.max(axis=0))
+                one, two = np.nonzero(similarities >= threshold)
+                groups.join(one + start, two + other)
+        return [
+            [Member(self.paths[row], float(closest[row])) for row in group]
+            for group in groups.found()
+        ]
+
+    def tables(self) -> Iterator[Table]:
+        """The features as they were written, NaN where an image failed."""
+        return self._result.tables()
+
+    def _blocks(self) -> Iterator[tuple[list[bytes], FloatArray]]:
+        """Paths and features of the images that did not fail, so many at once."""
+        for table in self._result.tables():
+            good = table.without_faults()
+            assert good.values is not None
+            if len(good.paths):
+                yield list(good.paths), good.values
+
+    def _whole(self) -> tuple[list[bytes], FloatArray]:
+        paths: list[bytes] = []
+        # Grown in place: the parts and the whole at once would take twice the memory.
+        features = np.empty((0, self.length), np.float32)
+        for names, rows in self._blocks():
+            paths += names
+            features.resize((len(paths), self.length), refcheck=False)
+            features[-len(rows) :] = rows
+        return paths, features
+
+
+class _Groups:
+    """Rows that belong together, by union-find; the root of a group is its first row."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = np.arange(count)
+
+    def join(self, one: Indices, two: Indices) -> None:
+        """Put each row of `one` and that of `two` at its place into one group."""
+        # All rows hang on their roots here, so equal pairs are found at once.
+        pairs = np.unique(np.stack([self._parent[one], self._parent[two]], axis=1), axis=0)
+        for a, b in pairs[pairs[:, 0] != pairs[:, 1]].tolist():
+            low, high = sorted((self._root(a), self._root(b)))
+            self._parent[high] = low
+        while not np.array_equal(above := self._parent[self._parent], self._parent):
+            self._parent = above
+
+    def _root(self, row: int) -> int:
+        while (above := int(self._parent[row])) != row:
+            row = above
+        return row
+
+    def found(self) -> list[list[int]]:
+        """The groups of two and more, in the order of their first rows."""
+        order = np.argsort(self._parent, kind="stable")
+        starts = np.flatnonzero(np.diff(self._parent[order], prepend=-1))
+        parts = np.split(order, starts[1:]) if len(order) else []
+        return [part.tolist() for part in parts if len(part) > 1]
+
+
+def _inverse(rows: FloatArray) -> FloatArray:
+    """One over the length of each row; 0 for a row of zeros."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    with np.errstate(divide="ignore"):
+        return np.where(lengths > 0, 1 / lengths, 0).astype(np.float32)
