@@ -88,6 +88,28 @@ def test_transcript_of_classify_is_real(monkeypatch: pytest.MonkeyPatch) -> None
         assert a == b
 
 
+def test_transcript_of_evaluate_is_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    run = "evaluate examples/photos --truth examples/truth.csv --module bundled"
+    real = [line.rstrip() for line in mnv1(*run.split()).stdout.splitlines()]
+    assert transcript(f"mnv1 {run}").splitlines() == real
+
+
+def test_transcript_of_similar_is_real(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    index = os.path.join(tmp_path, "feats.npy")
+    mnv1("embed", "examples/photos", "--module", "bundled", "-o", index, "-q")
+    run = "examples/photos/chelsea.png --top 2"
+    shown = rows(transcript(f"mnv1 similar feats.npy {run}"))
+    real = rows(mnv1("similar", index, *run.split()).stdout)
+    for a, b in zip(shown, real, strict=True):
+        similarity = float(b.pop("similarity"))
+        assert float(a.pop("similarity")) == pytest.approx(similarity, abs=1e-4)
+        assert a == b
+
+
 def test_transcript_of_labels_is_real() -> None:
     assert transcript("mnv1 labels tabby") == mnv1("labels", "tabby").stdout
 
