@@ -6,11 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conftest import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EXAMPLES = ROOT / "examples"
 
@@ -83,24 +86,27 @@ def test_photos_of_something_are_listed_with_nul(album: Path) -> None:
     assert paths == ["a\nb 'c\".png", "sub/same.png"]
 
 
-def test_nightly_script_takes_only_what_is_new(album: Path, tmp_path: Path) -> None:
-    results = tmp_path / "results"
+def test_nightly_script_adds_what_is_new(album: Path, tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
     script = EXAMPLES / "classify_new.sh"
-    first = Path(run("sh", script, album, results).stdout.decode().strip())
-    assert first.read_text().count("Egyptian cat") == 2
-    assert run("sh", script, album, results).stdout == b""
+    run("sh", script, album, file)
+    first = file.read_bytes()
+    assert first.count(b"Egyptian cat") == 2
+    run("sh", script, album, file)
+    assert file.read_bytes() == first
     # Its own time is that of the original, which is older than the first run.
     shutil.copy2(EXAMPLES / "photos" / "rocket.jpg", album / "new.jpg")
-    second = Path(run("sh", script, album, results).stdout.decode().strip())
-    assert second.read_text().count("new.jpg") == 5
-    assert "same.png" not in second.read_text()
+    (album / "bad.jpg").write_bytes(b"")
+    run("sh", script, album, file)
+    assert file.read_bytes().startswith(first)
+    assert file.read_bytes().count(b"new.jpg") == 5
 
 
 def test_nightly_script_loses_nothing_when_the_folder_is_away(album: Path, tmp_path: Path) -> None:
-    results = tmp_path / "results"
+    file = tmp_path / "labels.csv"
     script = EXAMPLES / "classify_new.sh"
-    away = album.rename(tmp_path / "away")
-    assert run("sh", script, album, results, check=False).returncode != 0
-    away.rename(album)
-    first = Path(run("sh", script, album, results).stdout.decode().strip())
-    assert first.read_text().count("Egyptian cat") == 2
+    run("sh", script, album, file)
+    before = file.read_bytes()
+    album.rename(tmp_path / "away")
+    assert run("sh", script, album, file, check=False).returncode != 0
+    assert file.read_bytes() == before
