@@ -168,10 +168,10 @@ def _default(options: FetchOptions) -> Located:
     if found := store.find(handle):
         return Located(handle, found)
     sources = catalog.sources_of(handle, _mirrors())
-    urls = [source.url for source in sources]
+    asked = [source.url for source in sources] + ["--insecure"] * options.insecure
     if _is_offline(options):
         why = "it is not in the cache, and mnv1 is offline"
-    elif unreachable.remembered(handle, urls):
+    elif unreachable.remembered(handle, asked):
         why = "no source served it within the last day; 'mnv1 module fetch' asks again"
     else:
         deadline = time.monotonic() + _ALL_SECONDS
@@ -182,7 +182,7 @@ def _default(options: FetchOptions) -> Located:
         try:
             return Located(handle, store.install(handle, fill))
         except UnreachableError as error:
-            unreachable.remember(handle, urls)
+            unreachable.remember(handle, asked)
             why = f"no source serves it ({'; '.join(error.failures)})"
     log.warning(
         "the module %s cannot be had: %s. Using the bundled weights instead, which were trained "

@@ -11,12 +11,12 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS = [
-    {"errors", "interrupts", "machine", "records"},
+    {"errors", "interrupts", "machine", "pace", "records"},
     {
         "archive",
         "attachment",
         "catalog",
-        "download",
+        "connections",
         "geometry",
         "imagememory",
         "png",
@@ -32,7 +32,7 @@ FLOORS = [
         "weights",
         "writers",
     },
-    {"arguments", "hubmodule", "network", "pixels", "store"},
+    {"arguments", "download", "hubmodule", "network", "pixels", "store"},
     {"builder", "fetching", "pillowpool", "pipeline", "savedmodel", "shelf", "unreachable"},
     {"loading", "sources", "target"},
     {"module"},
