@@ -125,14 +125,21 @@ class Line:
                 answer.close()
             return answer
 
-        start = time.monotonic()
         self.pace.begin(self.left)
         try:
-            return within(self.left, get)
+            with self.waiting():
+                return within(self.left, get)
         except NotInTimeError:
             # The thread that nobody waits for any more ends with the next byte.
             self.pace.given_up = True
             raise SourceError("no answer in time") from None
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While nothing can come: all of the time counts."""
+        start = time.monotonic()
+        try:
+            yield
         finally:
             self.left = max(0.0, self.left - (time.monotonic() - start))
 
@@ -174,9 +181,11 @@ def _session(pace: Pace, plain: bool) -> Any:
             super().init_poolmanager(*arguments, **options)
             keep_pace(self.poolmanager, pace)
 
-        def proxy_manager_for(self, *arguments: Any, **options: Any) -> Any:
-            manager = super().proxy_manager_for(*arguments, **options)
-            keep_pace(manager, pace)
+        def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+            known = proxy in self.proxy_manager
+            manager = super().proxy_manager_for(proxy, **options)
+            if not known:
+                keep_pace(manager, pace)
             return manager
 
         def send(self, request: Any, *arguments: Any, **options: Any) -> Any:

@@ -41,7 +41,8 @@ def fetch(url: str, target: Path, policy: Policy, sha256: str | None = None) -> 
 
     line = connections.Line(policy, checked=sha256 is not None)
     try:
-        _resolve(url, min(policy.connect, policy.answer))
+        with line.waiting():
+            _resolve(url, min(policy.connect, policy.answer))
         _Transfer(line, url, target, policy.bar).run()
     except (requests.RequestException, HTTPError) as error:
         raise SourceError(_reason(error) or str(error).partition("\n")[0]) from error

@@ -6,8 +6,9 @@ import email.utils
 import hashlib
 import itertools
 import re
+import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -208,6 +209,22 @@ def test_name_that_is_not_resolved_in_time(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("socket.getaddrinfo", lambda *_: time.sleep(5))
     with pytest.raises(SourceError, match=r"^its name cannot be resolved in time$"):
         download.fetch("https://modules.example/m.tgz", tmp_path / "x", Policy(connect=0.2))
+
+
+def test_time_for_the_name_is_time_for_the_answer(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = socket.getaddrinfo
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        time.sleep(0.4)
+        return look(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    hub.answers[PLACE] = hubs.sends(BODY)
+    said, seconds = refusal(hub, tmp_path, Policy(answer=0.6))
+    assert said == "no answer in time"
+    assert seconds < 1
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,17 @@ class TestInstall:
         assert not list(own_cache.glob("*-tmp"))
 
 
+def test_sweep_takes_what_lies_beside_no_module(own_cache: Path) -> None:
+    """A process was killed between the descriptor and the rename."""
+    kept = store.install(HANDLE, fill)
+    gone = store.slot(f"{HANDLE}/gone").name
+    for name in (f"{gone}.descriptor.txt", f"{gone}.mnv1-lock"):
+        (own_cache / name).touch()
+    store.sweep()
+    assert not list(own_cache.glob(f"{gone}*"))
+    assert left_in(own_cache) == {kept, own_cache / f"{kept.name}.descriptor.txt"}
+
+
 class TestUnwritableCache:
     def test_gives_a_module_elsewhere(self, unwritable_cache: Path) -> None:
         handle = f"{HANDLE}/elsewhere"
