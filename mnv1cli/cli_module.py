@@ -124,8 +124,8 @@ def fetch(
         options = with_bar(fetch, stream, quiet)
         if handle := sources.handle_of(wanted):
             unreachable.forget(handle)
-        cached = sources.discard_damaged(wanted, options)
-        found = sources.locate(wanted, options)
+        cached = sources.is_cached(wanted)
+        found = sources.locate(wanted, options, sources.is_intact)
         seconds = time.monotonic() - start
         facts: dict[str, Any] = {
             "handle": found.handle,

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import socket
-import threading
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mnv1cli import __version__
+from mnv1cli import connections, pace
 from mnv1cli.errors import ChecksumError, SourceError
 
 if TYPE_CHECKING:
@@ -21,32 +17,13 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
-log = logging.getLogger(__name__)
+    from mnv1cli.connections import Line, Policy
 
-_CHUNK = 1 << 18
-_READ_SECONDS = 10.0
-_RETRIED_STATUS = (429, 500, 502, 503, 504)
+_CHUNK = 1 << 16
 _RESUMES = 3
-_PAUSE_SECONDS = 0.5
-_MAX_PAUSE_SECONDS = 10.0
 _MAX_BYTES = 2 << 30
 
 GZIP = b"\x1f\x8b"
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How patient a download is, in seconds.
-
-    `connect` bounds one attempt to connect, `read` a silence of the server,
-    `retries` how often a connection or a failed answer is tried again.
-    `bar` is the stream that a progress bar is shown on.
-    """
-
-    connect: float = 5.0
-    read: float = _READ_SECONDS
-    retries: int = 3
-    bar: TextIO | None = None
 
 
 def fetch(url: str, target: Path, policy: Policy, sha256: str | None = None) -> int:
@@ -62,13 +39,15 @@ def fetch(url: str, target: Path, policy: Policy, sha256: str | None = None) -> 
     import requests
     from urllib3.exceptions import HTTPError
 
-    _resolve(url, policy.connect)
-    with _session(policy) as session:
-        transfer = _Transfer(session, url, target, policy)
-        try:
-            transfer.run()
-        except (requests.RequestException, HTTPError) as error:
-            raise SourceError(_reason(error)) from error
+    line = connections.Line(policy, checked=sha256 is not None)
+    try:
+        with line.waiting():
+            _resolve(url, min(policy.connect, policy.answer))
+        _Transfer(line, url, target, policy.bar).run()
+    except (requests.RequestException, HTTPError) as error:
+        raise SourceError(_reason(error) or str(error).partition("\n")[0]) from error
+    finally:
+        line.close()
     found = _digest(target)
     if sha256 is not None and found != sha256:
         raise ChecksumError(f"{url} has the sha256 {found}, not {sha256}")
@@ -76,66 +55,32 @@ def fetch(url: str, target: Path, policy: Policy, sha256: str | None = None) -> 
 
 
 def _resolve(url: str, seconds: float) -> None:
-    """Look a host's name up in bounded time; the system's own patience has no bound of ours."""
+    """Look a host's name up, so that this alone can be told to have failed."""
     from requests.utils import get_environ_proxies, select_proxy
 
     host = urlsplit(url).hostname
     if not host or select_proxy(url, get_environ_proxies(url, no_proxy=None)):
         return
-    answered = threading.Event()
 
     def look() -> None:
         # What it finds out is found out again by who connects.
         with contextlib.suppress(OSError, UnicodeError):
             socket.getaddrinfo(host, None)
-        answered.set()
 
-    threading.Thread(target=look, daemon=True).start()
-    if not answered.wait(seconds):
-        raise SourceError("its name cannot be resolved in time")
-
-
-def _session(policy: Policy) -> Any:
-    """A session that retries; proxies and CA bundles come from the environment."""
-    import requests
-    from requests.adapters import HTTPAdapter
-    from urllib3.util import Retry
-
-    class Patience(Retry):
-        """Retries that do as the server asks, within reason."""
-
-        def get_retry_after(self, response: Any) -> float | None:
-            wanted = super().get_retry_after(response)
-            return None if wanted is None else min(wanted, _MAX_PAUSE_SECONDS)
-
-    retry = Patience(
-        total=policy.retries,
-        connect=min(policy.retries, 1),
-        # A silence is answered by `_Transfer`, which goes on where it stopped.
-        read=0,
-        redirect=20,
-        status_forcelist=_RETRIED_STATUS,
-        backoff_factor=_PAUSE_SECONDS,
-        respect_retry_after_header=True,
-        raise_on_status=False,
-    )
-    session = requests.Session()
-    session.headers["User-Agent"] = f"mnv1/{__version__}"
-    # The archive is to come as it is, not in another compression.
-    session.headers["Accept-Encoding"] = "identity"
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry))
-    return session
+    try:
+        pace.within(seconds, look)
+    except pace.NotInTimeError:
+        raise SourceError("its name cannot be resolved in time") from None
 
 
 class _Transfer:
     """A download under way: how much has come, and of which version of the file."""
 
-    def __init__(self, session: Any, url: str, target: Path, policy: Policy) -> None:
-        self._session = session
+    def __init__(self, line: Line, url: str, target: Path, bar: TextIO | None) -> None:
+        self._line = line
         self._url = url
         self._target = target
-        self._policy = policy
+        self._bar = bar
         self._answered = False
         self._version = ""
         self._total: int | None = None
@@ -145,24 +90,28 @@ class _Transfer:
         import requests
         from urllib3.exceptions import HTTPError
 
-        broken: Exception | None = None
+        broken: list[Exception] = []
         with self._target.open("wb") as file:
-            for attempt in range(_RESUMES + 1):
-                if attempt:
-                    time.sleep(_PAUSE_SECONDS * attempt)
+            while len(broken) <= _RESUMES:
+                if not self._line.pause(connections.PAUSE_SECONDS * len(broken)):
+                    break
                 try:
                     self._once(file)
                 except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
                     if not self._answered:
                         raise
-                    broken = error
-                    continue
-                if self._total is None or file.tell() >= self._total:
+                    broken.append(error)
+                else:
                     return
-        raise SourceError(
-            f"the transfer broke off {_RESUMES + 1} times, at {self._target.stat().st_size:,} bytes"
-            + (f" of {self._total:,}" if self._total else "")
-        ) from broken
+        raise SourceError(self._broken_off(broken)) from broken[-1]
+
+    def _broken_off(self, broken: list[Exception]) -> str:
+        times = "once" if len(broken) == 1 else f"{len(broken)} times"
+        of = f" of {self._total:,}" if self._total else ""
+        why = _reason(broken[-1])
+        return f"the transfer broke off {times}, at {self._target.stat().st_size:,} bytes{of}" + (
+            f": {why}" if why else ""
+        )
 
     def _once(self, file: Any) -> None:
         """One request, from where the last one stopped."""
@@ -170,9 +119,7 @@ class _Transfer:
         headers = {}
         if start and self._version:
             headers = {"Range": f"bytes={start}-", "If-Range": self._version}
-        timeout = (self._policy.connect, self._policy.read)
-        with self._session.get(self._url, headers=headers, timeout=timeout, stream=True) as answer:
-            _check_status(answer)
+        with self._line.ask(self._url, headers) as answer:
             self._answered = True
             if answer.status_code != 206:
                 file.seek(0)
@@ -180,10 +127,13 @@ class _Transfer:
                 start = 0
                 self._total = _length(answer)
                 self._version = _validator(answer)
-            self._copy(answer, file, start)
+            if (self._total or 0) > _MAX_BYTES:
+                raise SourceError(f"it sends more than {_MAX_BYTES >> 30} GiB")
+            with self._line.reading():
+                self._copy(answer, file, start)
 
     def _copy(self, answer: Any, file: Any, start: int) -> None:
-        with _bar(self._policy.bar, self._total, start, self._url) as bar:
+        with _bar(self._bar, self._total, start, self._url) as bar:
             # As it is: a server may call the archive's own gzip an encoding of the transfer.
             for chunk in answer.raw.stream(_CHUNK, decode_content=False):
                 if not file.tell() and not GZIP.startswith(chunk[:2]) and chunk[:2] != GZIP:
@@ -195,14 +145,10 @@ class _Transfer:
                 bar.update(len(chunk))
 
 
-def _check_status(answer: Any) -> None:
-    if answer.status_code >= 400:
-        raise SourceError(f"HTTP {answer.status_code} {answer.reason}".strip())
-
-
 def _length(answer: Any) -> int | None:
     length = answer.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
+    # No file has so many bytes that more digits count.
+    return int(length[:19]) if length.isdecimal() else None
 
 
 def _validator(answer: Any) -> str:
@@ -236,7 +182,7 @@ def _digest(path: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong in a few words, without the library's nesting."""
+    """What went wrong in a few words, without the library's nesting; empty where there are none."""
     import requests
     from urllib3 import exceptions as inner
 
@@ -244,19 +190,19 @@ def _reason(error: Exception) -> str:
         (inner.NameResolutionError, "its name cannot be resolved"),
         (ConnectionRefusedError, "it refuses the connection"),
         (inner.ConnectTimeoutError, "no connection in time"),
+        (pace.TooSlowError, "it sends too slowly"),
         (inner.ReadTimeoutError, "it stopped answering"),
         (inner.ProxyError, "the proxy cannot be reached"),
         (inner.SSLError, "its certificate is not trusted"),
-        (requests.TooManyRedirects, "its redirects go in a circle"),
         (requests.exceptions.InvalidURL, "it is not a valid URL"),
         (requests.Timeout, "it stopped answering"),
+        # The same kind of error is raised of a transfer, where it says nothing.
         (requests.ConnectionError, "it cannot be reached"),
     )
     causes = list(_causes(error))
-    for kind, words in kinds:
-        if any(isinstance(cause, kind) for cause in causes):
-            return words
-    return str(error).partition("\n")[0]
+    return next(
+        (words for kind, words in kinds if any(isinstance(cause, kind) for cause in causes)), ""
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

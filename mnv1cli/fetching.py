@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mnv1cli import archive, download, modulefiles, network, weights
+from mnv1cli.connections import Policy
 from mnv1cli.errors import ChecksumError, ModuleError, UnreachableError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def ask(
     time_left: Callable[[], float] | None,
 ) -> None:
     """Fill `directory` from the first source that serves the module."""
-    policy = download.Policy(connect=CONNECT_SECONDS, bar=options.bar)
+    policy = Policy(CONNECT_SECONDS, bar=options.bar, insecure=options.insecure)
     failures = []
     for source in sources:
         if time_left is not None:
@@ -41,7 +42,7 @@ def ask(
             if left <= 0:
                 failures.append(f"{source.url}: no time left to ask")
                 continue
-            policy = replace(policy, connect=min(CONNECT_SECONDS, left), retries=2)
+            policy = replace(policy, retries=2, answer=left)
         try:
             _serve(source, directory, policy)
         except ChecksumError:
@@ -60,7 +61,7 @@ def ask(
     )
 
 
-def _serve(source: Source, directory: Path, policy: download.Policy) -> None:
+def _serve(source: Source, directory: Path, policy: Policy) -> None:
     """Fill `directory` from one source."""
     packed = directory / ".download"
     download.fetch(source.url, packed, policy, source.sha256)

@@ -61,15 +61,27 @@ def inspect_module(
     """
     options = options or FetchOptions()
     located = sources.locate(name, options)
-    fingerprint = modulefiles.fingerprint(located.path)
-    # The handle may tell the image size, or what a TF2 SavedModel is.
-    key = json.dumps([RECORD, located.handle, image_size])
-    known = from_record(shelf.recall(fingerprint, key), located.handle, located.path, fingerprint)
-    if known is not None:
+    if known := _recalled(located, image_size):
         return known
-    found = read(located, image_size, options.trust)
-    shelf.note(fingerprint, key, to_record(found))
+    # New to us, or no longer what it was when it came.
+    sound = sources.intact(located, name, options)
+    if sound is not located and (known := _recalled(sound, image_size)):
+        return known
+    found = read(sound, image_size, options.trust)
+    shelf.note(found.fingerprint, _key(sound, image_size), to_record(found))
     return found
+
+
+def _recalled(located: Located, image_size: int | None) -> HubModule | None:
+    """What is known of a module with just these files."""
+    fingerprint = modulefiles.fingerprint(located.path)
+    record = shelf.recall(fingerprint, _key(located, image_size))
+    return from_record(record, located.handle, located.path, fingerprint)
+
+
+def _key(located: Located, image_size: int | None) -> str:
+    # The handle may tell the image size, or what a TF2 SavedModel is.
+    return json.dumps([RECORD, located.handle, image_size])
 
 
 def read(located: Located, image_size: int | None = None, trust: bool = False) -> HubModule:

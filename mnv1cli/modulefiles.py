@@ -16,8 +16,8 @@ MODULE_FILES = (
     "variables/variables.index",
     "variables/variables.data-00000-of-00001",
 )
-# What lies beside a module's directory NAME.
-CHECKSUMS = ".sha256"
+# It lies in the module, so that neither comes or goes without the other.
+CHECKSUMS = ".mnv1-sha256"
 
 _CHUNK = 1 << 20
 
@@ -81,7 +81,7 @@ def fingerprint(directory: Path) -> str:
 
 
 def verify(directory: Path) -> list[str]:
-    """What is wrong with a module's files, a line each.
+    """What is wrong with a module's files, a few words each.
 
     They are held against the checksums that were noted when it came; of a
     module that was laid there by hand there are none.
@@ -103,19 +103,19 @@ def verify(directory: Path) -> list[str]:
 
 
 def note_checksums(directory: Path) -> None:
-    """Keep the sha256 of every file beside the module."""
+    """Keep the sha256 of every file with the module, as `sha256sum -c` reads them."""
     sums = (f"{file_digest(directory / name)}  {name}\n" for name in module_files(directory))
-    directory.with_name(directory.name + CHECKSUMS).write_text("".join(sums))
+    (directory / CHECKSUMS).write_text("".join(sums))
 
 
 def has_checksums(directory: Path) -> bool:
     """Whether checksums of this module were noted."""
-    return os.path.isfile(directory.with_name(directory.name + CHECKSUMS))
+    return os.path.isfile(directory / CHECKSUMS)
 
 
 def _noted_checksums(directory: Path) -> dict[str, str]:
     try:
-        lines = directory.with_name(directory.name + CHECKSUMS).read_text("utf-8").splitlines()
+        lines = (directory / CHECKSUMS).read_text("utf-8").splitlines()
     except (OSError, ValueError):
         return {}
     pairs = (line.split("  ", 1) for line in lines if "  " in line)

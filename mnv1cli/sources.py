@@ -24,7 +24,7 @@ from mnv1cli.errors import ModuleError, UnreachableError
 from mnv1cli.records import FetchOptions, Variant
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
 log = logging.getLogger(__name__)
@@ -48,38 +48,60 @@ class Located:
     path: Path
 
 
-def locate(name: str | None = None, options: FetchOptions | None = None) -> Located:
+def locate(
+    name: str | None = None,
+    options: FetchOptions | None = None,
+    sound: Callable[[Path], bool] = store.is_complete,
+) -> Located:
     """The module that `name` means, fetched if need be; None is the default.
 
     `name` is a directory, a `.tar.gz` file, a handle, a family name, `hub` or
     `bundled`. The default is the hub's module, else the bundled one with a
-    warning; a module that was named is never replaced by another.
+    warning; a module that was named is never replaced by another. One in the
+    cache that is not `sound` is made or fetched anew.
 
     Raises:
         ModuleError: there is no such module, or no source serves it.
     """
     options = options or FetchOptions()
     if name is None:
-        return _default(options)
+        return _default(options, sound)
     if name == BUNDLED:
-        return _bundled()
+        return _bundled(sound)
     handle = handle_of(name)
     if handle is not None:
-        return Located(handle, fetch(handle, options))
+        return Located(handle, fetch(handle, options, sound))
     if name.startswith((f"{BUNDLED}:", f"{_ARCHIVE}:")) and (cached := store.find(name)):
-        return Located(name, cached)
+        return Located(name, _as_it_is(cached, sound))
     path = Path(name)
     if name and path.is_dir():
-        if lacking := modulefiles.missing_file(path):
-            raise ModuleError(f"{path} is not a module: {lacking} is missing")
-        return Located(name, path)
+        return Located(name, _as_it_is(path, sound))
     if path.is_file():
-        return Located(name, _unpacked(path))
+        return Located(name, _unpacked(path, sound))
     raise ModuleError(
         f"no module {name!r}",
         "name a directory, a .tar.gz file, a handle, a family name such as "
         "mobilenet_v1_050_160, 'hub' or 'bundled'",
     )
+
+
+def is_intact(directory: Path) -> bool:
+    """Whether a module's files are all there, and as they came."""
+    return not modulefiles.verify(directory)
+
+
+def intact(located: Located, name: str | None, options: FetchOptions | None) -> Located:
+    """A module as it came, made or fetched anew where its files in the cache have changed since.
+
+    What lies elsewhere is its owner's to change.
+
+    Raises:
+        ModuleError: they have, and nothing serves it.
+    """
+    ours = located.path.resolve().parent == store.cache_dir().resolve()
+    if not ours or is_intact(located.path):
+        return located
+    return locate(name, options, is_intact)
 
 
 def handle_of(name: str) -> str | None:
@@ -91,18 +113,20 @@ def handle_of(name: str) -> str | None:
     return catalog.handle_of(name)
 
 
-def fetch(handle: str, options: FetchOptions) -> Path:
+def fetch(
+    handle: str, options: FetchOptions, sound: Callable[[Path], bool] = store.is_complete
+) -> Path:
     """The directory of a handle's module, from the cache or the first source that serves it.
 
     Raises:
         UnreachableError: none does.
         ChecksumError: a source sent something else than was published.
     """
-    if found := store.find(handle):
-        return found
+    place = store.slot(handle)
+    if sound(place):
+        return place
+    state = _state(place)
     if _is_offline(options):
-        place = store.slot(handle)
-        state = f"lacks {modulefiles.missing_file(place)}" if place.is_dir() else "is not there"
         raise UnreachableError(
             f"module {handle} is not in the cache ({place} {state}), and mnv1 is offline",
             "lay it there, name its directory or its .tar.gz, or use --module bundled",
@@ -112,28 +136,43 @@ def fetch(handle: str, options: FetchOptions) -> Path:
     def fill(directory: Path) -> None:
         fetching.ask(handle, sources, directory, options, time_left=None)
 
-    return store.install(handle, fill)
+    try:
+        return store.install(handle, fill, sound)
+    except UnreachableError as error:
+        if not place.is_dir():
+            raise
+        what = f"the module in {place} {state}, and no source serves {handle}"
+        raise UnreachableError(what, error.remedy, error.failures) from error
 
 
-def discard_damaged(name: str, options: FetchOptions) -> bool:
-    """Take a cached module out of the cache if its files have changed since it came.
+def _state(place: Path) -> str:
+    """What keeps a directory from being a sound module."""
+    if not place.is_dir():
+        return "is not there"
+    if lacking := modulefiles.missing_file(place):
+        return f"lacks {lacking}"
+    state = f"is damaged: {'; '.join(modulefiles.verify(place))}"
+    log.info("the module in %s %s", place, state)
+    return state
 
-    Gives whether a sound one is there. Where it could not be fetched again it stays.
-    """
+
+def _as_it_is(path: Path, sound: Callable[[Path], bool]) -> Path:
+    """A directory that nothing can be fetched for."""
+    if lacking := modulefiles.missing_file(path):
+        raise ModuleError(f"{path} is not a module: {lacking} is missing")
+    if not sound(path):
+        raise ModuleError(
+            f"the module in {path} is damaged: {'; '.join(modulefiles.verify(path))}",
+            f"lay it there anew, or remove its {modulefiles.CHECKSUMS} if that is on purpose",
+        )
+    return path
+
+
+def is_cached(name: str) -> bool:
+    """Whether a module is in the cache, with its files as they came."""
     handle = _bundled_handle() if name == BUNDLED else handle_of(name)
     found = store.find(handle) if handle else None
-    if found is None:
-        return False
-    problems = modulefiles.verify(found)
-    if not problems:
-        return True
-    if name != BUNDLED and _is_offline(options):
-        raise ModuleError(
-            f"module {name} in {found} is damaged ({'; '.join(problems)}), and mnv1 is offline"
-        )
-    log.info("the module in the cache is damaged (%s)", "; ".join(problems))
-    store.remove(found)
-    return False
+    return found is not None and is_intact(found)
 
 
 def cached_modules(names: Sequence[str] = ()) -> list[store.CachedModule]:
@@ -162,27 +201,30 @@ def cached_modules(names: Sequence[str] = ()) -> list[store.CachedModule]:
     return chosen
 
 
-def _default(options: FetchOptions) -> Located:
+def _default(options: FetchOptions, sound: Callable[[Path], bool]) -> Located:
     """The hub's module, else the bundled one with a warning that says why."""
     handle = catalog.DEFAULT_HANDLE
-    if found := store.find(handle):
-        return Located(handle, found)
+    place = store.slot(handle)
+    if sound(place):
+        return Located(handle, place)
     sources = catalog.sources_of(handle, _mirrors())
-    urls = [source.url for source in sources]
+    asked = [source.url for source in sources] + ["--insecure"] * options.insecure
     if _is_offline(options):
-        why = "it is not in the cache, and mnv1 is offline"
-    elif unreachable.remembered(handle, urls):
+        where = f"in the cache it {_state(place)}" if place.is_dir() else "it is not in the cache"
+        why = f"{where}, and mnv1 is offline"
+    elif unreachable.remembered(handle, asked):
         why = "no source served it within the last day; 'mnv1 module fetch' asks again"
     else:
+        _state(place)
         deadline = time.monotonic() + _ALL_SECONDS
 
         def fill(directory: Path) -> None:
             fetching.ask(handle, sources, directory, options, lambda: deadline - time.monotonic())
 
         try:
-            return Located(handle, store.install(handle, fill))
+            return Located(handle, store.install(handle, fill, sound))
         except UnreachableError as error:
-            unreachable.remember(handle, urls)
+            unreachable.remember(handle, asked)
             why = f"no source serves it ({'; '.join(error.failures)})"
     log.warning(
         "the module %s cannot be had: %s. Using the bundled weights instead, which were trained "
@@ -190,7 +232,7 @@ def _default(options: FetchOptions) -> Located:
         handle,
         why,
     )
-    return _bundled()
+    return _bundled(sound)
 
 
 def _is_offline(options: FetchOptions) -> bool:
@@ -203,7 +245,7 @@ def _mirrors() -> list[str]:
     return [mirror.strip().rstrip("/") for mirror in named if mirror.strip()]
 
 
-def _unpacked(path: Path) -> Path:
+def _unpacked(path: Path, sound: Callable[[Path], bool]) -> Path:
     """The module in an archive, unpacked once for each content."""
 
     def fill(directory: Path) -> None:
@@ -212,10 +254,10 @@ def _unpacked(path: Path) -> Path:
         if lacking := modulefiles.missing_file(directory):
             raise ModuleError(f"{path} does not hold a module: {lacking} is missing")
 
-    return store.install(f"{_ARCHIVE}:{modulefiles.file_digest(path)[:32]}", fill)
+    return store.install(f"{_ARCHIVE}:{modulefiles.file_digest(path)[:32]}", fill, sound)
 
 
-def _bundled() -> Located:
+def _bundled(sound: Callable[[Path], bool]) -> Located:
     """The module built from the package's own weights, on first use."""
 
     def fill(directory: Path) -> None:
@@ -223,7 +265,7 @@ def _bundled() -> Located:
         with _bundled_weights() as path:
             network.write_module(directory, weights.read_weights(path), _BUNDLED_VARIANT)
 
-    return Located(BUNDLED, store.install(_bundled_handle(), fill))
+    return Located(BUNDLED, store.install(_bundled_handle(), fill, sound))
 
 
 def _bundled_handle() -> str:

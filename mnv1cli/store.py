@@ -16,10 +16,10 @@ import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ModuleError
-from mnv1cli.modulefiles import CHECKSUMS, missing_file, note_checksums, size
+from mnv1cli.modulefiles import missing_file, note_checksums, size
 from mnv1cli.scratch import scratch_dir
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _UNFINISHED = "-tmp"
 
 # What lies beside a module's directory NAME.
 _DESCRIPTOR = ".descriptor.txt"
+_FORMER_CHECKSUMS = ".sha256"
 _LOCK = ".mnv1-lock"
 
 
@@ -51,29 +52,37 @@ def slot(handle: str) -> Path:
     return cache_dir() / hashlib.sha1(handle.encode(), usedforsecurity=False).hexdigest()
 
 
+def is_complete(directory: Path) -> bool:
+    """Whether a module is there with all its files."""
+    return missing_file(directory) is None
+
+
 def find(handle: str) -> Path | None:
     """The cached module of a handle, if it is there with all its files."""
     directory = slot(handle)
-    return directory if missing_file(directory) is None else None
+    return directory if is_complete(directory) else None
 
 
-def install(handle: str, fill: Callable[[Path], None]) -> Path:
-    """The module of `handle`, made by `fill` in an empty directory if it is not cached.
+def install(
+    handle: str, fill: Callable[[Path], None], sound: Callable[[Path], bool] = is_complete
+) -> Path:
+    """The module of `handle`, made by `fill` in an empty directory unless a `sound` one is cached.
 
-    `fill` works in a temporary sibling that is renamed when it is complete, so
-    a process that dies leaves nothing that looks like a module, and of two that
-    work at once the first one to finish decides. Where the cache cannot be
-    written the module lies in a temporary directory that goes with the process.
+    `fill` works in a temporary sibling that is renamed when it is complete, its
+    checksums included, so a process that dies leaves nothing that looks like a
+    module, and of two that work at once the first one to finish decides. Where
+    the cache cannot be written the module lies in a temporary directory that
+    goes with the process.
 
     Raises:
-        ModuleError: what `fill` raised, or it did not make a module.
+        ModuleError: what `fill` raised, or it did not make a module, or there is no room.
     """
-    if found := find(handle):
-        return found
     target = slot(handle)
+    if sound(target):
+        return target
     with locked(target) as alone:
-        if found := find(handle):
-            return found
+        if sound(target):
+            return target
         if alone:
             _sweep(target)
         try:
@@ -85,14 +94,29 @@ def install(handle: str, fill: Callable[[Path], None]) -> Path:
             if work.exists():
                 return work
             work.mkdir()
-        try:
+        with _all_or_nothing(work):
             fill(work)
             if lacking := missing_file(work):
                 raise ModuleError(f"{handle} is not a module: {lacking} is missing")
-        except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
+            if work != target:
+                note_checksums(work)
+                _publish(work, target, handle, sound)
+        return target
+
+
+@contextlib.contextmanager
+def _all_or_nothing(work: Path) -> Iterator[None]:
+    """Take a directory away again that could not be filled."""
+    try:
+        yield
+    except BaseException as error:
+        shutil.rmtree(work, ignore_errors=True)
+        if not isinstance(error, OSError):
             raise
-        return work if work == target else _publish(work, target, handle)
+        raise ModuleError(
+            f"cannot write a module to {work.parent}: {error.strerror or error}",
+            "make room there, or name another place in MNV1_CACHE_DIR",
+        ) from error
 
 
 @contextlib.contextmanager
@@ -102,12 +126,12 @@ def locked(target: Path, wait: bool = True) -> Iterator[bool]:
     The system lets go of the lock of a process that dies. On a file system
     without locks, and where the cache cannot be written, nobody waits.
     """
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     # Not NAME.lock: that is the hub library's own, and its file alone means "wait".
     with contextlib.suppress(OSError):
         target.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(target.with_name(f"{target.name}{_LOCK}"))
+    lock = _lock(target.with_name(f"{target.name}{_LOCK}"))
     try:
         try:
             lock.acquire(timeout=0)
@@ -126,34 +150,43 @@ def locked(target: Path, wait: bool = True) -> Iterator[bool]:
         lock.release()
 
 
+def _lock(path: Path) -> Any:
+    """A lock that the system lets go of with its process, or none."""
+    from filelock import FileLock
+
+    try:
+        # A file that only exists instead would stay behind a process that was killed.
+        return FileLock(path, fallback_to_soft=False)
+    except TypeError:  # filelock did not do that before
+        return FileLock(path)
+
+
 def _sweep(target: Path) -> None:
     """Take away what dead processes left: who holds the lock is the only one alive."""
     for leftover in target.parent.glob(f"{target.name}-*{_UNFINISHED}"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _publish(work: Path, target: Path, handle: str) -> Path:
+def _publish(work: Path, target: Path, handle: str, sound: Callable[[Path], bool]) -> None:
     """Rename a finished module into its place, unless another process was faster."""
-    if target.exists() and missing_file(target):
-        # Half a module, from a hand or a tool that does not rename: make room.
+    if os.path.lexists(target) and not sound(target):
+        # Half a module, from a hand or a tool that does not rename, or a damaged one: make room.
         _discard(target)
+    # Before the rename: with that all is done.
+    target.with_name(target.name + _DESCRIPTOR).write_text(f"Module: {handle}\n")
     try:
         os.rename(work, target)
     except OSError:
-        if missing_file(target):
+        if not sound(target):
             raise
         shutil.rmtree(work, ignore_errors=True)
-        return target
-    target.with_name(target.name + _DESCRIPTOR).write_text(f"Module: {handle}\n")
-    note_checksums(target)
-    return target
 
 
 def remove(directory: Path) -> int:
     """Take a module out of the cache, with what lies beside it; the bytes that it took."""
     freed = size(directory)
     _discard(directory)
-    for suffix in (_DESCRIPTOR, CHECKSUMS, _LOCK):
+    for suffix in (_DESCRIPTOR, _FORMER_CHECKSUMS, _LOCK):
         directory.with_name(directory.name + suffix).unlink(missing_ok=True)
     return freed
 
@@ -167,6 +200,7 @@ def sweep() -> None:
             if alone:
                 _sweep(target)
                 if not target.exists():
+                    target.with_name(target.name + _DESCRIPTOR).unlink(missing_ok=True)
                     lock.unlink(missing_ok=True)
 
 

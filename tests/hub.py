@@ -71,7 +71,8 @@ class Hub(ThreadingHTTPServer):
 @contextlib.contextmanager
 def serving() -> Iterator[Hub]:
     hub = Hub()
-    threading.Thread(target=hub.serve_forever, daemon=True).start()
+    # It looks so often whether it is to end.
+    threading.Thread(target=hub.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield hub
     finally:
@@ -147,6 +148,43 @@ def stalls(seconds: float) -> Answer:
     def answer(request: Request) -> None:
         time.sleep(seconds)
         request.send(200, b"too late")
+
+    return answer
+
+
+def trickles(body: bytes, first: int = 0, pause: float = 0.05, **headers: str) -> Answer:
+    """The head and `first` bytes at once, then a byte now and then, for ever."""
+
+    def answer(request: Request) -> None:
+        request.send_response(200)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            request.send_header(name, value)
+        request.end_headers()
+        request.wfile.write(body[:first])
+        for byte in body[first:]:
+            request.wfile.write(bytes([byte]))
+            time.sleep(pause)
+
+    return answer
+
+
+def in_turn(*answers: Answer) -> Answer:
+    """One answer after the other, then the last one always."""
+    waiting = list(answers)
+
+    def answer(request: Request) -> None:
+        (waiting.pop(0) if len(waiting) > 1 else waiting[0])(request)
+
+    return answer
+
+
+def writes(pieces: Callable[[], Iterator[bytes]]) -> Answer:
+    """Whatever is no HTTP, as long as somebody reads it."""
+
+    def answer(request: Request) -> None:
+        for piece in pieces():
+            request.wfile.write(piece)
+        request.close_connection = True
 
     return answer
 

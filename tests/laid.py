@@ -25,9 +25,9 @@ def lay(directory: Path, files: Mapping[str, bytes] = FILES) -> Path:
 
 
 def found_in(directory: Path) -> dict[str, bytes]:
-    """Every file below a directory."""
+    """Every file below a directory, but for the checksums of a module."""
     return {
         path.relative_to(directory).as_posix(): path.read_bytes()
         for path in directory.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.name != ".mnv1-sha256"
     }

@@ -11,12 +11,12 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS = [
-    {"errors", "interrupts", "machine", "records"},
+    {"errors", "interrupts", "machine", "pace", "records"},
     {
         "archive",
         "attachment",
         "catalog",
-        "download",
+        "connections",
         "geometry",
         "imagememory",
         "png",
@@ -35,7 +35,7 @@ FLOORS = [
         "writers",
     },
     {"readers", "tabular", "truth"},
-    {"arguments", "audit", "hubmodule", "network", "pixels", "store"},
+    {"arguments", "audit", "download", "hubmodule", "network", "pixels", "store"},
     {
         "builder",
         "earlier",

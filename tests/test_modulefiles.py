@@ -149,11 +149,11 @@ class TestVerify:
 
     @pytest.mark.parametrize("damaged", [b"", b"\xff\xfe", b"nonsense"])
     def test_does_not_pass_with_damaged_checksums(self, noted: Path, damaged: bytes) -> None:
-        noted.with_name("module.sha256").write_bytes(damaged)
+        (noted / ".mnv1-sha256").write_bytes(damaged)
         assert modulefiles.verify(noted) == ["the list of its checksums is damaged"]
 
     def test_fits_what_sha256sum_reads(self, noted: Path) -> None:
-        lines = noted.with_name("module.sha256").read_text().splitlines()
+        lines = (noted / ".mnv1-sha256").read_text().splitlines()
         digests = {name: hashlib.sha256(data).hexdigest() for name, data in WITH_ASSETS.items()}
         assert sorted(lines) == sorted(f"{digest}  {name}" for name, digest in digests.items())
 

@@ -20,6 +20,7 @@ import pytest
 from mnv1cli import (
     builder,
     catalog,
+    connections,
     download,
     module,
     modulefiles,
@@ -51,7 +52,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> None:
     for scheme in ("http", "https"):
         monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(download, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(connections, "PAUSE_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -217,23 +218,6 @@ def test_server_that_recovers_is_asked_again(hub: Hub, own_cache: Path, packed: 
     assert hub.asked == [QUERY] * 3
 
 
-def test_wait_that_the_server_asks_for_is_kept_within_reason(
-    hub: Hub, own_cache: Path, packed: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(download, "_MAX_PAUSE_SECONDS", 0.05)
-    asked = []
-
-    def busy(request: hubs.Request) -> None:
-        asked.append(request)
-        if len(asked) > 1:
-            hubs.sends(packed)(request)
-        else:
-            request.send(503, b"later", Retry_After="3600")
-
-    hub.answers[QUERY] = busy
-    assert sources.locate("hub").path == own_cache / SLOT
-
-
 def test_archive_that_is_called_an_encoding_is_taken_as_it_is(
     hub: Hub, own_cache: Path, packed: bytes
 ) -> None:
@@ -277,10 +261,83 @@ def test_server_that_stalls_is_given_up(
 ) -> None:
     monkeypatch.setattr(download, "_RESUMES", 0)
     hub.answers[QUERY] = hubs.stalls(3)
-    policy = download.Policy(read=0.2, retries=0)
+    policy = connections.Policy(read=0.2, retries=0)
     own_cache.mkdir()
     with pytest.raises(ModuleError, match="stopped answering"):
         download.fetch(f"{hub.url}{QUERY}", own_cache / "x", policy)
+
+
+def silent(request: hubs.Request) -> None:
+    """An archive is announced, and never comes."""
+    request.send_response(200)
+    request.send_header("Content-Length", "1000")
+    request.end_headers()
+    time.sleep(20)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (hubs.stalls(20), "no answer in time"),
+        (silent, "broke off once, at 0 bytes of 1,000: it stopped answering"),
+        (hubs.trickles(b"\x1f\x8b" + bytes(1000)), "broke off once, at 0 bytes of 1,002: it sends"),
+        (hubs.fails(503), "HTTP 503"),
+        (lambda request: request.send(429, b"", Retry_After="1"), "asks to wait 1 s"),
+        (hubs.redirects(HANDLE_PATH), "circle"),
+    ],
+    ids=["stall", "silence", "trickle", "503", "Retry-After", "redirects"],
+)
+def test_default_waits_no_longer_than_it_may_whatever_the_servers_do(
+    hub: Hub,
+    own_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    answer: hubs.Answer,
+    says: str,
+) -> None:
+    monkeypatch.setattr(sources, "_ALL_SECONDS", 0.9)
+    monkeypatch.setattr(connections, "PAUSE_SECONDS", 0.3)
+    monkeypatch.setattr(sources, "_bundled", lambda _: sources.Located("bundled", own_cache))
+    hub.answers = dict.fromkeys((HANDLE_PATH, f"{HANDLE_PATH}.tar.gz"), answer)
+    start = time.monotonic()
+    assert sources.locate().handle == "bundled"
+    # A transfer has two seconds to show that it flows.
+    assert time.monotonic() - start < 0.9 + 2 + 1
+    (warning,) = [r.getMessage() for r in caplog.records if r.name == "mnv1cli.sources"]
+    assert f"{hub.url}{QUERY}: " in warning
+    assert says in warning
+
+
+def test_plain_http_names_the_option_that_takes_it(
+    hub: Hub, own_cache: Path, packed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", hub.url)
+    monkeypatch.delenv("MNV1_MIRRORS")
+    handle = "http://modules.example/m/1"
+    hub.answers[handle] = hubs.sends(packed)
+    refused = mnv1("module", "fetch", handle)
+    assert refused.exit_code == 1
+    assert refused.stderr == (
+        f"mnv1: error: no source serves {handle} ({handle}?tf-hub-format=compressed: plain http to "
+        "modules.example, where what comes can be changed on the way, and no checksum of it is "
+        "known; --insecure takes it); lay it into the cache, name a mirror in MNV1_MIRRORS, name "
+        "its directory or its .tar.gz, or use --module bundled\n"
+    )
+    assert hub.asked == []
+    assert mnv1("module", "fetch", handle, "--insecure").exit_code == 0
+    assert sources.locate(handle).path == store.slot(handle)
+
+
+def test_default_is_asked_for_again_with_insecure(
+    hub: Hub, own_cache: Path, packed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it could not be had was true of another question."""
+    monkeypatch.setenv("MNV1_MIRRORS", "http://mirror.example")
+    monkeypatch.setenv("http_proxy", hub.url)
+    hub.answers[f"http://mirror.example{QUERY}"] = hubs.sends(packed)
+    assert sources.locate().handle == "bundled"
+    assert hub.asked == []
+    assert sources.locate(None, FetchOptions(insecure=True)).path == own_cache / SLOT
 
 
 def test_wrong_checksum_is_an_error_and_never_falls_through(
@@ -472,6 +529,7 @@ def test_verify_names_what_is_wrong(hub: Hub, own_cache: Path, packed: bytes) ->
 
 def test_verify_says_so_where_no_checksums_were_noted(own_cache: Path, bundled: Path) -> None:
     shutil.copytree(bundled, own_cache / SLOT)
+    (own_cache / SLOT / ".mnv1-sha256").unlink()
     result = mnv1("module", "verify", "hub")
     assert result.exit_code == 0
     assert "no checksums" in result.stdout
@@ -563,9 +621,6 @@ def test_fetch_mends_a_damaged_module(hub: Hub, own_cache: Path, packed: bytes) 
 def test_fetch_rebuilds_a_damaged_bundled_module_without_a_network(own_cache: Path) -> None:
     place = sources.locate("bundled").path
     damage(place)
-    broken = mnv1("classify", PHOTO, "--module", "bundled")
-    assert broken.exit_code == 1
-    assert "mnv1 module fetch bundled" in broken.stderr
     assert mnv1("module", "fetch", "bundled", "--offline").exit_code == 0
     assert modulefiles.verify(place) == []
     assert json.loads(mnv1("module", "fetch", "bundled", "--json").stdout)["cached"] is True
@@ -573,7 +628,7 @@ def test_fetch_rebuilds_a_damaged_bundled_module_without_a_network(own_cache: Pa
 
 def test_verify_does_not_pass_without_its_checksums(own_cache: Path) -> None:
     place = sources.locate("bundled").path
-    place.with_name(f"{place.name}.sha256").write_text("zzz\n")
+    (place / ".mnv1-sha256").write_text("zzz\n")
     result = mnv1("module", "verify")
     assert result.exit_code == 1
     assert "checksums is damaged" in result.stdout
