@@ -7,8 +7,8 @@ import struct
 
 _ORIENTATION = 0x0112
 _HEADERS = {b"II*\0": "<", b"MM\0*": ">", b"II\0*": "<", b"MM*\0": ">"}
-# BYTE, SHORT and LONG, and the signed ones; other types are no number.
-_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
+# SHORT and LONG, and the signed ones; other types are no number, to Pillow neither.
+_NUMBERS = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
 _IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 

@@ -16,6 +16,10 @@ from mnv1cli.errors import ImageError
 
 # More than any encoder writes. Each costs as much as the whole picture.
 MAX_SCANS = 100
+# Pixels times scans: some two seconds.
+_MAX_WORK = 4_000_000_000
+# Each is at hand in a microsecond, and a file could hold a quarter of a milliard.
+_MAX_SEGMENTS = 100_000
 # Bytes between two segments that mean nothing.
 _MAX_GAP = 1 << 16
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
@@ -68,8 +72,8 @@ class _Walk:
     # The most blocks across and down that a component has in a unit.
     across: int = 1
     down: int = 1
-    # For each component a bit for each of its 64 frequencies that came in full.
-    seen: dict[int, int] = field(default_factory=dict)
+    # Of each component, which of its 64 frequencies came, by the bits that they still lack.
+    seen: dict[tuple[int, int], int] = field(default_factory=dict)
     interval: int = 0
     scans: int = 0
     pixel_bytes: int = 0
@@ -90,12 +94,14 @@ def read(data: bytes) -> Jpeg:
     walk = _Walk(data)
     place = 2
     try:
-        while True:
+        for _ in range(_MAX_SEGMENTS):
             place = _at_marker(data, place)
             marker = data[place + 1]
             if marker == _EOI:
                 break
             place = _segment(walk, marker, place)
+        else:
+            raise _damaged(f"more than {_MAX_SEGMENTS:,} segments")
     except (IndexError, ValueError, struct.error):
         raise _truncated() from None
     _check_whole(walk)
@@ -184,8 +190,9 @@ def _scan(walk: _Walk, content: bytes, start: int) -> int:
     walk.scans += 1
     if not walk.kind:
         raise _damaged("its pixels come before its header")
-    if walk.scans > MAX_SCANS:
-        raise ImageError(f"a JPEG of more than {MAX_SCANS} scans, which would take too long")
+    if walk.scans > MAX_SCANS or walk.scans * walk.width * walk.height > _MAX_WORK:
+        size = f"{walk.width}x{walk.height}"
+        raise ImageError(f"a JPEG of {size} in {walk.scans} scans or more would take too long")
     restarts = []
     for found in _MARKER.finditer(walk.data, start):
         marker = walk.data[found.start() + 1]
@@ -201,15 +208,19 @@ def _scan(walk: _Walk, content: bytes, start: int) -> int:
 
 
 def _note_frequencies(walk: _Walk, ids: set[int], content: bytes) -> None:
-    """Note what a scan brings: of a progressive one some frequencies, perhaps not every bit."""
-    bits = _ALL
-    missing = 0
-    if walk.kind in _PROGRESSIVE:
-        first, last, precision = content[1 + 2 * content[0] : 4 + 2 * content[0]]
-        bits = (1 << last + 1) - (1 << first) if first <= last else 0
-        missing = bits if precision & 15 else 0
+    """Note what a scan brings: of a progressive one some frequencies, or one bit more of them."""
+    if walk.kind not in _PROGRESSIVE:
+        walk.seen.update({(i, 0): _ALL for i in ids})
+        return
+    first, last, precision = content[1 + 2 * content[0] : 4 + 2 * content[0]]
+    frequencies = (1 << last + 1) - (1 << first) if first <= last else 0
+    before, after = precision >> 4, precision & 15
     for i in ids:
-        walk.seen[i] = (walk.seen.get(i, 0) | bits) & ~missing
+        known = walk.seen.get((i, before), 0)
+        if before and frequencies & ~known:
+            raise _damaged("some of its scans are missing")
+        walk.seen[i, before] = known & ~frequencies
+        walk.seen[i, after] = walk.seen.get((i, after), 0) | frequencies
 
 
 def _check_restarts(walk: _Walk, ids: set[int], restarts: list[int]) -> None:
@@ -241,7 +252,7 @@ def _check_whole(walk: _Walk) -> None:
     """Whether there are pixels for each component, and bytes enough for the size claimed."""
     if not walk.kind:
         raise _damaged("it has no header")
-    if any(walk.seen.get(component.id) != _ALL for component in walk.components):
+    if any(walk.seen.get((component.id, 0)) != _ALL for component in walk.components):
         raise _damaged("some of its scans are missing")
     # No block has less than two codes of one bit, in a progressive one less than one.
     least = {_SOF0: 2, _SOF1: 2, _SOF2: 1}.get(walk.kind, 0)

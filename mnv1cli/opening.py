@@ -90,7 +90,13 @@ def _check_tiles(image: ImageFile.ImageFile, name: str, spec: PixelSpec) -> None
         # Pillow would make the same after a look at its own limit.
         image.im = Image.new(image.mode, tiff.stored_size(image)).im
     elif name == "BMP" and image.tile[0][0] == "bmp_rle":
-        limits.check_pixels(image.width, image.height, min(spec.max_pixels, _MAX_RLE_PIXELS))
+        _check_runs(image)
+
+
+def _check_runs(image: ImageFile.ImageFile) -> None:
+    size = f"{image.width}x{image.height}"
+    if image.width * image.height > _MAX_RLE_PIXELS:
+        raise ImageError(f"a BMP of {size} in run lengths would take too long")
 
 
 @functools.cache

@@ -28,6 +28,8 @@ _PASSES = (
     (0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2)
 )  # fmt: skip
 _STEP = 1 << 20
+# Each is at hand in a microsecond, and a file could hold a hundred times as many.
+_MAX_CHUNKS = 1_000_000
 
 
 def cleaned(data: bytes) -> bytes:
@@ -54,13 +56,16 @@ def cleaned(data: bytes) -> bytes:
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """The kind of each chunk, and where its content starts and ends; up to the last one."""
     place = len(_MAGIC)
-    while place + 8 <= len(data):
+    for _ in range(_MAX_CHUNKS):
+        if place + 8 > len(data):
+            return
         length, kind = struct.unpack_from(">I4s", data, place)
         end = place + 8 + length
         yield kind, place + 8, end
         if kind == b"IEND":
             return
         place = end + 4
+    raise ImageError(f"damaged PNG: more than {_MAX_CHUNKS:,} chunks")
 
 
 def check_rows(image: Image.Image, data: bytes) -> None:

@@ -14,6 +14,7 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 _BYTES, _TEXT, _UNKNOWN = 1, 2, 7
 # Numbers of one entry, which become Python's: a strip for each row is less.
 _MAX_NUMBERS = 4_000_000
+_MAX_ENTRIES = 0xFFFF
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 
 
@@ -32,6 +33,8 @@ def check_directory(data: bytes) -> None:
     except (struct.error, OverflowError):
         # The directory is beyond the end, for which Pillow finds its own words.
         return
+    if entries > _MAX_ENTRIES:
+        raise ImageError(f"damaged TIFF: its directory has {entries:,} entries")
     start = place + (8 if big else 2)
     total = 0
     for at in range(start, min(start + width * entries, len(data) - width + 1), width):
