@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -52,6 +52,7 @@ class Run(NamedTuple):
     reasons: dict[str, str]
     code: int
     seconds: float
+    most_bytes: int
 
 
 def written(photos: Path, folder: Path, count: int, seed: int = 7) -> list[Path]:
@@ -77,19 +78,25 @@ def classified(paths: Sequence[Path], program: str, folder: Path) -> Run:
     words = [sys.executable, "-c", program, "classify", "--module", "bundled", "-q"]
     words += ["-f", "csv", "--files-from", str(names), "--errors", str(errors), "--force"]
     started = time.monotonic()
-    run = subprocess.run(words, capture_output=True, check=False)
+    with open(folder / "stdout", "wb") as out, open(folder / "stderr", "wb") as err:
+        child = subprocess.Popen(words, stdout=out, stderr=err)
+        _, status, used = os.wait4(child.pid, 0)
+    # So that nobody waits for it again.
+    child.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - started
     rows: dict[str, list[str]] = {}
-    for path, *rest in list(csv.reader(io.StringIO(run.stdout.decode())))[1:]:
+    table = (folder / "stdout").read_text()
+    for path, *rest in list(csv.reader(io.StringIO(table)))[1:]:
         rows.setdefault(path, []).append(",".join(rest))
     told = list(csv.reader(io.StringIO(errors.read_text())))[1:] if errors.exists() else []
     reasons = {row[0]: row[1] for row in told}
-    assert run.returncode == (3 if reasons else 0), run.stderr.decode()[-2000:]
-    return Run(rows, reasons, run.returncode, seconds)
+    said = (folder / "stderr").read_text()[-2000:]
+    assert child.returncode == (3 if reasons else 0), said
+    return Run(rows, reasons, child.returncode, seconds, used.ru_maxrss * 1024)
 
 
-def compared(photos: Path, folder: Path, count: int) -> tuple[Run, list[str]]:
-    """One run in each of two orders and through each decoder, and the files that differ."""
+def compared(photos: Path, folder: Path, count: int) -> tuple[Run, Run, list[str]]:
+    """A run through each decoder, each in an order of its own, and the files that differ."""
     paths = written(photos, folder, count)
     first = classified(paths, PILLOW, folder)
     shuffled = random.Random(1).sample(paths, len(paths))
@@ -101,19 +108,20 @@ def compared(photos: Path, folder: Path, count: int) -> tuple[Run, list[str]]:
         or first.reasons.get(str(path)) != second.reasons.get(str(path))
         or (str(path) in first.rows) == (str(path) in first.reasons)
     ]
-    return first, different
+    return first, second, different
 
 
 def main(photos: Path, count: int = 2000) -> int:
     with tempfile.TemporaryDirectory() as name:
-        first, different = compared(photos, Path(name), count)
-    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        first, second, different = compared(photos, Path(name), count)
+    most = max(first.most_bytes, second.most_bytes)
     kinds = Counter("".join("#" if c.isdigit() else c for c in r) for r in first.reasons.values())
     say = sys.stdout.write
     for reason, number in kinds.most_common():
         say(f"{number:6} {reason}\n")
     say(f"{count} files: {len(first.rows)} classified, {len(first.reasons)} refused, ")
-    say(f"exit code {first.code}, {first.seconds:.1f} s, at most {most / 1e6:.0f} MB; ")
+    say(f"exit code {first.code}, {first.seconds:.1f} s and {first.most_bytes / 1e6:.0f} MB, ")
+    say(f"with tf.data {second.seconds:.1f} s and {second.most_bytes / 1e6:.0f} MB; ")
     say(f"{len(different)} different {different[:5]}\n")
     return int(bool(different) or most > MOST_BYTES)
 
