@@ -59,10 +59,10 @@ class Jpeg:
 
 @dataclass(slots=True)
 class _Walk:
-    """What was met so far; `kept` are the ranges of the file that decoders need."""
+    """What was met so far; `dropped` are the ranges of the file that decoders do not need."""
 
     data: bytes
-    kept: list[tuple[int, int]] = field(default_factory=lambda: [(0, 2)])
+    dropped: list[tuple[int, int]] = field(default_factory=list)
     exif: list[bytes] = field(default_factory=list)
     xmp: bytes = b""
     kind: int = 0
@@ -78,12 +78,6 @@ class _Walk:
     scans: int = 0
     pixel_bytes: int = 0
 
-    def keep(self, start: int, end: int) -> None:
-        """Take a range of the file, as one with that before it where they touch."""
-        if self.kept[-1][1] == start:
-            start = self.kept.pop()[0]
-        self.kept.append((start, end))
-
 
 def read(data: bytes) -> Jpeg:
     """Walk through a JPEG up to its end; what comes after that is ignored.
@@ -95,7 +89,9 @@ def read(data: bytes) -> Jpeg:
     place = 2
     try:
         for _ in range(_MAX_SEGMENTS):
-            place = _at_marker(data, place)
+            start, place = place, _at_marker(data, place)
+            if place > start:
+                walk.dropped.append((start, place))
             marker = data[place + 1]
             if marker == _EOI:
                 break
@@ -132,6 +128,7 @@ def _segment(walk: _Walk, marker: int, place: int) -> int:
     """Note what a segment says; where the next one begins."""
     data = walk.data
     if marker in _BARE:
+        walk.dropped.append((place, place + 2))
         return place + 2
     if marker not in _KNOWN:
         raise _damaged(f"a segment of the unknown kind {marker:02X}")
@@ -140,18 +137,16 @@ def _segment(walk: _Walk, marker: int, place: int) -> int:
     if end > len(data):
         raise _truncated()
     if _APP0 <= marker <= _APP15 or marker == _COM:
-        if _shapes_pixels(walk, marker, content):
-            walk.keep(place, end)
-        return end
-    if marker == _SOS:
-        end = _scan(walk, content, end)
+        if not _shapes_pixels(walk, marker, content):
+            walk.dropped.append((place, end))
+    elif marker == _SOS:
+        return _scan(walk, content, end)
     elif marker in _FRAMES:
         _frame(walk, marker, content)
     elif marker == _DRI:
         walk.interval = content[0] << 8 | content[1]
     elif marker == _DQT and len(content) < (129 if content[0] >> 4 else 65):
         raise _damaged("a quantisation table is too short")
-    walk.keep(place, end)
     return end
 
 
@@ -261,8 +256,12 @@ def _check_whole(walk: _Walk) -> None:
 
 
 def _result(walk: _Walk, end: int) -> Jpeg:
-    walk.keep(end, end + len(_END))
-    parts = [walk.data[first:last] for first, last in walk.kept]
+    parts = []
+    start = 0
+    for first, last in walk.dropped:
+        parts.append(walk.data[start:first])
+        start = last
+    parts.append(walk.data[start : end + len(_END)])
     return Jpeg(
         data=b"".join(parts),
         height=walk.height,

@@ -204,7 +204,8 @@ class Stream:
     def _second_look(self) -> _Opened:
         """Decode with Pillow what TensorFlow refused: for its reason, or for its pixels.
 
-        Pillow has the last word, so that both paths accept the same files.
+        Both refuse the same files, as far as is known, but for the largest: TensorFlow
+        takes no JPEG of more than 2**29 bytes unpacked. Pillow has the last word.
         """
         ref = self._taken().ref
         try:

@@ -4,6 +4,10 @@ The chain is fixed: bytes, decoder by content, RGB in 8 bits, EXIF orientation,
 crop, bilinear resize, float32. `pipeline.py` runs the same chain in
 TensorFlow; both give the same bits, and what TensorFlow cannot decode exactly
 goes through here there too.
+
+Both accept the same files: an image is taken when it is whole, as far as its
+markers, checksums and rows tell (`jpeg.py`, `png.py`, `gif.py`, `tiff.py`).
+Damage within compressed pixels cannot be told.
 """
 
 from __future__ import annotations
