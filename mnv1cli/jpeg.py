@@ -18,7 +18,7 @@ from mnv1cli.errors import ImageError
 MAX_SCANS = 100
 # Pixels times scans: some two seconds.
 _MAX_WORK = 4_000_000_000
-# Each is at hand in a microsecond, and a file could hold a quarter of a milliard.
+# Each is at hand in a microsecond, and a file could hold a quarter of a billion.
 _MAX_SEGMENTS = 100_000
 # Bytes between two segments that mean nothing.
 _MAX_GAP = 1 << 16
