@@ -109,6 +109,8 @@ def from_memory(source: Any, spec: PixelSpec, out: FloatArray | None = None) -> 
     """
     if isinstance(source, Image.Image):
         limits.check_pixels(source.width, source.height, spec.max_pixels)
+        if not source.width or not source.height:
+            raise ImageError("cannot be used: it has no pixels")
         try:
             # One image may be given several times, and loading it reads its file.
             with _LOADING:
