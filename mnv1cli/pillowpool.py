@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mnv1cli import pixels
+from mnv1cli import imagefile, pixels
 from mnv1cli.errors import ImageError
 from mnv1cli.ordered import chunks, ordered_map
 from mnv1cli.records import Batch
@@ -64,4 +64,4 @@ def read(ref: ImageRef, spec: PixelSpec, out: FloatArray) -> None:
     if ref.source is not None:
         pixels.from_memory(ref.source, spec, out)
     else:
-        pixels.load(pixels.read_file(ref.path), spec, out)
+        pixels.load(imagefile.read(ref.path, spec.max_bytes), spec, out)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnv1cli import pixels
+from mnv1cli import imagefile, pixels
 from mnv1cli.errors import ImageError
 from mnv1cli.geometry import SCALE, Frame, frame, reduction
 from mnv1cli.ordered import chunks, ordered_map
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 _FILES_AT_ONCE = 8
 # Decoded batches that wait for the model: enough to bridge a slow file.
 _WAITING_BATCHES = 2
-
-_JPEG_END = b"\xff\xd9"
 
 
 @dataclass(slots=True)
@@ -72,6 +70,7 @@ class Stream:
 
     def __init__(self, spec: PixelSpec, batch_size: int, workers: int) -> None:
         self._spec = spec
+        self._batch_size = batch_size
         self._workers = workers
         self._refs: Iterable[ImageRef] = ()
         # Images that are in the graph, in their order, and the number of the first.
@@ -79,7 +78,7 @@ class Stream:
         self._first = 0
         self._failure: BaseException | None = None
         self._stopped = False
-        self._dataset = self._graph(batch_size)
+        self._dataset = self._graph()
 
     def batches(self, refs: Iterable[ImageRef]) -> Iterator[Batch]:
         """Read, decode and batch images, in the order of `refs`, ahead of the consumer.
@@ -90,16 +89,16 @@ class Stream:
         self._refs = refs
         try:
             for numbers, images in self._dataset.as_numpy_iterator():
-                yield self._batch(numbers.tolist(), images)
+                yield from _parts(self._batch(numbers.tolist(), images), self._batch_size)
             if self._under_way:
                 nothing = np.empty((0, self._spec.size, self._spec.size, 3), np.float32)
-                yield self._batch([], nothing, drain=True)
+                yield from _parts(self._batch([], nothing, drain=True), self._batch_size)
             if self._failure is not None:
                 raise self._failure
         finally:
             self._stopped = True
 
-    def _graph(self, batch_size: int) -> Any:
+    def _graph(self) -> Any:
         import tensorflow as tf
 
         signature = (tf.TensorSpec([None], tf.string), tf.TensorSpec([None, 11], tf.int64))
@@ -108,7 +107,7 @@ class Stream:
         image = tf.autograph.experimental.do_not_convert(self._image)
         data = data.unbatch().map(image, num_parallel_calls=self._workers, deterministic=True)
         # What TensorFlow's JPEG decoder refuses falls out here; `_batch` sees the gap.
-        data = data.ignore_errors().batch(batch_size).prefetch(_WAITING_BATCHES)
+        data = data.ignore_errors().batch(self._batch_size).prefetch(_WAITING_BATCHES)
         options = tf.data.Options()
         # A fixed number of workers: tf.data's own tuning needs longer than most runs
         # take, and sometimes settles on half the speed. Two more threads than workers,
@@ -147,13 +146,11 @@ class Stream:
                 return _Opened(ref, reason=ref.problem)
             if ref.source is not None:
                 return _Opened(ref, pixels=pixels.from_memory(ref.source, self._spec))
-            data = pixels.read_file(ref.path)
-            header = pixels.header(data, self._spec)
-            # Without an end it is cut off, and what TensorFlow refuses leaves a gap that
-            # is only seen when the next image comes: Pillow says at once what is wrong.
-            if not header.plain_jpeg or data.rfind(_JPEG_END) < len(data) // 2:
+            data = imagefile.read(ref.path, self._spec.max_bytes)
+            header = pixels.plain_jpeg(data, self._spec)
+            if header is None:
                 return _Opened(ref, pixels=pixels.load(data, self._spec))
-            return _Opened(ref, data, self._geometry(header))
+            return _Opened(ref, header.data, self._geometry(header))
         except ImageError as error:
             return _Opened(ref, reason=str(error))
 
@@ -207,13 +204,28 @@ class Stream:
     def _second_look(self) -> _Opened:
         """Decode with Pillow what TensorFlow refused: for its reason, or for its pixels.
 
-        Pillow has the last word, so that both paths accept the same files.
+        Both refuse the same files, as far as is known, but for the largest: TensorFlow
+        takes no JPEG of more than 2**29 bytes unpacked. Pillow has the last word.
         """
         ref = self._taken().ref
         try:
-            return _Opened(ref, pixels=pixels.load(pixels.read_file(ref.path), self._spec))
+            data = imagefile.read(ref.path, self._spec.max_bytes)
+            return _Opened(ref, pixels=pixels.load(data, self._spec))
         except ImageError as error:
             return _Opened(ref, reason=str(error))
+
+
+def _parts(batch: Batch, size: int) -> Iterator[Batch]:
+    """The batch in parts of `size`: it is larger where images fell out of the graph."""
+    if len(batch.paths) <= size:
+        yield batch
+        return
+    row = 0
+    for start in range(0, len(batch.paths), size):
+        some = slice(start, start + size)
+        end = row + batch.reasons[some].count("")
+        yield Batch(batch.paths[some], batch.reasons[some], batch.pixels[row:end])
+        row = end
 
 
 def _jpeg_pixels(data: Any, ratio: Any, orientation: Any, frame: list[Any], size: int) -> Any:

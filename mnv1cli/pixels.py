@@ -4,31 +4,30 @@ The chain is fixed: bytes, decoder by content, RGB in 8 bits, EXIF orientation,
 crop, bilinear resize, float32. `pipeline.py` runs the same chain in
 TensorFlow; both give the same bits, and what TensorFlow cannot decode exactly
 goes through here there too.
+
+Both accept the same files: an image is taken when it is whole, as far as its
+markers, checksums and rows tell (`jpeg.py`, `png.py`, `gif.py`, `tiff.py`).
+Damage within compressed pixels cannot be told.
 """
 
 from __future__ import annotations
 
-import io
-import os
-import stat
-import struct
 import threading
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from mnv1cli import png
+from mnv1cli import exif, jpeg, limits, opening, png
 from mnv1cli.errors import ImageError
 from mnv1cli.geometry import frame_pixels, reduction
 from mnv1cli.imagememory import rgbx_of
+from mnv1cli.opening import DAMAGE, first_line
 
 if TYPE_CHECKING:
+    from mnv1cli.opening import Opened
     from mnv1cli.records import ByteArray, FloatArray, PixelSpec
-
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF")
 
 _ORIENTATION_TAG = 0x0112
 _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 0x0106, 0
@@ -42,66 +41,24 @@ _TRANSPOSED = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# What Pillow's decoders raise on damaged files, beyond their own OSError and
-# SyntaxError: whatever the code that meets the damage happens to raise.
-_DAMAGE = (
-    OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
-    EOFError, MemoryError, RuntimeError, SystemError, struct.error, zlib.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
-
+# Rows whose transparency is settled at a time, in pixels: it takes many times their bytes.
+_BAND_PIXELS = 1 << 20
 
 _LOADING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the header of an image says: enough to decode it elsewhere.
+    """What the header of a JPEG says: enough to decode it elsewhere.
 
-    `plain_jpeg` is a JPEG of 1 or 3 components; `height` and `width` are those
-    of the file, `orientation` is 1 to 8 after EXIF.
+    `data` is what a decoder needs of the file; `height` and `width` are those
+    stored, `orientation` is 1 to 8 after EXIF.
     """
 
-    plain_jpeg: bool
+    data: bytes
     height: int
     width: int
     orientation: int
-
-
-def read_file(path: bytes) -> bytes:
-    """The bytes of a regular file.
-
-    Raises:
-        ImageError: missing, unreadable, empty, or no regular file.
-    """
-    try:
-        # Asked before opening: a FIFO without a writer would block for good.
-        mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode):
-            raise ImageError(f"is a {_kind(mode)}, not a file")
-        with open(path, "rb") as file:
-            data = file.read()
-    except FileNotFoundError:
-        what = "is a link to a missing file" if os.path.islink(path) else "no such file"
-        raise ImageError(what) from None
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}") from error
-    except ValueError:
-        raise ImageError("no such file: its name has a NUL byte") from None
-    if not data:
-        raise ImageError("the file is empty")
-    return data
-
-
-def _kind(mode: int) -> str:
-    for test, name in (
-        (stat.S_ISDIR, "folder"),
-        (stat.S_ISSOCK, "socket"),
-        (stat.S_ISFIFO, "named pipe"),
-    ):
-        if test(mode):
-            return name
-    return "device"
 
 
 def load(data: bytes, spec: PixelSpec, out: FloatArray | None = None) -> FloatArray:
@@ -115,24 +72,33 @@ def load(data: bytes, spec: PixelSpec, out: FloatArray | None = None) -> FloatAr
 
 def decode(data: bytes, spec: PixelSpec) -> ByteArray:
     """RGBX uint8 [h, w, 4] of an image file's bytes, oriented."""
-    image = _open(data)
+    found = opening.opened(data, spec)
+    image = found.image
     try:
-        # A PNG's may come after its pixels, and asking for it before loads them.
-        orientation = 1 if image.format == "PNG" else _orientation(image, spec)
-        if image.format in ("JPEG", "MPO"):
+        orientation = _orientation_before(found, spec)
+        if found.format == "JPEG":
             r = reduction(image.height, image.width, spec)
             image.draft(None, (image.width // r, image.height // r))
-        elif image.format == "TIFF":
-            _forget_orientation(image)
-        elif image.format == "PNG":
-            png.check(data)
         image.load()
-        if image.format == "PNG":
-            orientation = _orientation(image, spec)
-            png.settle_transparency(image, data)
+        opening.check_rows(found)
+        if found.format == "PNG":
+            # It may come after the pixels.
+            orientation = _orientation_told(image, spec)
+            png.settle_transparency(image, found.data)
         return _rgbx(_oriented(image, orientation))
-    except _DAMAGE as error:
-        raise ImageError(f"damaged {image.format}: {_first_line(error)}") from error
+    except DAMAGE as error:
+        raise ImageError(f"damaged {found.format}: {first_line(error)}") from error
+
+
+def _orientation_before(found: Opened, spec: PixelSpec) -> int:
+    """The orientation, as far as it is known before the pixels are decoded."""
+    if found.format == "TIFF":
+        orientation = _orientation(found.image, spec)
+        _forget_orientation(found.image)
+        return orientation
+    if found.format == "JPEG":
+        return found.orientation if spec.exif else 1
+    return _orientation_told(found.image, spec)
 
 
 def from_memory(source: Any, spec: PixelSpec, out: FloatArray | None = None) -> FloatArray:
@@ -142,63 +108,44 @@ def from_memory(source: Any, spec: PixelSpec, out: FloatArray | None = None) -> 
         ImageError: another type, shape or dtype.
     """
     if isinstance(source, Image.Image):
+        limits.check_pixels(source.width, source.height, spec.max_pixels)
+        if not source.width or not source.height:
+            raise ImageError("cannot be used: it has no pixels")
         try:
             # One image may be given several times, and loading it reads its file.
             with _LOADING:
                 source.load()
             return frame_pixels(_rgbx(_oriented(source, _orientation(source, spec))), spec, out)
-        except _DAMAGE as error:
-            raise ImageError(f"cannot be used: {_first_line(error)}") from error
+        except DAMAGE as error:
+            raise ImageError(f"cannot be used: {first_line(error)}") from error
     try:
         array = np.asarray(source)
     except ValueError as error:
-        raise ImageError(f"is no image and no array: {_first_line(error)}") from error
+        raise ImageError(f"is no image and no array: {first_line(error)}") from error
     if array.dtype != np.uint8:
         raise ImageError(f"an array must be uint8, not {array.dtype}")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
         raise ImageError(f"an array must be [h, w], [h, w, 3] or [h, w, 4], not {array.shape}")
+    limits.check_pixels(array.shape[1], array.shape[0], spec.max_pixels)
     return frame_pixels(_rgbx(Image.fromarray(np.ascontiguousarray(array))), spec, out)
 
 
-def header(data: bytes, spec: PixelSpec) -> Header:
-    """Read the header alone.
+def plain_jpeg(data: bytes, spec: PixelSpec) -> Header | None:
+    """The header of a JPEG of 1 or 3 components; nothing for all else, which is decoded here.
 
     Raises:
-        ImageError: not an image.
+        ImageError: a JPEG that is damaged, or too large.
     """
-    image = _open(data)
-    plain = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
-    # Other formats are decoded whole by `decode`, which looks for itself.
-    orientation = _orientation(image, spec) if plain else 1
-    return Header(plain, image.height, image.width, orientation)
-
-
-def _open(data: bytes) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError:
-        raise ImageError(_unidentified(data)) from None
-    except Image.DecompressionBombError:
-        # Pillow refuses before it takes memory, at twice its warning threshold.
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise ImageError(f"too large: it claims more than {limit} million pixels") from None
-    except _DAMAGE as error:
-        raise ImageError(f"damaged, or not an image: {_first_line(error)}") from error
-
-
-def _unidentified(data: bytes) -> str:
-    start = data[:512]
-    if not any(start):
-        return "not an image: the file holds zeros"
-    if all(byte >= 32 or byte in b"\t\n\r\f" for byte in start) and b"\x7f" not in start:
-        return "not an image: the file holds text"
-    return f"not an image, or a damaged one (known are {', '.join(FORMATS)})"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    if not data.startswith(b"\xff\xd8\xff"):
+        return None
+    found = jpeg.read(data)
+    limits.check_pixels(found.width, found.height, spec.max_pixels)
+    if not found.plain:
+        return None
+    orientation = exif.orientation(found.exif, found.xmp) if spec.exif else 1
+    return Header(found.data, found.height, found.width, orientation)
 
 
 def _orientation(image: Image.Image, spec: PixelSpec) -> int:
@@ -207,9 +154,31 @@ def _orientation(image: Image.Image, spec: PixelSpec) -> int:
         return 1
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except _DAMAGE:
+    except DAMAGE:
         return 1
     return value if isinstance(value, int) and value in _TRANSPOSED else 1
+
+
+def _orientation_told(image: Image.Image, spec: PixelSpec) -> int:
+    """The orientation in what the file holds beside its pixels; Pillow would unpack all of that."""
+    if not spec.exif:
+        return 1
+    told, info = b"", image.info
+    if isinstance(info.get("exif"), bytes):
+        told = info["exif"]
+    elif isinstance(info.get("Raw profile type exif"), str):
+        # Its name, its length, and hexadecimal digits, each in a line of its own.
+        told = _from_digits("".join(info["Raw profile type exif"].split("\n")[3:]))
+    xmp = info.get("XML:com.adobe.xmp") or info.get("xmp") or b""
+    xmp = xmp.encode("utf-8", "replace") if isinstance(xmp, str) else xmp
+    return exif.orientation(told, xmp if isinstance(xmp, bytes) else b"")
+
+
+def _from_digits(digits: str) -> bytes:
+    try:
+        return bytes.fromhex(digits)
+    except ValueError:
+        return b""
 
 
 def _forget_orientation(image: Image.Image) -> None:
@@ -251,5 +220,10 @@ def _rgbx_from_16_bits(image: Image.Image) -> ByteArray:
 
 
 def _over_white(colour: ByteArray, alpha: ByteArray) -> ByteArray:
-    c, a = colour.astype(np.uint32), alpha.astype(np.uint32)
-    return ((c * a + 255 * (255 - a) + 127) // 255).astype(np.uint8)
+    laid = np.empty_like(colour)
+    step = max(_BAND_PIXELS // colour.shape[1], 1)
+    for top in range(0, len(colour), step):
+        band = slice(top, top + step)
+        c, a = colour[band].astype(np.uint32), alpha[band].astype(np.uint32)
+        laid[band] = (c * a + 255 * (255 - a) + 127) // 255
+    return laid

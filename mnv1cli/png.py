@@ -1,4 +1,8 @@
-"""What Pillow leaves to its callers in a PNG: checksums, and the scale of a transparent grey."""
+"""What Pillow leaves to its callers in a PNG: checksums, missing rows, a transparent grey's scale.
+
+Chunks that have no part in the pixels are not given to Pillow at all: it would
+unpack texts and profiles, however large they become.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +10,102 @@ import struct
 import zlib
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from mnv1cli.errors import ImageError
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from collections.abc import Iterator
+
+_MAGIC = b"\x89PNG\r\n\x1a\n"
+_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_NEEDED = (*_CRITICAL, b"tRNS", b"eXIf")
+# Where programs that know no eXIf put the orientation.
+_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# Start and step, across and down, of the passes of an interlaced image.
+_PASSES = (
+    (0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2)
+)  # fmt: skip
+_STEP = 1 << 20
+# Each is at hand in a microsecond, and a file could hold a hundred times as many.
+_MAX_CHUNKS = 1_000_000
 
 
-def check(data: bytes) -> None:
-    """Hold a PNG's pixel chunks against their checksums, which Pillow does not."""
-    place = len(b"\x89PNG\r\n\x1a\n")
-    while place + 12 <= len(data):
+def cleaned(data: bytes) -> bytes:
+    """A PNG without the chunks that have no part in its pixels or its orientation.
+
+    Raises:
+        ImageError: a checksum does not fit, or a chunk is of no known kind.
+    """
+    kept = [data[:8]]
+    end = 8
+    for kind, start, end in _chunks(data):
+        content = memoryview(data)[start:end]
+        if end + 4 <= len(data):
+            (checksum,) = struct.unpack_from(">I", data, end)
+            if zlib.crc32(content, zlib.crc32(kind)) != checksum:
+                raise ImageError("damaged PNG: a checksum does not fit")
+        if kind[0] & 0x20 == 0 and kind not in _CRITICAL:
+            raise ImageError("damaged PNG: a chunk of an unknown kind")
+        if kind in _NEEDED or bytes(content[:22]).startswith(_TEXTS):
+            kept.append(data[start - 8 : end + 4])
+    return b"".join(kept)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The kind of each chunk, and where its content starts and ends; up to the last one."""
+    place = len(_MAGIC)
+    for _ in range(_MAX_CHUNKS):
+        if place + 8 > len(data):
+            return
         length, kind = struct.unpack_from(">I4s", data, place)
         end = place + 8 + length
-        if kind == b"IDAT" and end + 4 <= len(data):
-            (checksum,) = struct.unpack_from(">I", data, end)
-            if zlib.crc32(memoryview(data)[place + 4 : end]) != checksum:
-                raise ImageError("damaged PNG: a checksum does not fit")
+        yield kind, place + 8, end
+        if kind == b"IEND":
+            return
         place = end + 4
+    raise ImageError(f"damaged PNG: more than {_MAX_CHUNKS:,} chunks")
+
+
+def check_rows(image: Image.Image, data: bytes) -> None:
+    """Refuse a loaded PNG whose pixels end before its last row: Pillow leaves the rest black.
+
+    To count what unpacks costs as much as to load it, and is left where the
+    last row is not black anyway.
+    """
+    interlaced = data[28]
+    bottom = (0, image.height - 1, image.width, image.height)
+    # Not `crop`, which heeds Pillow's own limit.
+    row = image.resize((image.width, 1), Image.Resampling.NEAREST, bottom)
+    if not interlaced and row.tobytes().strip(b"\0"):
+        return
+    if _unpacked(data, _expected(data)) < _expected(data):
+        raise ImageError("damaged PNG: its pixels end before its last row")
+
+
+def _expected(data: bytes) -> int:
+    """The bytes that the rows of an image have, unpacked."""
+    width, height, depth, colour_type = struct.unpack_from(">IIBB", data, 16)
+    passes = _PASSES if data[28] else ((0, 1, 0, 1),)
+    total = 0
+    for left, across, top, down in passes:
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            total += rows * (1 + (columns * depth * _CHANNELS[colour_type] + 7) // 8)
+    return total
+
+
+def _unpacked(data: bytes, wanted: int) -> int:
+    """How many bytes the pixels unpack to; not more than a step beyond those wanted."""
+    unpacker = zlib.decompressobj()
+    count = 0
+    for kind, start, end in _chunks(data):
+        packed = data[start:end] if kind == b"IDAT" else b""
+        while packed and count < wanted:
+            count += len(unpacker.decompress(packed, _STEP))
+            packed = unpacker.unconsumed_tail
+    return count
 
 
 def settle_transparency(image: Image.Image, data: bytes) -> None:

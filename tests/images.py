@@ -122,9 +122,11 @@ def grey_jpeg(height: int, width: int, **options: Any) -> bytes:
     return encode(Image.fromarray(colours(height, width)).convert("L"), "JPEG", **options)
 
 
-def jpeg_that_only_pillow_reads() -> bytes:
-    """A JPEG whose end is lost in zeros: Pillow takes them for pixels, TensorFlow refuses."""
-    return jpeg(61, 83)[:-100] + bytes(1000)
+def jpeg_with_bad_tables() -> bytes:
+    """A JPEG whose segments are all there, and which every decoder refuses."""
+    data = jpeg(61, 83)
+    table = data.index(b"\xff\xc4") + 5
+    return data[:table] + b"\xff" * 16 + data[table + 16 :]
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

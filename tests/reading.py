@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from mnv1cli import pixels
+from mnv1cli import imagefile, pixels
 from mnv1cli.errors import ImageError
 from mnv1cli.records import ImageRef, PixelSpec
 from tests import images
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SPEC = PixelSpec(64)
 
 KINDS = [
-    "jpeg", "another jpeg", "grey jpeg", "png", "only pillow", "cut jpeg", "cut png", "text",
+    "jpeg", "another jpeg", "grey jpeg", "png", "bad tables", "cut jpeg", "cut png", "text",
     "empty", "missing", "folder", "problem", "pil image", "array", "bad array",
 ]  # fmt: skip
 
@@ -65,7 +65,7 @@ def alone(ref: ImageRef, spec: PixelSpec = SPEC) -> Read:
             raise ImageError(ref.problem)
         if ref.source is not None:
             return Read(ref.path, "", pixels.from_memory(ref.source, spec))
-        return Read(ref.path, "", pixels.load(pixels.read_file(ref.path), spec))
+        return Read(ref.path, "", pixels.load(imagefile.read(ref.path), spec))
     except ImageError as error:
         return Read(ref.path, str(error), None)
 
@@ -92,7 +92,7 @@ def mixture_in(folder: Path) -> dict[str, ImageRef]:
         "another jpeg": jpeg(333, 250),
         "grey jpeg": grey_jpeg(50, 40),
         "png": SAMPLES["RGBA PNG"].data,
-        "only pillow": images.jpeg_that_only_pillow_reads(),
+        "bad tables": images.jpeg_with_bad_tables(),
         "cut jpeg": jpeg(200, 300)[:-2000],
         "cut png": SAMPLES["RGB PNG"].data[:200],
         "text": b"not an image",

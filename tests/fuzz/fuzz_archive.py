@@ -1,0 +1,46 @@
+"""Unpack any bytes, as a `.tar.gz` or as the tar in one: what comes of it stays in its folder."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.fuzz.harness import fuzz
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST_BYTES = 64 << 20
+
+
+def load() -> Callable[[bytes], None]:
+    from mnv1cli import archive
+    from mnv1cli.errors import ModuleError
+
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    file, directory = folder / "it.tar.gz", folder / "unpacked"
+
+    def target(data: bytes) -> None:
+        file.write_bytes(data if data[:1] == b"\x1f" else gzip.compress(data, 1))
+        directory.mkdir()
+        try:
+            archive.unpack(file, directory)
+        except ModuleError:
+            pass
+        finally:
+            assert sorted(os.listdir(folder)) == [file.name, directory.name]
+            found = [path for path in directory.rglob("*") if not path.is_dir()]
+            assert all(path.is_file() and not path.is_symlink() for path in found)
+            assert sum(path.stat().st_size for path in found) < MOST_BYTES
+            shutil.rmtree(directory)
+
+    return target
+
+
+if __name__ == "__main__":
+    fuzz(load)

@@ -1,0 +1,136 @@
+"""Real files, harmed in the ways of disks, networks and people who mean it."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from tests import images
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MARKERS = [bytes([0xFF, code]) for code in (*range(0xC0, 0xF0), 0xFE, 0x01, 0x02, 0x00, 0xFF)]
+# A size small enough to decode thousands of them.
+SIDE = 96
+
+
+def flipped(data: bytes, chance: random.Random) -> bytes:
+    """Some bits changed; in every other file among its first bytes, which decide the most."""
+    harmed = bytearray(data)
+    end = chance.choice([min(len(data), 700), len(data)])
+    for _ in range(chance.choice([1, 1, 1, 2, 5, 30])):
+        harmed[chance.randrange(end)] ^= 1 << chance.randrange(8)
+    return bytes(harmed)
+
+
+def overwritten(data: bytes, chance: random.Random) -> bytes:
+    """A byte with a value that is often a limit."""
+    harmed = bytearray(data)
+    end = chance.choice([min(len(data), 700), len(data)])
+    for _ in range(chance.choice([1, 1, 2, 4])):
+        harmed[chance.randrange(end)] = chance.choice([0, 1, 0x7F, 0x80, 0xFF, 0xFE, 0xD9])
+    return bytes(harmed)
+
+
+def cut(data: bytes, chance: random.Random) -> bytes:
+    """The end lost, often only a little of it."""
+    lost = chance.choice([1, 2, 3, 10, 100, chance.randrange(1, len(data))])
+    return data[: max(len(data) - lost, 1)]
+
+
+def appended(data: bytes, chance: random.Random) -> bytes:
+    """Something after the end."""
+    return data + chance.choice([chance.randbytes(chance.randrange(1, 3000)), bytes(500), data])
+
+
+def torn(data: bytes, chance: random.Random) -> bytes:
+    """A part in the middle lost."""
+    start = chance.randrange(len(data))
+    return data[:start] + data[start + chance.choice([1, 2, 16, 512, 4096]) :]
+
+
+def blotted(data: bytes, chance: random.Random) -> bytes:
+    """A sector of zeros or of other bytes."""
+    start, length = chance.randrange(len(data)), chance.choice([16, 512, 4096])
+    blot = chance.choice([bytes(length), b"\xff" * length, chance.randbytes(length)])
+    return (data[:start] + blot + data[start + length :])[: len(data)]
+
+
+def zeroed_end(data: bytes, chance: random.Random) -> bytes:
+    """The end as it is of a download that was cut, in a file that had its length already."""
+    start = chance.randrange(len(data))
+    return data[:start] + bytes(len(data) - start)
+
+
+def marked(data: bytes, chance: random.Random) -> bytes:
+    """A marker where none belongs, inserted or written over what was there."""
+    start = chance.randrange(2, len(data))
+    marker = chance.choice(MARKERS)
+    return data[:start] + marker + data[start + chance.choice([0, 2]) :]
+
+
+def spliced(data: bytes, chance: random.Random) -> bytes:
+    """A part of the file once more, or in another place."""
+    first, second = sorted(chance.randrange(len(data)) for _ in range(2))
+    place = chance.randrange(len(data))
+    return data[:place] + data[first : min(second, first + 5000)] + data[place:]
+
+
+def twice(data: bytes, chance: random.Random) -> bytes:
+    """Two of the others."""
+    for mutation in chance.sample(MUTATIONS, 2):
+        data = mutation(data or b"\0", chance)
+    return data
+
+
+MUTATIONS: list[Callable[[bytes, random.Random], bytes]] = [
+    flipped, overwritten, cut, appended, torn, blotted, zeroed_end, marked, spliced,
+]  # fmt: skip
+
+
+def mutated(data: bytes, seed: int) -> bytes:
+    """The file, harmed in one way or two."""
+    chance = random.Random(seed)
+    return chance.choice([*MUTATIONS, twice])(data, chance)
+
+
+def forms(photo: Image.Image) -> dict[str, bytes]:
+    """A photo in every format, and in some forms of each."""
+    small = photo.convert("RGB").resize((SIDE, SIDE * 3 // 4))
+    deep = Image.frombytes("I;16", (20, 12), bytes(range(240)) * 2)
+    alpha = small.copy()
+    alpha.putalpha(small.convert("L"))
+    exif = images.orientation_exif(6)
+    save = images.encode
+    lossless = {"lossless": True}
+    several = {"save_all": True, "append_images": [small.rotate(90, expand=False)]}
+    return {
+        "baseline.jpg": save(small, "JPEG", exif=exif),
+        "grey.jpg": save(small.convert("L"), "JPEG"),
+        "progressive.jpg": save(small, "JPEG", progressive=True, quality=90),
+        "restarts.jpg": save(small, "JPEG", restart_marker_rows=1, subsampling="4:2:0"),
+        "fine.jpg": save(small, "JPEG", subsampling="4:4:4", quality=98),
+        "cmyk.jpg": save(small.convert("CMYK"), "JPEG"),
+        "mpo.jpg": save(small, "MPO", **several),
+        "rgb.png": save(small, "PNG", exif=exif),
+        "alpha.png": save(alpha, "PNG"),
+        "palette.png": save(small.quantize(30), "PNG", transparency=3),
+        "deep.png": save(deep, "PNG"),
+        "animated.png": save(small, "PNG", **several),
+        "plain.gif": save(small.quantize(60), "GIF"),
+        "animated.gif": save(small, "GIF", **several),
+        "lossy.webp": save(small, "WEBP", exif=exif),
+        "lossless.webp": save(alpha, "WEBP", **lossless),
+        "animated.webp": save(small, "WEBP", **several),
+        "raw.tif": save(small, "TIFF", exif=exif),
+        "lzw.tif": save(alpha, "TIFF", compression="tiff_lzw"),
+        "deflate.tif": save(small, "TIFF", compression="tiff_adobe_deflate"),
+        "jpeg.tif": save(small, "TIFF", compression="jpeg"),
+        "deep.tif": save(deep, "TIFF"),
+        "rgb.bmp": save(small, "BMP"),
+        "palette.bmp": save(small.quantize(60), "BMP"),
+        **({"it.avif": save(small, "AVIF", exif=exif)} if images.HAS_AVIF else {}),
+    }
