@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import errno
 import gzip
-import io
 import shutil
 import tarfile
 import uuid
 import zlib
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mnv1cli.errors import ModuleError
+from mnv1cli.gauge import MAX_HEADER, MAX_TAIL, ExcessError, Gauge, Unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +24,6 @@ _MAX_DEPTH = 32
 # Weights hardly compress; what unpacks to so much more than it has is a bomb.
 _MAX_RATIO = 100
 _ALWAYS_BYTES = 256 << 20
-# What tar may say between two members, long names and the like, and behind the last one.
-_MAX_HEADER = 8 << 10
-_MAX_TAIL = 1 << 20
 _CHUNK = 1 << 20
 
 # The disk's troubles, as opposed to those of a name in the archive.
@@ -44,80 +41,24 @@ def unpack(archive: Path, directory: Path) -> None:
         OSError: the archive cannot be read, or `directory` not written.
     """
     try:
-        with archive.open("rb") as packed, _Unpacked(packed, str(archive)) as stream:
-            stream.allow(_MAX_HEADER)
+        with archive.open("rb") as packed, Unpacked(packed) as stream:
+            stream.allow(MAX_HEADER)
             with tarfile.open(fileobj=stream, mode="r:") as tar:
                 for member, relative in _members(tar, stream, archive):
                     _place(tar, member, directory / relative, archive)
             # The checksum of the whole comes last, behind the padding that tar leaves.
-            stream.allow(_MAX_TAIL)
+            stream.allow(MAX_TAIL)
             while stream.read(_CHUNK):
                 pass
+    except ExcessError as error:
+        raise ModuleError(f"{archive} is refused: {error}") from error
     except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile, ValueError) as error:
         raise ModuleError(f"{archive} is not an intact .tar.gz archive: {error}") from error
     _lift_single_folder(directory)
 
 
-class _Gauge(io.RawIOBase):
-    """A file that is read in one direction, no further than is allowed."""
-
-    def __init__(self, file: Any, archive: str) -> None:
-        self._file = file
-        self._archive = archive
-        self._allowed = 0
-        self.position = 0
-
-    def allow(self, count: int) -> None:
-        """So many bytes may come from here on."""
-        self._allowed = self.position + count
-
-    def allowed(self) -> int:
-        """How far it may be read."""
-        return self._allowed
-
-    def tell(self) -> int:
-        return self.position
-
-    def read(self, size: int = -1) -> bytes:
-        """Never takes memory for more than is allowed."""
-        rest = self.allowed() - self.position
-        data: bytes = self._file.read(min(size, rest + 1) if size >= 0 else rest + 1)
-        self.position += len(data)
-        if len(data) > rest:
-            raise ModuleError(f"{self._archive} is refused: it has too much between its files")
-        return data
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Forwards alone: whoever goes back may go round in circles."""
-        if whence or offset < self.position:
-            raise tarfile.ReadError("it goes backwards")
-        while self.position < offset and self.read(min(_CHUNK, offset - self.position)):
-            pass
-        return self.position
-
-
-class _Unpacked(_Gauge):
-    """What a gzip file holds, in bounded time: also the packed bytes are counted."""
-
-    def __init__(self, packed: IO[bytes], archive: str) -> None:
-        self._packed = _Packed(packed, archive, self)
-        super().__init__(gzip.GzipFile(fileobj=self._packed, mode="rb"), archive)
-
-
-class _Packed(_Gauge):
-    """The bytes of a gzip file, which are hardly more than what they hold."""
-
-    def __init__(self, file: IO[bytes], archive: str, unpacked: _Gauge) -> None:
-        super().__init__(file, archive)
-        self._unpacked = unpacked
-
-    def allowed(self) -> int:
-        # Endless padding, or endless empty parts, unpack to nothing.
-        return 2 * (self._unpacked.position + _CHUNK) + _MAX_TAIL
-
-
 def _members(
-    tar: tarfile.TarFile, stream: _Gauge, archive: Path
+    tar: tarfile.TarFile, stream: Gauge, archive: Path
 ) -> Iterator[tuple[tarfile.TarInfo, Path]]:
     """The members with their safe relative paths; refuses what could do harm."""
     most = min(_MAX_BYTES, max(_ALWAYS_BYTES, _MAX_RATIO * archive.stat().st_size))
@@ -137,7 +78,7 @@ def _members(
                 f"{most >> 20:,} MB or {_MAX_MEMBERS:,} files"
             )
         # The rest of its last block, and what tar says of the next one.
-        stream.allow(member.size + _MAX_HEADER)
+        stream.allow(member.size + MAX_HEADER)
         yield member, relative
 
 

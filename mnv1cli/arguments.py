@@ -10,6 +10,7 @@ from PIL import Image
 
 from mnv1cli.errors import OptionError
 from mnv1cli.inputs import Listing
+from mnv1cli.members import is_archive
 from mnv1cli.records import ImageRef
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ def refs(images: Sources) -> Iterator[ImageRef]:
             index += 1
             continue
         name = os.fsencode(image)
-        found = Listing([name]) if os.path.isdir(name) else [ImageRef(0, name)]
-        for ref in found:
-            yield ImageRef(index, ref.path, problem=ref.problem)
+        if not os.path.isdir(name) and not is_archive(name):
+            yield ImageRef(index, name)
+            index += 1
+            continue
+        for ref in Listing([name]):
+            yield ImageRef(index, ref.path, problem=ref.problem, member=ref.member)
             index += 1

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import TYPE_CHECKING
 
 from mnv1cli.errors import ImageError
 from mnv1cli.limits import check_bytes
 from mnv1cli.records import MAX_BYTES
 
+if TYPE_CHECKING:
+    from mnv1cli.records import ImageRef
+
 # A file may become a FIFO between two looks at it: to open that must not wait.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _LEAST = 1 << 16
+
+
+def content(ref: ImageRef, limit: int) -> bytes:
+    """The bytes of an image, from a file of its own or out of an archive.
+
+    Raises:
+        ImageError: as `read`.
+    """
+    if ref.member is None:
+        return read(ref.path, limit)
+    data = ref.member(limit)
+    if not data:
+        raise ImageError("the file is empty")
+    return data
 
 
 def read(path: bytes, limit: int = MAX_BYTES) -> bytes:

@@ -12,19 +12,30 @@ import itertools
 import os
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from mnv1cli import globs
 from mnv1cli.errors import MissingInputError, NoImagesError, OptionError
+from mnv1cli.members import Archive, is_archive
 from mnv1cli.records import ImageRef, display_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 # Taken while folders are walked, in any case of letters.
 SUFFIXES = frozenset(b"jpg jpeg jpe jfif png bmp gif webp tif tiff avif".split())
 STDIN = b"-"
-_RECURSIVE = b"**"
+# What stands between an archive and the name of a file in it.
+MEMBER = b"!/"
 _CHUNK = 1 << 16
+
+
+class _Found(NamedTuple):
+    """One image on its way to an `ImageRef`."""
+
+    path: bytes
+    problem: str = ""
+    read: Callable[[int], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +50,7 @@ class InputOptions:
 class Listing:
     """The images that inputs and lists name, in their order; iterate it once.
 
-    Inputs are files, folders, globs or `-`. What was passed over while folders
+    Inputs are files, folders, archives, globs or `-`. What was passed over while folders
     were walked is counted in `skipped` by suffix; `empty` names the folders
     that hold no image.
 
@@ -56,16 +67,16 @@ class Listing:
         self.skipped: Counter[bytes] = Counter()
         self.empty: list[bytes] = []
         self._options = options or InputOptions()
-        self._opened: list[BinaryIO] = []
+        self._opened: list[BinaryIO | Archive] = []
         sources = [*map(self._input, inputs), *map(self._list, lists)]
         self._found = itertools.chain.from_iterable(sources)
 
     def __iter__(self) -> Iterator[ImageRef]:
-        for index, (path, problem) in enumerate(self._found):
-            yield ImageRef(index, path, problem=problem)
+        for index, found in enumerate(self._found):
+            yield ImageRef(index, found.path, problem=found.problem, member=found.read)
 
     def close(self) -> None:
-        """Close the lists, where not all of them were read."""
+        """Close archives, and the lists where not all of them were read."""
         for file in self._opened:
             file.close()
 
@@ -93,7 +104,7 @@ class Listing:
         more = ", ..." if len(self.skipped) > 5 else ""
         return f", {self.skipped.total():,} skipped by suffix ({', '.join(kinds)}{more})"
 
-    def _input(self, name: bytes) -> Iterator[tuple[bytes, str]]:
+    def _input(self, name: bytes) -> Iterator[_Found]:
         """The images of one argument; that it exists is settled before the first one."""
         if name == STDIN:
             return self._list(name)
@@ -108,24 +119,26 @@ class Listing:
             raise MissingInputError(f"{display_path(name)}: {error.strerror}") from error
         return self._existing(name)
 
-    def _existing(self, name: bytes) -> Iterator[tuple[bytes, str]]:
-        return self._folder(name) if os.path.isdir(name) else iter([(name, "")])
+    def _existing(self, name: bytes) -> Iterator[_Found]:
+        if os.path.isdir(name):
+            return self._folder(name)
+        return self._archive(name) if is_archive(name) else iter([_Found(name)])
 
-    def _glob(self, pattern: bytes) -> Iterator[tuple[bytes, str]]:
+    def _glob(self, pattern: bytes) -> Iterator[_Found]:
         """What a shell would put in the pattern's place, but for links to folders.
 
         `**` finds folders and what is in them; there only files are taken, so
         that none comes twice.
         """
-        matches = sorted(_matches(pattern), key=lambda name: name.split(b"/"))
+        matches = sorted(globs.matches(pattern), key=lambda name: name.split(b"/"))
         if not matches:
             raise MissingInputError(f"nothing matches {display_path(pattern)}")
-        if _RECURSIVE in pattern.split(b"/"):
-            return ((name, "") for name in matches if not os.path.isdir(name))
+        if globs.is_recursive(pattern):
+            return (_Found(name) for name in matches if not os.path.isdir(name))
         wanted = (name for name in matches if not (os.path.islink(name) and os.path.isdir(name)))
         return itertools.chain.from_iterable(map(self._existing, wanted))
 
-    def _folder(self, name: bytes) -> Iterator[tuple[bytes, str]]:
+    def _folder(self, name: bytes) -> Iterator[_Found]:
         images = 0
         for found in self._walk(name):
             images += 1
@@ -133,7 +146,7 @@ class Listing:
         if not images:
             self.empty.append(name)
 
-    def _walk(self, top: bytes) -> Iterator[tuple[bytes, str]]:
+    def _walk(self, top: bytes) -> Iterator[_Found]:
         """Depth first, by name, files and folders interleaved; links to folders not followed."""
         # A stack, not recursion: folders nest deeper than Python's frames.
         stack: list[Iterator[os.DirEntry[bytes]]] = []
@@ -142,7 +155,7 @@ class Listing:
             if folder is not None:
                 entries, problem = _entries(folder)
                 if problem:
-                    yield folder, problem
+                    yield _Found(folder, problem)
                 stack.append(iter(entries))
                 folder = None
             entry = next(stack[-1], None)
@@ -151,18 +164,44 @@ class Listing:
             elif _is_folder(entry, follow_links=False):
                 folder = entry.path if self._options.recursive else None
             elif self._is_image(entry):
-                yield entry.path, ""
+                yield _Found(entry.path)
+
+    def _archive(self, name: bytes) -> Iterator[_Found]:
+        """The images in an archive, by the rules for folders."""
+        images = 0
+        try:
+            archive = Archive(name)
+        except OSError as error:
+            raise MissingInputError(f"{display_path(name)}: {error.strerror}") from error
+        self._opened.append(archive)
+        for member in archive.members(self._is_wanted):
+            images += 1
+            path = name + MEMBER + member.name if member.name else name
+            yield _Found(path, member.problem, member.read)
+        if not images:
+            self.empty.append(name)
+
+    def _is_wanted(self, name: bytes) -> bool:
+        *folders, last = name.split(b"/")
+        if any(part.startswith(b".") and part != b".." for part in (*folders, last)):
+            return False
+        if folders and not self._options.recursive:
+            return False
+        return self._has_suffix(last)
 
     def _is_image(self, entry: os.DirEntry[bytes]) -> bool:
         if entry.is_symlink() and _is_folder(entry, follow_links=True):
             return False
-        suffix = os.path.splitext(entry.name)[1].lower()
+        return self._has_suffix(entry.name)
+
+    def _has_suffix(self, name: bytes) -> bool:
+        suffix = os.path.splitext(name)[1].lower()
         if suffix[1:] in SUFFIXES:
             return True
         self.skipped[suffix] += 1
         return False
 
-    def _list(self, name: bytes) -> Iterator[tuple[bytes, str]]:
+    def _list(self, name: bytes) -> Iterator[_Found]:
         """The paths in a file or on stdin; the file is opened before any work."""
         if name == STDIN:
             if self._options.stdin is None:
@@ -179,7 +218,7 @@ class Listing:
         self._opened.append(file)
         return self._paths(file, display_path(name))
 
-    def _paths(self, file: BinaryIO, name: str) -> Iterator[tuple[bytes, str]]:
+    def _paths(self, file: BinaryIO, name: str) -> Iterator[_Found]:
         with file if file is not self._options.stdin else contextlib.nullcontext():
             records = _records(file, b"\0" if self._options.null else b"\n")
             for record in _without_mark(records):
@@ -190,37 +229,7 @@ class Listing:
                     )
                 path = record if self._options.null else _without_return(record)
                 if path:
-                    yield path, ""
-
-
-def _matches(pattern: bytes) -> set[bytes]:
-    """The paths that match; unlike Python's glob, `**` does not follow links to folders."""
-    before, found, after = _partition(pattern)
-    if not found:
-        return set(glob.glob(pattern))
-    matches = set()
-    for base in _matches(before) if before else {b""}:
-        for folder in _folders(base):
-            matches |= _matches(os.path.join(glob.escape(folder), after or b"*"))
-    return matches
-
-
-def _partition(pattern: bytes) -> tuple[bytes, bool, bytes]:
-    """What stands before and after the first component `**`, and whether there is one."""
-    parts = pattern.split(b"/")
-    if _RECURSIVE not in parts:
-        return pattern, False, b""
-    at = parts.index(_RECURSIVE)
-    # The slash stays where it is all there is: the root is no empty base.
-    before = b"/".join(parts[:at]) + (b"/" if at else b"")
-    return before, True, b"/".join(parts[at + 1 :])
-
-
-def _folders(base: bytes) -> Iterator[bytes]:
-    """A folder and the visible ones below it, their names as `base` begins them."""
-    for folder, names, _ in os.walk(base or b"."):
-        names[:] = [name for name in names if not name.startswith(b".")]
-        yield folder if base else folder[2:]
+                    yield _Found(path)
 
 
 def _entries(folder: bytes) -> tuple[list[os.DirEntry[bytes]], str]:

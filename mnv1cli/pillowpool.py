@@ -64,4 +64,4 @@ def read(ref: ImageRef, spec: PixelSpec, out: FloatArray) -> None:
     if ref.source is not None:
         pixels.from_memory(ref.source, spec, out)
     else:
-        pixels.load(imagefile.read(ref.path, spec.max_bytes), spec, out)
+        pixels.load(imagefile.content(ref, spec.max_bytes), spec, out)

@@ -146,7 +146,7 @@ class Stream:
                 return _Opened(ref, reason=ref.problem)
             if ref.source is not None:
                 return _Opened(ref, pixels=pixels.from_memory(ref.source, self._spec))
-            data = imagefile.read(ref.path, self._spec.max_bytes)
+            data = imagefile.content(ref, self._spec.max_bytes)
             header = pixels.plain_jpeg(data, self._spec)
             if header is None:
                 return _Opened(ref, pixels=pixels.load(data, self._spec))
@@ -209,7 +209,7 @@ class Stream:
         """
         ref = self._taken().ref
         try:
-            data = imagefile.read(ref.path, self._spec.max_bytes)
+            data = imagefile.content(ref, self._spec.max_bytes)
             return _Opened(ref, pixels=pixels.load(data, self._spec))
         except ImageError as error:
             return _Opened(ref, reason=str(error))

@@ -10,6 +10,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from typing import TextIO
 
@@ -53,13 +54,15 @@ class ImageRef:
     `path` is reported as it was given or found. `source` is an image that is
     already in memory (a PIL image or a uint8 array) and needs no reading;
     `problem` is a fault known before reading, such as a folder that cannot be
-    listed.
+    listed. `member` reads an image that lies in an archive, given the number of
+    bytes that are allowed.
     """
 
     index: int
     path: bytes
     source: Any = None
     problem: str = ""
+    member: Callable[[int], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,9 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS = [
-    {"errors", "interrupts", "machine", "pace", "records"},
+    {"errors", "gauge", "interrupts", "machine", "pace", "records"},
+    {"globs", "limits"},
+    {"members"},
     {
         "archive",
         "attachment",
@@ -22,7 +24,6 @@ FLOORS = [
         "gif",
         "imagememory",
         "jpeg",
-        "limits",
         "png",
         "inputs",
         "journal",

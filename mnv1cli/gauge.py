@@ -1,0 +1,75 @@
+"""Archives of others, read no further than is sensible."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from typing import IO, Any
+
+# What tar may say between two members, long names and the like, and behind the last one.
+MAX_HEADER = 8 << 10
+MAX_TAIL = 1 << 20
+_CHUNK = 1 << 20
+
+
+class ExcessError(Exception):
+    """There is more than was allowed; its text is the reason."""
+
+
+class Gauge(io.RawIOBase):
+    """A file that is read in one direction, no further than is allowed."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._allowed = 0
+        self.position = 0
+
+    def allow(self, count: int) -> None:
+        """So many bytes may come from here on."""
+        self._allowed = self.position + count
+
+    def allowed(self) -> int:
+        """How far it may be read."""
+        return self._allowed
+
+    def tell(self) -> int:
+        """How far it was read."""
+        return self.position
+
+    def read(self, size: int = -1) -> bytes:
+        """Never takes memory for more than is allowed."""
+        rest = self.allowed() - self.position
+        data: bytes = self._file.read(min(size, rest + 1) if size >= 0 else rest + 1)
+        self.position += len(data)
+        if len(data) > rest:
+            raise ExcessError("it has too much between its files")
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Forwards alone: whoever goes back may go round in circles."""
+        if whence or offset < self.position:
+            raise tarfile.ReadError("it goes backwards")
+        while self.position < offset and self.read(min(_CHUNK, offset - self.position)):
+            pass
+        return self.position
+
+
+class Unpacked(Gauge):
+    """What a gzip file holds, in bounded time: also the packed bytes are counted."""
+
+    def __init__(self, packed: IO[bytes]) -> None:
+        self._packed = _Packed(packed, self)
+        super().__init__(gzip.GzipFile(fileobj=self._packed, mode="rb"))
+
+
+class _Packed(Gauge):
+    """The bytes of a gzip file, which are hardly more than what they hold."""
+
+    def __init__(self, file: IO[bytes], unpacked: Gauge) -> None:
+        super().__init__(file)
+        self._unpacked = unpacked
+
+    def allowed(self) -> int:
+        # Endless padding, or endless empty parts, unpack to nothing.
+        return 2 * (self._unpacked.position + _CHUNK) + MAX_TAIL
