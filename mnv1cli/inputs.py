@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 # Taken while folders are walked, in any case of letters.
-SUFFIXES = frozenset(b"jpg jpeg jpe jfif png bmp gif webp tif tiff avif".split())
+SUFFIXES = frozenset(b"jpg jpeg jpe jfif png bmp gif webp tif tiff avif heic heif".split())
 STDIN = b"-"
 # What stands between an archive and the name of a file in it.
 MEMBER = b"!/"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageFile
 
-from mnv1cli import exif, gif, jpeg, limits, png, tiff
+from mnv1cli import exif, gif, heif, jpeg, limits, png, tiff
 from mnv1cli.errors import ImageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ _PLUGINS = {
     "JPEG": "Jpeg", "PNG": "Png", "BMP": "Bmp", "GIF": "Gif", "WEBP": "WebP", "TIFF": "Tiff",
     "AVIF": "Avif",
 }  # fmt: skip
-FORMATS = tuple(_PLUGINS)
+_HEIF = "HEIF"
+FORMATS = (*_PLUGINS, _HEIF)
 # Its runs are unpacked by Python.
 _MAX_RLE_PIXELS = 25_000_000
 
@@ -112,17 +113,21 @@ def _plugin(name: str) -> tuple[Callable[..., Any], Callable[[bytes], Any]]:
 
 
 def _format(data: bytes) -> str:
+    if heif.is_heif(data):
+        # Pillow would take some for AVIF.
+        return _HEIF
     start = data[:16]
-    for name in FORMATS:
+    for name in _PLUGINS:
         if _plugin(name)[1](start) is True:
             return name
     raise ImageError(_unidentified(data))
 
 
 def _opened(name: str, data: bytes) -> ImageFile.ImageFile:
+    opener = heif.factory() if name == _HEIF else _plugin(name)[0]
     file = _Whole(data) if name in ("BMP", "TIFF") else io.BytesIO(data)
     try:
-        image: ImageFile.ImageFile = _plugin(name)[0](file, "")
+        image: ImageFile.ImageFile = opener(file, "")
     except (SyntaxError, IndexError, TypeError, struct.error) as error:
         raise ImageError(_unidentified(data)) from error
     except Image.DecompressionBombError as error:

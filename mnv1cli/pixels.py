@@ -98,6 +98,9 @@ def _orientation_before(found: Opened, spec: PixelSpec) -> int:
         return orientation
     if found.format == "JPEG":
         return found.orientation if spec.exif else 1
+    if found.format == "HEIF":
+        # Its container has turned it; the EXIF says the same once more.
+        return 1
     return _orientation_told(found.image, spec)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Tree: TypeAlias = "dict[bytes, Tree | None]"
 
-ALL_SUFFIXES = b"jpg jpeg jpe jfif png bmp gif webp tif tiff avif".split()
+ALL_SUFFIXES = b"jpg jpeg jpe jfif png bmp gif webp tif tiff avif heic heif".split()
 ODD_NAMES = [
     b"with space.jpg",
     b"new\nline.jpg",

@@ -22,6 +22,7 @@ FLOORS = [
         "exif",
         "geometry",
         "gif",
+        "heif",
         "imagememory",
         "jpeg",
         "png",
