@@ -60,8 +60,11 @@ def cli() -> None:
 )
 @click.option("--wide", is_flag=True, help="CSV and TSV: one row an image.")
 @LABELS
+@click.option(
+    "--with-meta", "meta", is_flag=True, help="Add width, height, mtime and exif_datetime."
+)
 def classify(
-    run: ImageRun, top: int, min_probability: float, wide: bool, labels: Path | None
+    run: ImageRun, top: int, min_probability: float, wide: bool, labels: Path | None, meta: bool
 ) -> None:
     """The most probable labels of every image.
 
@@ -69,7 +72,8 @@ def classify(
     """
     if math.isnan(min_probability):
         raise click.BadParameter("nan is no probability", param_hint="--min-probability")
-    run.start(Task("classify", top=top, min_probability=min_probability), wide, labels)
+    task = Task("classify", top=top, min_probability=min_probability, meta=meta)
+    run.start(task, wide, labels)
 
 
 @cli.command(epilog=_EPILOG)

@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 # where it does not stand there.
 _DECISIVE = {
     **dict.fromkeys(("command", "engine", "precision", "preprocess", "exif", "decode", "output")),
-    **{name: getattr(Task("classify"), name) for name in ("top", "min_probability", "pool")},
+    **{
+        name: getattr(Task("classify"), name) for name in ("top", "min_probability", "pool", "meta")
+    },
     **dict.fromkeys(("calibrated", "labels")),
 }
 
@@ -92,6 +94,7 @@ class Earlier:
                 ("--on-error row", found.errors, layout.errors),
                 ("--wide", found.wide, layout.wide),
                 ("labels", found.labels, layout.labels),
+                ("--with-meta", found.meta, layout.meta),
             ):
                 if begun != now:
                     has = "with" if begun else "without"

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnv1cli import __version__, interrupts, labels, loading
+from mnv1cli import __version__, facts, interrupts, labels, loading
 from mnv1cli.errors import BadImageError, Mnv1Error, ModuleError, OutputError
 from mnv1cli.journal import Prefix, passed_over
 from mnv1cli.ordered import ordered_map
-from mnv1cli.records import Table, Task, display_path
+from mnv1cli.records import Facts, Table, Task, display_path
 from mnv1cli.writers.jsonl import path_fields
 
 if TYPE_CHECKING:
@@ -55,8 +56,31 @@ class Job:
 
     def tables(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
         """Results for every image, a table a batch, in the order of `refs`."""
+        if self.task.meta:
+            return self._tables_with_facts(refs)
         batches = loading.batches(refs, self.spec, self.batch_size, self.threads)
         return ordered_map(self._table, batches, self.model.workers)
+
+    def _tables_with_facts(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
+        """The same, with what the headers of the files say, which are read once more for it."""
+        under_way: deque[ImageRef] = deque()
+
+        def remembered() -> Iterator[ImageRef]:
+            for ref in refs:
+                under_way.append(ref)
+                yield ref
+
+        def told(pair: tuple[Batch, list[ImageRef]]) -> Table:
+            batch, those = pair
+            found = tuple(
+                Facts() if reason else facts.of(ref, self.spec)
+                for ref, reason in zip(those, batch.reasons, strict=True)
+            )
+            return replace(self._table(batch), facts=found)
+
+        batches = loading.batches(remembered(), self.spec, self.batch_size, self.threads)
+        pairs = ((batch, [under_way.popleft() for _ in batch.paths]) for batch in batches)
+        return ordered_map(told, pairs, self.model.workers)
 
     def _table(self, batch: Batch) -> Table:
         if self.task.command == "classify":
@@ -91,7 +115,7 @@ class Job:
     def _unusual(self) -> dict[str, Any]:
         """What else decides the results, where it is not what it is by default."""
         task, default = self.task, Task(self.task.command)
-        names = ("top", "min_probability", "pool")
+        names = ("top", "min_probability", "pool", "meta")
         found = {n: getattr(task, n) for n in names if getattr(task, n) != getattr(default, n)}
         own = self.names and self.names != labels.imagenet()
         return {**found, **({"labels": labels.digest(self.names)} if own else {})}
@@ -115,6 +139,7 @@ class Job:
             "--pool": task.pool,
             "--top": task.top,
             "--min-probability": task.min_probability,
+            "--with-meta": task.meta,
             "--labels": labels.digest(self.names),
         }
 

@@ -139,7 +139,7 @@ def find_classes(text: str, names: Sequence[ClassName]) -> tuple[int, ...]:
     wanted = _plain(text)
     found = tuple(name.class_id for name in names if wanted == _plain(name.label))
     return found or tuple(
-        name.class_id for name in names if wanted in map(_plain, name.synonyms.split(", "))
+        name.class_id for name in names if wanted in map(_plain, name.synonyms.split(";"))
     )
 
 

@@ -112,12 +112,22 @@ class Prediction(NamedTuple):
     probability: float
 
 
+class Facts(NamedTuple):
+    """An image's size in pixels, and when it was changed and taken, as ISO 8601 or empty."""
+
+    width: int | None = None
+    height: int | None = None
+    mtime: str = ""
+    exif_datetime: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """What is wanted of each image.
 
     `endpoint` names another output than the feature vector for `embed`;
-    `pool` averages a spatial endpoint over height and width.
+    `pool` averages a spatial endpoint over height and width. With `meta` the
+    rows tell of the image, too.
     """
 
     command: Command
@@ -126,6 +136,7 @@ class Task:
     probabilities: bool = False
     endpoint: str = ""
     pool: bool = True
+    meta: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +145,15 @@ class Table:
 
     `errors` has one entry an image, empty where good. Either `predictions` has
     one entry an image (empty where it failed), or `values` is float32 [n, ...]
-    with NaN where an image failed.
+    with NaN where an image failed. `facts` has one entry an image where they
+    are wanted.
     """
 
     paths: tuple[bytes, ...]
     errors: tuple[str, ...]
     values: FloatArray | None = None
     predictions: tuple[tuple[Prediction, ...], ...] = ()
+    facts: tuple[Facts, ...] = ()
 
     def without_faults(self) -> Table:
         """The table without the images that failed."""
@@ -157,6 +170,7 @@ class Table:
             errors=tuple(compress(self.errors, chosen)),
             values=None if self.values is None else self.values[chosen],
             predictions=tuple(compress(self.predictions, chosen)),
+            facts=tuple(compress(self.facts, chosen)),
         )
 
 
@@ -173,6 +187,7 @@ class Layout:
     labels: bool = False
     errors: bool = False
     wide: bool = False
+    meta: bool = False
 
 
 @dataclass(frozen=True, slots=True)

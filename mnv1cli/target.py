@@ -49,6 +49,8 @@ class Target:
         )
         if options.wide and self._format.name not in ("csv", "tsv"):
             raise OptionError(f"--wide is for csv and tsv, not for {self._format.name}")
+        if task.meta and self._format.name == "table":
+            raise OptionError("a table has no room for --with-meta", "use csv, tsv, jsonl, parquet")
         self.resumable = options.file is not None and self._format.resumable
         if options.resume and not self.resumable:
             raise OptionError(
@@ -71,6 +73,7 @@ class Target:
         )
         self.before = Before(options)
         self._labels = task.command == "classify"
+        self._meta = task.meta
         self._writer: Writer | None = None
         self._faults: BinaryIO | None = None
         self._journal: Journal | None = None
@@ -146,7 +149,8 @@ class Target:
     ) -> None:
         """Open the files: empty ones, or those of the run to go on with."""
         options = self.options
-        layout = Layout(shape, self._labels, options.on_error == "row", options.wide)
+        errors = options.on_error == "row"
+        layout = Layout(shape, self._labels, errors, options.wide, self._meta)
         # First the files, which are locked then: no other run has its journal here.
         self._writer = self._format.create(self.outputs, layout, after.writer if after else None)
         if after is None:

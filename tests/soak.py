@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,7 @@ class Figures:
     wrong: int = 0
     bad_ends: int = 0
     leftovers: int = 0
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def bad(self) -> int:
@@ -152,7 +153,10 @@ class Soak:
                 self.figures.full_disks += 1
                 continue
             # 0 where it was cut when nothing was left to do but to rename the files.
-            self.figures.bad_ends += process.returncode not in (DONE, SOME_FAILED)
+            if process.returncode not in (DONE, SOME_FAILED):
+                self.figures.bad_ends += 1
+                said = (self._folder / "said").read_text(errors="replace")
+                self.figures.remarks.append(f"{process.returncode}: {said[-500:]}")
             return
 
     def _stop(self, process: subprocess.Popen[bytes]) -> None:
@@ -173,12 +177,13 @@ class Soak:
         room = FULL_DISK_BYTES if full else resource.RLIM_INFINITY
         batch = ["--batch-size", str(self._chance.choice((1, 7, 16, 64)))]
         more = ["--files-from", str(self._list), "--module", self._handle, "-q", *batch]
-        return subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(room), *arguments, *more],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
+        with (self._folder / "said").open("wb") as said:
+            return subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, str(room), *arguments, *more],
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                env=environment,
+            )
 
     def _compare(self, whole: Path, cut: Path) -> None:
         wanted, found = list(_rows(whole)), list(_rows(cut)) if cut.exists() else []

@@ -47,6 +47,7 @@ FLOORS = [
         "builder",
         "earlier",
         "evaluation",
+        "facts",
         "fetching",
         "pillowpool",
         "pipeline",

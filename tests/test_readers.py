@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mnv1cli.errors import MissingInputError, ResultError
 from mnv1cli.readers import open_result
-from mnv1cli.records import Layout, Prediction, Table
+from mnv1cli.records import Facts, Layout, Prediction, Table
 from mnv1cli.writers import FORMATS
 from mnv1cli.writers.outputs import Outputs
 
@@ -64,7 +64,7 @@ def vectors(draw: st.DrawFn, errors: bool) -> Table:
 
 
 @st.composite
-def labels(draw: st.DrawFn, errors: bool) -> Table:
+def labels(draw: st.DrawFn, errors: bool, meta: bool = False) -> Table:
     paths = draw(st.lists(PATHS, min_size=1, max_size=5))
     reasons = [draw(ERRORS) if errors else "" for _ in paths]
     found = tuple(
@@ -76,9 +76,17 @@ def labels(draw: st.DrawFn, errors: bool) -> Table:
         )
         for reason in reasons
     )
-    return Table(tuple(paths), tuple(reasons), predictions=found)
+    told = tuple(Facts() if reason else draw(FACTS) for reason in reasons) if meta else ()
+    return Table(tuple(paths), tuple(reasons), predictions=found, facts=told)
 
 
+FACTS = st.builds(
+    Facts,
+    st.integers(1, 9999),
+    st.integers(1, 9999),
+    st.sampled_from(["", "2024-05-17T08:09:10Z"]),
+    st.sampled_from(["", "2023-01-02T03:04:05"]),
+)
 PROBABILITIES = st.floats(0, 1, width=32).map(lambda p: float(f"{p:.9g}"))
 
 
@@ -110,17 +118,18 @@ def test_vectors_come_back(name: str, data: st.DataObject, errors: bool) -> None
 
 @pytest.mark.parametrize("name", ["csv", "tsv", "jsonl", "parquet"])
 @settings(max_examples=25, deadline=None)
-@given(data=st.data(), errors=st.booleans())
-def test_labels_come_back(name: str, data: st.DataObject, errors: bool) -> None:
-    tables = data.draw(st.lists(labels(errors), max_size=3))
+@given(data=st.data(), errors=st.booleans(), meta=st.booleans())
+def test_labels_come_back(name: str, data: st.DataObject, errors: bool, meta: bool) -> None:
+    tables = data.draw(st.lists(labels(errors, meta), max_size=3))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f"x.{name}")
-        write(file, Layout((K,), labels=True, errors=errors), tables)
+        write(file, Layout((K,), labels=True, errors=errors, meta=meta), tables)
         found = open_result(file)
+        assert [f for t in found.tables() for f in t.facts] == [f for t in tables for f in t.facts]
         assert as_float32(entries(found.tables())) == as_float32(entries(tables))
         assert list(found.paths()) == [path for table in tables for path in table.paths]
         if name != "jsonl" or tables:
-            assert found.layout == Layout((0,), labels=True, errors=errors)
+            assert found.layout == Layout((0,), labels=True, errors=errors, meta=meta)
 
 
 @settings(max_examples=25, deadline=None)

@@ -11,8 +11,8 @@ import numpy as np
 
 from mnv1cli.errors import ResultError
 from mnv1cli.readers import IMAGES, metadata_beside
-from mnv1cli.records import Layout, Prediction, Table
-from mnv1cli.writers.delimited import LABEL_FIELDS
+from mnv1cli.records import Facts, Layout, Prediction, Table
+from mnv1cli.writers.delimited import LABEL_FIELDS, META_FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,11 +46,15 @@ class CsvResult:
         header = next(self._rows(), [])
         errors = header[-1:] == ["error"]
         columns = header[1 : -1 if errors else None]
+        meta = columns[-len(META_FIELDS) :] == list(META_FIELDS)
+        if meta:
+            columns = columns[: -len(META_FIELDS)]
         if header[:1] == ["path"]:
             if columns == list(LABEL_FIELDS):
-                return Layout((0,), labels=True, errors=errors)
+                return Layout((0,), labels=True, errors=errors, meta=meta)
             if columns and all(map(_WIDE.fullmatch, columns)):
-                return Layout((len(columns) // 2,), labels=True, errors=errors, wide=True)
+                length = len(columns) // 2
+                return Layout((length,), labels=True, errors=errors, wide=True, meta=meta)
             if columns and columns == [str(i) for i in range(len(columns))]:
                 return Layout((len(columns),), errors=errors)
         raise ResultError(f"{self._file} has other columns than a result of mnv1")
@@ -93,7 +97,8 @@ class CsvResult:
                     () if error else self._predictions(rows)
                     for rows, error in zip(images, errors, strict=True)
                 )
-                return Table(paths, errors, predictions=found)
+                facts = tuple(self._facts(rows[0]) for rows in images) if layout.meta else ()
+                return Table(paths, errors, predictions=found, facts=facts)
             length = layout.shape[0]
             blank = [float("nan")] * length
             cells: list[Any] = [
@@ -103,6 +108,12 @@ class CsvResult:
             return Table(paths, errors, values=np.array(cells, np.float64).astype(np.float32))
         except ValueError as error:
             raise ResultError(f"{self._file} is damaged: {error}") from error
+
+    def _facts(self, row: list[str]) -> Facts:
+        assert self.layout is not None
+        end = len(row) - self.layout.errors
+        width, height, *times = row[end - len(META_FIELDS) : end]
+        return Facts(int(width) if width else None, int(height) if height else None, *times)
 
     def _predictions(self, rows: list[list[str]]) -> tuple[Prediction, ...]:
         assert self.layout is not None

@@ -11,7 +11,7 @@ import numpy as np
 
 from mnv1cli.errors import ResultError
 from mnv1cli.readers import IMAGES, metadata_beside
-from mnv1cli.records import Layout, Prediction, Table
+from mnv1cli.records import Facts, Layout, Prediction, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,7 +54,7 @@ class JsonLinesResult:
             record = first
         errors = "error" in first
         if "predictions" in record:
-            return Layout((0,), labels=True, errors=errors)
+            return Layout((0,), labels=True, errors=errors, meta="width" in first)
         self._length = len(record.get("values") or ())
         return Layout((self._length,), errors=errors)
 
@@ -78,11 +78,17 @@ class JsonLinesResult:
         if self.layout.labels:
             found = (record["predictions"] or () for record in records)
             predictions = tuple(tuple(Prediction(**each) for each in image) for image in found)
-            return Table(paths, errors, predictions=predictions)
+            facts = tuple(map(_facts, records)) if self.layout.meta else ()
+            return Table(paths, errors, predictions=predictions, facts=facts)
         blank = [None] * self._length
         # What is no number in JSON is null there, and NaN here.
         values = np.array([record["values"] or blank for record in records], np.float64)
         return Table(paths, errors, values=values.astype(np.float32))
+
+
+def _facts(record: Mapping[str, Any]) -> Facts:
+    times = (record["mtime"] or "", record["exif_datetime"] or "")
+    return Facts(record["width"], record["height"], *times)
 
 
 def path_of(record: Mapping[str, Any]) -> bytes:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mnv1cli.errors import OptionError, ResultError
 from mnv1cli.readers import IMAGES, as_metadata
-from mnv1cli.records import Layout, Prediction, Table
-from mnv1cli.writers.delimited import LABEL_FIELDS
+from mnv1cli.records import Facts, Layout, Prediction, Table
+from mnv1cli.writers.delimited import LABEL_FIELDS, META_FIELDS
 from mnv1cli.writers.parquet import METADATA_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+class _Image(NamedTuple):
+    """One image's rows as far as they have come."""
+
+    path: bytes
+    error: str
+    facts: Facts
+    found: list[Prediction]
 
 
 class ParquetResult:
@@ -70,29 +79,44 @@ class ParquetResult:
 
     def _labels(self) -> Iterator[Table]:
         """Tables of whole images, whose ranks may lie in two batches."""
-        images: list[tuple[bytes, str, list[Prediction]]] = []
+        images: list[_Image] = []
         for batch in self._batches(None):
             cells = [batch.column(name).to_pylist() for name in LABEL_FIELDS]
-            rows = zip(_paths(batch), self._errors(batch), *cells, strict=True)
-            for path, error, *fields in rows:
+            rows = zip(_paths(batch), self._errors(batch), self._facts(batch), *cells, strict=True)
+            for path, error, told, *fields in rows:
                 last = images[-1] if images else None
-                goes_on = last and last[0] == path and last[2] and fields[0]
-                if not (last and goes_on and fields[0] > last[2][-1].rank):
-                    images.append((path, error, []))
+                goes_on = last and last.path == path and last.found and fields[0]
+                if not (last and goes_on and fields[0] > last.found[-1].rank):
+                    images.append(_Image(path, error, told, []))
                 if fields[0] is not None:
-                    images[-1][2].append(Prediction(*fields))
+                    images[-1].found.append(Prediction(*fields))
             if len(images) > IMAGES:
-                yield _table(images[:-1])
+                yield self._table(images[:-1])
                 images = images[-1:]
         if images:
-            yield _table(images)
+            yield self._table(images)
+
+    def _facts(self, batch: Any) -> Iterator[Facts]:
+        """What is told of the image of each row."""
+        if self.layout is None or not self.layout.meta:
+            yield from (Facts() for _ in range(batch.num_rows))
+            return
+        cells = [batch.column(name).to_pylist() for name in META_FIELDS]
+        for width, height, changed, taken in zip(*cells, strict=True):
+            mtime = changed.strftime("%Y-%m-%dT%H:%M:%SZ") if changed else ""
+            yield Facts(width, height, mtime, taken.isoformat() if taken else "")
+
+    def _table(self, images: list[_Image]) -> Table:
+        paths, errors, facts, found = zip(*images, strict=True)
+        told = facts if self.layout and self.layout.meta else ()
+        return Table(paths, errors, predictions=tuple(map(tuple, found)), facts=told)
 
     def _layout(self) -> Layout:
         schema = self._parquet.schema_arrow
         names = set(schema.names)
         errors = "error" in names
         if {"path", "path_bytes", *LABEL_FIELDS} <= names:
-            return Layout((0,), labels=True, errors=errors)
+            return Layout((0,), labels=True, errors=errors, meta=META_FIELDS[0] in names)
         if {"path", "path_bytes", "values"} <= names:
             length = getattr(schema.field("values").type, "list_size", 0)
             if length:
@@ -109,11 +133,6 @@ class ParquetResult:
         if "error" not in batch.schema.names:
             return ("",) * int(batch.num_rows)
         return tuple(str(error or "") for error in batch.column("error").to_pylist())
-
-
-def _table(images: list[tuple[bytes, str, list[Prediction]]]) -> Table:
-    paths, errors, found = zip(*images, strict=True)
-    return Table(paths, errors, predictions=tuple(map(tuple, found)))
 
 
 def _paths(batch: Any) -> Iterator[bytes]:

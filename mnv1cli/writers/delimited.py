@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from mnv1cli.records import Facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from mnv1cli.writers.outputs import Outputs
 
 LABEL_FIELDS = ("rank", "class_id", "wnid", "label", "probability")
+META_FIELDS = Facts._fields
 
 # Nine significant digits tell any two float32 apart.
 FLOAT_FORMAT = "%.9g"
@@ -53,12 +57,15 @@ class CsvWriter:
             columns = [f"{name}_{k}" for k in ranks for name in ("label", "probability")]
         else:
             columns = list(LABEL_FIELDS)
-        return ["path", *columns, *(["error"] if self._layout.errors else [])]
+        meta = META_FIELDS if self._layout.meta else ()
+        return ["path", *columns, *meta, *(["error"] if self._layout.errors else [])]
 
     def _rows(self, table: Table) -> Iterator[list[str]]:
         values = self._label_cells(table) if self._layout.labels else self._value_cells(table)
-        for path, error, cells in zip(table.paths, table.errors, values, strict=True):
-            last = [error] if self._layout.errors else []
+        facts = table.facts or itertools.repeat(())
+        for path, error, cells, told in zip(table.paths, table.errors, values, facts, strict=False):
+            last = ["" if value is None else str(value) for value in told]
+            last += [error] if self._layout.errors else []
             for row in cells:
                 yield [text(path), *row, *last]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import math
 from typing import TYPE_CHECKING, Any
@@ -44,9 +45,14 @@ class JsonLinesWriter:
     def _records(self, table: Table) -> Iterator[dict[str, Any]]:
         results = self._predictions(table) if self._layout.labels else self._values(table)
         key = "predictions" if self._layout.labels else "values"
-        for path, error, result in zip(table.paths, table.errors, results, strict=True):
+        facts = table.facts or itertools.repeat(None)
+        for path, error, result, told in zip(
+            table.paths, table.errors, results, facts, strict=False
+        ):
             record = path_fields(path)
             record[key] = None if error else result
+            if told is not None:
+                record |= {name: value or None for name, value in told._asdict().items()}
             if self._layout.errors:
                 record["error"] = error or None
             yield record

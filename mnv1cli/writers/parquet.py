@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from mnv1cli.writers.outputs import reread
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mnv1cli.records import Layout, Table
+    from mnv1cli.records import Facts, Layout, Table
     from mnv1cli.writers.outputs import Outputs
 
 METADATA_KEY = b"mnv1"
@@ -119,17 +120,26 @@ class ParquetWriter:
             ]
         else:
             fields.append(("values", pa.list_(pa.float32(), self._layout.shape[0])))
+        if self._layout.meta:
+            fields += [("width", pa.int32()), ("height", pa.int32())]
+            # Without a zone, which many a reader needs another library for.
+            fields += [("mtime", pa.timestamp("s")), ("exif_datetime", pa.timestamp("s"))]
         if self._layout.errors:
             fields.append(("error", pa.string()))
         return pa.schema(fields)
 
     def _labels(self, table: Table) -> list[Any]:
-        blank = (None,) * 5
+        blank: tuple[Any, ...] = (None,) * 5
         rows: list[tuple[Any, ...]] = []
         paths: list[bytes] = []
         errors: list[str] = []
-        for path, error, found in zip(table.paths, table.errors, table.predictions, strict=True):
-            kept: Sequence[tuple[Any, ...]] = [blank] if error else found
+        facts = [_times(each) for each in table.facts] or [()] * len(table.paths)
+        if self._layout.meta:
+            blank = (None,) * 9
+        for path, error, found, told in zip(
+            table.paths, table.errors, table.predictions, facts, strict=True
+        ):
+            kept: Sequence[tuple[Any, ...]] = [blank] if error else [(*p, *told) for p in found]
             rows += kept
             paths += [path] * len(kept)
             errors += [error] * len(kept)
@@ -160,3 +170,9 @@ class ParquetWriter:
             else self._arrow.array(column, field.type)
             for column, field in zip(every, self._schema, strict=True)
         ]
+
+
+def _times(facts: Facts) -> tuple[Any, ...]:
+    """Facts with their times as Arrow takes them."""
+    times = (datetime.fromisoformat(t.removesuffix("Z")) if t else None for t in facts[2:])
+    return (*facts[:2], *times)
