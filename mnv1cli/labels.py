@@ -130,7 +130,7 @@ def find_classes(text: str, names: Sequence[ClassName]) -> tuple[int, ...]:
 
     Case does not matter, nor whether spaces are written as underscores; more
     may follow a WordNet id. Where two classes have one label both are given; a
-    label goes before a synonym.
+    label goes before a synonym, and as it is written before other case.
     """
     if text.isdecimal():
         return (int(text),) if int(text) < len(names) else ()
@@ -140,7 +140,10 @@ def find_classes(text: str, names: Sequence[ClassName]) -> tuple[int, ...]:
     wnid = _WNID.match(wanted)
     if wnid and (named := tuple(name.class_id for name in names if name.wnid == wnid[0])):
         return named
-    found = tuple(name.class_id for name in names if wanted == _plain(name.label))
+    exact = text.strip().replace("_", " ")
+    # Case tells the dog Cardigan from the garment.
+    found = tuple(name.class_id for name in names if exact == name.label)
+    found = found or tuple(name.class_id for name in names if wanted == _plain(name.label))
     return found or tuple(
         name.class_id for name in names if wanted in map(_plain, name.synonyms.split(", "))
     )
