@@ -81,7 +81,8 @@ class Evaluation:
         self._first[wanted] += right
         self._among[wanted] += any(p.class_id == wanted for p in found[:TOP])
         self._confused[wanted, best.class_id] += 1
-        self._calibration.add(best.probability, right)
+        # Of the digits in a text as in memory.
+        self._calibration.add(float(np.float32(best.probability)), right)
         if not right:
             truth = self._names[wanted].label
             self._mistakes.append(Mistake(path, truth, best.label, best.probability))
