@@ -133,4 +133,6 @@ def _files(index: Path) -> list[Path]:
     """The files that are read with an index."""
     from mnv1cli.writers.outputs import META
 
+    if not index.name:
+        return [index]
     return [index, index.with_suffix(".index.csv"), index.with_name(index.name + META)]

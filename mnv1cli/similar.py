@@ -112,7 +112,7 @@ class Index:
         wanted = _units(queries).T
         self.paths = []
         for paths, rows in self._blocks():
-            similarities = (_units(rows) @ wanted).astype(np.float32)
+            similarities = _rounded(_units(rows) @ wanted)
             for one, column in zip(best, similarities.T, strict=True):
                 one.take(len(self.paths), column, top)
             self.paths += paths
@@ -207,6 +207,14 @@ class _Groups:
         starts = np.flatnonzero(np.diff(self._parent[order], prepend=-1))
         parts = np.split(order, starts[1:]) if len(order) else []
         return [part.tolist() for part in parts if len(part) > 1]
+
+
+def _rounded(similarities: NDArray[np.float64]) -> FloatArray:
+    """As float32, equal where they differ by the rounding of float64 alone."""
+    found = np.round(similarities, 12, out=similarities).astype(np.float32)
+    # There is no -0.
+    found += 0
+    return found
 
 
 def _units(rows: FloatArray) -> NDArray[np.float64]:

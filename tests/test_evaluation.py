@@ -172,7 +172,7 @@ def test_figures_for_people_are_on_stdout_and_remarks_are_not(folders: Path) -> 
     assert result.exit_code == 3
     lines = [line.rstrip() for line in result.stdout.splitlines()]
     assert lines[1:3] == ["images                      6",
-                          "top-1                       66.7 %  30.0 % to 90.3 %"]  # fmt: skip
+                          "top-1                       66.7 %   30.0 % to 90.3 %"]  # fmt: skip
     assert lines[-1] == "could not be read           1"
     assert result.stderr.splitlines() == [
         f"mnv1: {folders}/tabby/bad.jpg: not an image: the file holds text"
