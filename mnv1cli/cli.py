@@ -150,7 +150,7 @@ cli.add_command(module)
 def main() -> NoReturn:
     """The `mnv1` program."""
     try:
-        cli()
+        cli(complete_var="_MNV1_COMPLETE")
     except SystemExit as end:
         stopped = end.code in (console.INTERRUPTED, console.TERMINATED)
         if not stopped and not console.threads_are_left():

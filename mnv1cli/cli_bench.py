@@ -19,6 +19,7 @@ from mnv1cli.cli_options import (
     QUIET,
     THREADS,
     VERBOSE,
+    complete_files,
     fetch_options,
 )
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("inputs", metavar="[INPUT]...", nargs=-1)
+@click.argument("inputs", metavar="[INPUT]...", nargs=-1, shell_complete=complete_files)
 @click.option(
     "--images",
     metavar="N",
@@ -85,7 +86,9 @@ def bench(
 
 
 @module_group.command()
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.argument(
+    "inputs", metavar="INPUT...", nargs=-1, required=True, shell_complete=complete_files
+)
 @click.option(
     "--samples",
     metavar="N",

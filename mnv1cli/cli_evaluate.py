@@ -12,12 +12,13 @@ from mnv1cli import console
 from mnv1cli.cli_images import Reading, reading_command
 from mnv1cli.cli_options import AS_JSON, FILE, FORCE, LABELS, QUIET, VERBOSE
 from mnv1cli.errors import OptionError
+from mnv1cli.records import display_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mnv1cli.evaluation import Evaluation
-    from mnv1cli.truth import Resolved, Truth
+    from mnv1cli.truth import Resolved
 
 
 @click.command()
@@ -71,13 +72,15 @@ def evaluate(
     with console.session(quiet, verbose) as stream:
         from mnv1cli import reports
 
-        outputs = reports.evaluation_outputs((per_class, confusion, mistakes), force)
-        told = _truth(reading, truth, saved)
+        if saved is not None and not reading.is_empty:
+            raise OptionError("--from takes results that are there, and reads no images")
+        files = (per_class, confusion, mistakes)
+        outputs = reports.evaluation_outputs(files, (truth, saved, labels), force)
         if saved is not None:
-            evaluation, resolved = _of_saved(saved, told, labels)
+            evaluation, resolved = _of_saved(saved, truth, labels)
         else:
             progress = console.progress(stream, quiet)
-            evaluation, resolved = _of_images(reading, told, labels, progress)
+            evaluation, resolved = _of_images(reading, truth, labels, progress)
         for remark in resolved.remarks():
             console.log.warning("%s", remark)
         reports.write_evaluation(outputs, evaluation, per_class, confusion, mistakes)
@@ -85,34 +88,30 @@ def evaluate(
         raise SystemExit(3 if evaluation.failed else 0)
 
 
-def _truth(reading: Reading, file: Path | None, saved: Path | None) -> Truth:
-    from mnv1cli.truth import FolderTruth, ListTruth
-
-    if saved is not None and not reading.is_empty:
-        raise OptionError("--from takes results that are there, and reads no images")
-    roots = [os.fsencode(name) for name in reading.inputs]
-    return FolderTruth(roots) if file is None else ListTruth(file, roots)
-
-
-def _of_saved(file: Path, truth: Truth, own: Path | None) -> tuple[Evaluation, Resolved]:
+def _of_saved(file: Path, truth: Path | None, own: Path | None) -> tuple[Evaluation, Resolved]:
     from mnv1cli.evaluation import SavedPredictions, evaluated
-    from mnv1cli.truth import Resolved
+    from mnv1cli.truth import ListTruth, Resolved
 
     saved = SavedPredictions(file)
     names = saved.names(own)
-    resolved = Resolved(truth, names)
-    evaluation = evaluated(saved.tables(names), resolved, names)
+    resolved = Resolved(saved.folders() if truth is None else ListTruth(truth), names)
+    evaluation = evaluated(saved.tables(names), resolved, names, saved.failed)
     evaluation.failed = saved.failed
     return evaluation, resolved
 
 
 def _of_images(
-    reading: Reading, truth: Truth, own: Path | None, progress: Any
+    reading: Reading, file: Path | None, own: Path | None, progress: Any
 ) -> tuple[Evaluation, Resolved]:
-    from mnv1cli.truth import ListTruth
+    from mnv1cli.truth import FolderTruth, ListTruth
 
+    roots = [os.fsencode(name) for name in reading.inputs]
+    truth = FolderTruth(roots) if file is None else ListTruth(file, roots)
     if reading.is_empty and isinstance(truth, ListTruth):
         return reading.classifier(own, progress).evaluate(truth.images(), truth, progress)
     with contextlib.closing(reading.listing()) as listing:
         listing.require_images()
-        return reading.classifier(own, progress).evaluate(listing, truth, progress)
+        found = reading.classifier(own, progress).evaluate(listing, truth, progress)
+        for folder in listing.empty:
+            console.log.warning("no images in %s", display_path(folder))
+        return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from mnv1cli.records import (
     DEFAULT_BATCH,
@@ -22,6 +23,15 @@ from mnv1cli.records import (
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
+
+
+def complete_files(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Let the shell complete the names of files, for what is no click.Path."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 _FETCH_OPTIONS = (
     click.option("--offline", is_flag=True, help="Never open a connection. [env: MNV1_OFFLINE]"),
     click.option(
@@ -39,6 +49,7 @@ MODULE = click.option(
     "--module",
     metavar="MODULE",
     envvar="MNV1_MODULE",
+    shell_complete=complete_files,
     help="A directory, a .tar.gz, a handle, a family name, 'hub' or 'bundled'. "
     "Default: the hub's module, else bundled. [env: MNV1_MODULE]",
 )
@@ -88,11 +99,12 @@ def fetch_options(function: F) -> F:
 
 
 READING_OPTIONS = (
-    click.argument("inputs", metavar="INPUT...", nargs=-1),
+    click.argument("inputs", metavar="INPUT...", nargs=-1, shell_complete=complete_files),
     click.option(
         "--files-from",
         metavar="FILE",
         multiple=True,
+        shell_complete=complete_files,
         help="Read paths from FILE, one a line; '-' is stdin.",
     ),
     click.option("-0", "--null", is_flag=True, help="Paths in lists end with NUL, not a new line."),

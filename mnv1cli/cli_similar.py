@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from mnv1cli import console
-from mnv1cli.cli_options import FILE, FORCE, MODULE, QUIET, THREADS, VERBOSE, fetch_options
+from mnv1cli.cli_options import FILE, FORCE, QUIET, THREADS, VERBOSE, complete_files, fetch_options
+from mnv1cli.errors import OptionError
+from mnv1cli.records import display_path
 
 if TYPE_CHECKING:
     from mnv1cli.records import FetchOptions
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("index", metavar="INDEX", type=FILE)
-@click.argument("queries", metavar="[QUERY]...", nargs=-1)
+@click.argument("queries", metavar="[QUERY]...", nargs=-1, shell_complete=complete_files)
 @click.option(
     "--from",
     "saved",
@@ -54,7 +58,12 @@ if TYPE_CHECKING:
     help="Default: FILE's suffix, else a table on a terminal and csv in a pipe.",
 )
 @FORCE
-@MODULE
+@click.option(
+    "--module",
+    metavar="MODULE",
+    shell_complete=complete_files,
+    help="Where the module of INDEX is now. Default: where it was.",
+)
 @fetch_options
 @THREADS
 @QUIET
@@ -80,10 +89,10 @@ def similar(
     INDEX is what 'mnv1 embed -o' wrote (npy, npz, parquet, csv, jsonl). QUERY is
     a file, a folder or a quoted glob; they are embedded as INDEX was.
     """
-    if (bool(queries) + (saved is not None) + all_pairs) != 1:
-        raise click.UsageError("say one of QUERY, --from and --all-pairs")
     with console.session(quiet, verbose) as stream:
+        _check(bool(queries), saved is not None, all_pairs, threshold)
         from mnv1cli import tabular
+        from mnv1cli.inputs import InputOptions, Listing
         from mnv1cli.similar import Index
         from mnv1cli.similarity import Search
         from mnv1cli.writers.outputs import Outputs
@@ -92,14 +101,38 @@ def similar(
         chosen = tabular.choose(form, file, bool(sys.stdout and sys.stdout.isatty()))
         stdout = sys.stdout.buffer if sys.stdout else None
         outputs = Outputs(file, stdout, force=force, with_meta=chosen != "parquet")
+        tabular.spare(outputs, [*_files(index), *(_files(saved) if saved else ())])
         search = Search(Index(index), console.progress(stream, quiet))
+        stdin = sys.stdin.buffer if sys.stdin else None
+        listing = Listing([os.fsencode(name) for name in queries], (), InputOptions(stdin=stdin))
         if all_pairs:
             rows: Any = search.groups(threshold)
         elif saved is not None:
             rows = search.of_features(Index(saved), top)
         else:
-            names = [os.fsencode(name) for name in queries]
-            rows = search.of_images(names, top, module, fetch, threads)
+            rows = search.of_images(listing, top, module, fetch, threads)
         tabular.write(outputs, chosen, search.columns, rows, search.told)
-        console.log.info("%s", search.summary())
+        for folder in listing.empty:
+            console.log.warning("no images in %s", display_path(folder))
+        console.log.info("%s%s", search.summary(), f", in {outputs.name}" if file else "")
         raise SystemExit(search.tally.exit_code)
+
+
+def _check(queries: bool, saved: bool, all_pairs: bool, threshold: float) -> None:
+    if queries + saved + all_pairs != 1:
+        raise OptionError("one of QUERY, --from and --all-pairs says what to look for")
+    if math.isnan(threshold):
+        raise OptionError("nan is no threshold")
+    source = click.get_current_context().get_parameter_source
+    for name, fits in (("threshold", all_pairs), ("top", not all_pairs)):
+        if source(name) is ParameterSource.COMMANDLINE and not fits:
+            raise OptionError(f"--{name} goes {'without' if all_pairs else 'with'} --all-pairs")
+
+
+def _files(index: Path) -> list[Path]:
+    """The files that are read with an index."""
+    from mnv1cli.writers.outputs import META
+
+    if not index.name:
+        return [index]
+    return [index, index.with_suffix(".index.csv"), index.with_name(index.name + META)]

@@ -168,8 +168,8 @@ def compare(file: Path, told: Mapping[str, Any], metadata: Mapping[str, Any]) ->
         ResultError: they differ in what decides the results; names the first such.
     """
     for name, begun, now in (
-        ("module", told["module"].get("fingerprint"), metadata["module"]["fingerprint"]),
-        ("--image-size", told["module"].get("image_size"), metadata["module"]["image_size"]),
+        ("module", told["module"].get("fingerprint"), metadata["module"].get("fingerprint")),
+        ("--image-size", told["module"].get("image_size"), metadata["module"].get("image_size")),
         *(
             (key, told.get(key, usual), metadata.get(key, usual))
             for key, usual in _DECISIVE.items()

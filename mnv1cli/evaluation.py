@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,17 +13,19 @@ from mnv1cli import labels
 from mnv1cli.errors import LabelsError, ResultError
 from mnv1cli.metrics import Calibration, wilson
 from mnv1cli.readers import open_result
-from mnv1cli.records import Layout, Table
+from mnv1cli.records import Layout, Table, display_path
+from mnv1cli.truth import SavedTruth
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from mnv1cli.labels import ClassName
-    from mnv1cli.records import Prediction
+    from mnv1cli.records import FloatArray, Prediction
     from mnv1cli.truth import Resolved
 
 TOP = 5
+_ENOUGH = f"make it with --top {TOP} and without --min-probability, or give logits"
 
 
 class Mistake(NamedTuple):
@@ -66,14 +69,11 @@ class Evaluation:
         for path, error, found in zip(table.paths, table.errors, table.predictions, strict=True):
             if error:
                 self.failed += 1
+                truth.passed(path)
             elif (wanted := truth.of(path)) is not None:
                 self._score(path, wanted, found)
 
     def _score(self, path: bytes, wanted: int, found: Sequence[Prediction]) -> None:
-        if not found:
-            raise ResultError(
-                "an image has no label", "give results without --min-probability, or logits"
-            )
         best = found[0]
         right = best.class_id == wanted
         self.n += 1
@@ -81,7 +81,8 @@ class Evaluation:
         self._first[wanted] += right
         self._among[wanted] += any(p.class_id == wanted for p in found[:TOP])
         self._confused[wanted, best.class_id] += 1
-        self._calibration.add(best.probability, right)
+        # Of the digits in a text as in memory.
+        self._calibration.add(float(np.float32(best.probability)), right)
         if not right:
             truth = self._names[wanted].label
             self._mistakes.append(Mistake(path, truth, best.label, best.probability))
@@ -146,7 +147,7 @@ class SavedPredictions:
             LabelsError: they are not those that the result was made with.
         """
         if not self._layout.labels:
-            return labels.labels_for(self._layout.shape[-1], own)
+            return self._names_of_scores(own)
         names = labels.imagenet() if own is None else labels.read_labels(own)
         usual = labels.digest(labels.imagenet())
         if self._told.get("labels", usual) != labels.digest(names):
@@ -161,17 +162,52 @@ class SavedPredictions:
             good = table.without_faults()
             if not self._told:
                 self.failed += len(table.paths) - len(good.paths)
-            yield good if self._layout.labels else self._ranked(good, names)
+            yield self._checked(good, names) if self._layout.labels else self._ranked(good, names)
+
+    def folders(self) -> SavedTruth:
+        """What the images show, by the names of their folders."""
+        return SavedTruth(self._result.paths())
+
+    def _names_of_scores(self, own: Path | None) -> tuple[ClassName, ...]:
+        names = labels.imagenet() if own is None else labels.read_labels(own)
+        if self._layout.shape != (len(names),):
+            numbers = " x ".join(map(str, self._layout.shape))
+            raise LabelsError(
+                f"{self._file} has {numbers} numbers an image, and there are {len(names)} names",
+                "give scores of the classes, and names of your own with --labels FILE",
+            )
+        return names
 
     def _ranked(self, table: Table, names: tuple[ClassName, ...]) -> Table:
+        """The labels of scores; rows that are no numbers are those of images that failed."""
         values = table.values
         assert values is not None
-        if self._told.get("output") == "probabilities":
-            # The softmax of their logarithms is what they are.
-            with np.errstate(divide="ignore"):
-                values = np.log(values)
+        good = np.isfinite(values.max(axis=1))
+        self.failed += int(np.count_nonzero(~good))
+        paths, values = tuple(itertools.compress(table.paths, good)), values[good]
         found = labels.top_k(values, names, min(TOP, len(names)))
-        return Table(table.paths, table.errors, predictions=tuple(found))
+        if self._told.get("output") == "probabilities" or (not self._told and _sum_to_one(values)):
+            found = [
+                tuple(p._replace(probability=float(row[p.class_id])) for p in image)
+                for row, image in zip(values, found, strict=True)
+            ]
+        return Table(paths, ("",) * len(paths), predictions=tuple(found))
+
+    def _checked(self, table: Table, names: Sequence[ClassName]) -> Table:
+        """The same table, if it has the first labels of every image, of classes that there are."""
+        wanted = list(range(1, min(TOP, len(names)) + 1))
+        for path, found in zip(table.paths, table.predictions, strict=True):
+            if [p.rank for p in found[:TOP]] != wanted:
+                raise ResultError(
+                    f"{self._file} has not the first {len(wanted)} labels of {display_path(path)}",
+                    _ENOUGH,
+                )
+            if not all(_is_sound(p, len(names)) for p in found[:TOP]):
+                raise ResultError(
+                    f"{self._file} is damaged: it has no class and probability for a label of "
+                    f"{display_path(path)}"
+                )
+        return table
 
     def _refuse(self) -> None:
         told, file = self._told, self._file
@@ -183,24 +219,37 @@ class SavedPredictions:
             )
         if not self._layout.labels and output not in ("logits", "probabilities"):
             raise ResultError(f"{file} holds {output}, no labels and no logits")
-        if told.get("top", TOP) < TOP or "min_probability" in told:
-            raise ResultError(
-                f"{file} has not the first {TOP} labels of every image",
-                f"make it with --top {TOP} and without --min-probability, or give logits",
-            )
+        if "min_probability" in told:
+            raise ResultError(f"{file} has not the first labels of every image", _ENOUGH)
 
 
-def evaluated(tables: Iterable[Table], truth: Resolved, names: Sequence[ClassName]) -> Evaluation:
-    """The evaluation of predictions.
+def _is_sound(found: Prediction, classes: int) -> bool:
+    """Whether a label out of a file is one of a module with so many classes."""
+    numbers = isinstance(found.class_id, int) and isinstance(found.probability, int | float)
+    return numbers and 0 <= found.class_id < classes and 0 <= found.probability <= 1
+
+
+def _sum_to_one(values: FloatArray) -> bool:
+    """Whether these are probabilities; no network's scores are."""
+    sums = values.sum(axis=1, dtype=np.float64)
+    return bool((values >= 0).all() and np.allclose(sums, 1, rtol=0, atol=1e-3))
+
+
+def evaluated(
+    tables: Iterable[Table], truth: Resolved, names: Sequence[ClassName], failed: int = 0
+) -> Evaluation:
+    """The evaluation of predictions; so many images have `failed` that do not come.
 
     Raises:
         LabelsError: of no image it is known what it shows.
     """
     evaluation = Evaluation(names)
+    evaluation.failed = failed
     for table in tables:
         evaluation.add(table, truth)
     if not evaluation.n:
-        failed = [f"{evaluation.failed:,} images failed"] if evaluation.failed else []
-        why = "; ".join([*failed, *truth.remarks()]) or "there is no image"
+        images = "1 image" if evaluation.failed == 1 else f"{evaluation.failed:,} images"
+        remarks = [f"{images} failed"] if evaluation.failed else []
+        why = "; ".join([*remarks, *truth.remarks()]) or "there is no image"
         raise LabelsError(f"nothing can be evaluated: {why}")
     return evaluation

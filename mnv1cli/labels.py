@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FIELDS = ("class_id", "wnid", "label", "synonyms")
 _TABLE = "imagenet_1001.csv"
-_WNID = re.compile(r"n[0-9]{8}(?![0-9A-Za-z])")
+_WNID = re.compile(r"n[0-9]{8}(?![0-9a-z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +130,20 @@ def find_classes(text: str, names: Sequence[ClassName]) -> tuple[int, ...]:
 
     Case does not matter, nor whether spaces are written as underscores; more
     may follow a WordNet id. Where two classes have one label both are given; a
-    label goes before a synonym.
+    label goes before a synonym, and as it is written before other case.
     """
     if text.isdecimal():
         return (int(text),) if int(text) < len(names) else ()
-    if wnid := _WNID.match(text):
-        return tuple(name.class_id for name in names if name.wnid == wnid[0])
     wanted = _plain(text)
-    found = tuple(name.class_id for name in names if wanted == _plain(name.label))
+    if not wanted:
+        return ()
+    wnid = _WNID.match(wanted)
+    if wnid and (named := tuple(name.class_id for name in names if name.wnid == wnid[0])):
+        return named
+    exact = text.strip().replace("_", " ")
+    # Case tells the dog Cardigan from the garment.
+    found = tuple(name.class_id for name in names if exact == name.label)
+    found = found or tuple(name.class_id for name in names if wanted == _plain(name.label))
     return found or tuple(
         name.class_id for name in names if wanted in map(_plain, name.synonyms.split(";"))
     )

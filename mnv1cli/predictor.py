@@ -10,7 +10,7 @@ import numpy as np
 
 from mnv1cli import arguments, compiled, labels, machine
 from mnv1cli import engine as loop
-from mnv1cli.errors import ImageError, ResultError
+from mnv1cli.errors import ImageError, ModuleError, ResultError
 from mnv1cli.module import open_module
 from mnv1cli.records import (
     DEFAULT_BATCH,
@@ -131,21 +131,22 @@ class Predictor:
             ModuleError: the module is not there any more.
             ResultError: the metadata do not tell the settings, or the module is another one.
         """
+        told, names = metadata["module"], ("preprocess", "decode", "exif", "engine", "precision")
+        for name, kind in (("handle", str), ("fingerprint", str), ("image_size", int)):
+            if not isinstance(told.get(name), kind):
+                raise ResultError(f"the metadata do not tell the module's {name}")
+        for name in names:
+            if name not in metadata:
+                raise ResultError(f"the metadata do not tell {name}")
+        settings: dict[str, Any] = {name: metadata[name] for name in names}
+        settings |= {"image_size": told["image_size"], "threads": threads, "fetch": fetch}
         try:
-            told = metadata["module"]
-            found = cls(
-                module or told["handle"],
-                preprocess=metadata["preprocess"],
-                decode=metadata["decode"],
-                exif=metadata["exif"],
-                image_size=told["image_size"],
-                engine=metadata["engine"],
-                precision=metadata["precision"],
-                threads=threads,
-                fetch=fetch,
-            )
-        except KeyError as error:
-            raise ResultError(f"the metadata do not tell {error}") from error
+            found = cls(module or told["handle"], **settings)
+        except ModuleError as error:
+            if module is not None:
+                raise
+            remedy = "--module says where the module of these features is now"
+            raise ModuleError(error.what, remedy) from error
         if found.module.fingerprint != told["fingerprint"]:
             raise ResultError(
                 f"module {found.module.handle} is another than the result was made with",

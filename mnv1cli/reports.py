@@ -10,6 +10,7 @@ import click
 
 from mnv1cli import __version__
 from mnv1cli.listings import print_table
+from mnv1cli.tabular import spare
 from mnv1cli.writers.delimited import FLOAT_FORMAT, encode_rows, text
 from mnv1cli.writers.outputs import Outputs
 
@@ -67,9 +68,13 @@ def print_bench(results: Sequence[Bench], as_json: bool) -> None:
         print_table(("", "images/s", "CPU time an image, share of the bound"), rows)
 
 
-def evaluation_outputs(files: Sequence[Path | None], force: bool) -> Outputs:
-    """The files of an evaluation, checked before any work."""
-    return Outputs(None, None, others=files, force=force)
+def evaluation_outputs(
+    files: Sequence[Path | None], read: Sequence[Path | None], force: bool
+) -> Outputs:
+    """The files of an evaluation, checked before any work; none of them is one that is `read`."""
+    outputs = Outputs(None, None, others=files, force=force)
+    spare(outputs, read)
+    return outputs
 
 
 def write_evaluation(
@@ -80,6 +85,21 @@ def write_evaluation(
     mistakes: Path | None,
 ) -> None:
     """The parts of an evaluation that have a row for each class or image, as CSV."""
+    try:
+        _write_parts(outputs, evaluation, per_class, confusion, mistakes)
+        outputs.commit()
+    except BaseException:
+        outputs.abandon(keep=False)
+        raise
+
+
+def _write_parts(
+    outputs: Outputs,
+    evaluation: Evaluation,
+    per_class: Path | None,
+    confusion: Path | None,
+    mistakes: Path | None,
+) -> None:
     rows: Iterable[Iterable[Any]]
     if per_class is not None:
         rows = (
@@ -100,7 +120,6 @@ def write_evaluation(
             for m in evaluation.mistakes()
         )
         _write(outputs, mistakes, ("path", "truth", "predicted", "probability"), rows)
-    outputs.commit()
 
 
 def _write(
@@ -123,6 +142,8 @@ def print_evaluation(evaluation: Evaluation, as_json: bool) -> None:
         ("mean per class", _percent(figures["mean_per_class"]), ""),
         ("expected calibration error", _percent(figures["ece"]), ""),
     ]
+    if evaluation.failed:
+        rows.append(("could not be read", f"{evaluation.failed:,}", ""))
     print_table(("", "", "95 % interval"), rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
     Indices = NDArray[np.int64]
 
-# Rows whose similarities to one another are worked out at once: 16 MB of them.
-_BLOCK = 2048
+# Rows whose similarities to one another are worked out at once: 4 MB of them.
+_BLOCK = 1024
+# What differs from 1 by less is 1, but for the rounding of float32.
+_ROUNDING = 1e-6
 
 
 class Match(NamedTuple):
@@ -76,10 +79,14 @@ class Index:
         self.file = file
         self._result = open_result(file)
         layout, told = self._result.layout, self._result.metadata
-        if layout is None or layout.labels or (told and told.get("command") != "embed"):
+        empty = layout is None or layout.labels or layout.shape == (0,)
+        if layout is None or empty or (told and told.get("command") != "embed"):
             raise ResultError(f"{file} holds no features", "'mnv1 embed -o FILE' writes them")
         if told is None:
-            raise ResultError(f"nothing tells how {file} came about: it has no metadata")
+            raise ResultError(
+                f"nothing tells how {file} came about: it has no metadata",
+                f"put {file.name}.meta.json back beside it",
+            )
         if len(layout.shape) != 1:
             raise ResultError(
                 f"{file} holds arrays of {list(layout.shape)} an image",
@@ -92,18 +99,20 @@ class Index:
     def task(self) -> Task:
         """What makes such features as these."""
         output = str(self.metadata.get("output", ""))
-        return Task("embed", endpoint="" if output == "features" else output)
+        endpoint = "" if output == "features" else output
+        return Task("embed", endpoint=endpoint, pool=bool(self.metadata.get("pool", True)))
 
     def search(self, queries: FloatArray, top: int) -> list[list[Match]]:
         """The `top` most similar images for each row of `queries`, float32 [q, d].
 
-        The similarity is the cosine; an image or a query of zeros has 0.
+        The similarity is the cosine; an image or a query of zeros has 0. It is
+        summed in float64, so that it does not depend on what else is searched.
         """
         best = [_Best(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries]
-        wanted = (queries * _inverse(queries)[:, None]).T
+        wanted = _units(queries).T
         self.paths = []
         for paths, rows in self._blocks():
-            similarities = (rows @ wanted) * _inverse(rows)[:, None]
+            similarities = _rounded(_units(rows) @ wanted)
             for one, column in zip(best, similarities.T, strict=True):
                 one.take(len(self.paths), column, top)
             self.paths += paths
@@ -120,7 +129,6 @@ class Index:
     def groups(self, threshold: float) -> list[list[Member]]:
         """Images that are as similar as `threshold`, or by way of others of their group."""
         self.paths, features = self._whole()
-        inverse = _inverse(features)
         groups = _Groups(len(features))
         closest = np.full(len(features), -np.inf, np.float32)
         for start in range(0, len(features), _BLOCK):
@@ -128,14 +136,12 @@ class Index:
             for other in range(start, len(features), _BLOCK):
                 columns = slice(other, other + _BLOCK)
                 similarities = features[rows] @ features[columns].T
-                similarities *= inverse[rows, None]
-                similarities *= inverse[None, columns]
+                similarities[similarities > 1 - _ROUNDING] = 1
                 if start == other:
                     np.fill_diagonal(similarities, -np.inf)
                 closest[rows] = np.maximum(closest[rows], similarities.max(axis=1))
                 closest[columns] = np.maximum(closest[columns], similarities.max(axis=0))
-                one, two = np.nonzero(similarities >= threshold)
-                groups.join(one + start, two + other)
+                groups.join(similarities >= threshold, start, other)
         return [
             [Member(self.paths[row], float(closest[row])) for row in group]
             for group in groups.found()
@@ -150,17 +156,20 @@ class Index:
         for table in self._result.tables():
             good = table.without_faults()
             assert good.values is not None
-            if len(good.paths):
-                yield list(good.paths), good.values
+            # An index beside X.npy need not tell which of its rows are NaN.
+            whole: NDArray[np.bool_] = np.isfinite(good.values.sum(axis=1, dtype=np.float64))
+            if whole.any():
+                yield list(itertools.compress(good.paths, whole)), good.values[whole]
 
     def _whole(self) -> tuple[list[bytes], FloatArray]:
+        """All paths, and the features as vectors of length 1."""
         paths: list[bytes] = []
         # Grown in place: the parts and the whole at once would take twice the memory.
         features = np.empty((0, self.length), np.float32)
         for names, rows in self._blocks():
             paths += names
             features.resize((len(paths), self.length), refcheck=False)
-            features[-len(rows) :] = rows
+            features[-len(rows) :] = _units(rows)
         return paths, features
 
 
@@ -170,11 +179,18 @@ class _Groups:
     def __init__(self, count: int) -> None:
         self._parent = np.arange(count)
 
-    def join(self, one: Indices, two: Indices) -> None:
-        """Put each row of `one` and that of `two` at its place into one group."""
-        # All rows hang on their roots here, so equal pairs are found at once.
-        pairs = np.unique(np.stack([self._parent[one], self._parent[two]], axis=1), axis=0)
-        for a, b in pairs[pairs[:, 0] != pairs[:, 1]].tolist():
+    def join(self, alike: NDArray[np.bool_], first: int, second: int) -> None:
+        """Put rows from `first` on together with those from `second` on where `alike` is true."""
+        # All rows hang on their roots here. What is together already, as a thousand
+        # blank images soon are, makes no pair.
+        one = self._parent[first : first + alike.shape[0]]
+        two = self._parent[second : second + alike.shape[1]]
+        rows, columns = np.nonzero(alike & (one[:, None] != two))
+        if not len(rows):
+            return
+        count = len(self._parent)
+        pairs = np.unique(one[rows] * count + two[columns])
+        for a, b in zip(*(part.tolist() for part in np.divmod(pairs, count)), strict=True):
             low, high = sorted((self._root(a), self._root(b)))
             self._parent[high] = low
         while not np.array_equal(above := self._parent[self._parent], self._parent):
@@ -193,8 +209,17 @@ class _Groups:
         return [part.tolist() for part in parts if len(part) > 1]
 
 
-def _inverse(rows: FloatArray) -> FloatArray:
-    """One over the length of each row; 0 for a row of zeros."""
-    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    with np.errstate(divide="ignore"):
-        return np.where(lengths > 0, 1 / lengths, 0).astype(np.float32)
+def _rounded(similarities: NDArray[np.float64]) -> FloatArray:
+    """As float32, equal where they differ by the rounding of float64 alone."""
+    found = np.round(similarities, 12, out=similarities).astype(np.float32)
+    # There is no -0.
+    found += 0
+    return found
+
+
+def _units(rows: FloatArray) -> NDArray[np.float64]:
+    """The rows as vectors of length 1; one of zeros stays as it is."""
+    wide = rows.astype(np.float64)
+    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    wide /= np.where(lengths > 0, lengths, 1)[:, None]
+    return wide

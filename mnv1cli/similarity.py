@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,14 +11,14 @@ from mnv1cli import __version__
 from mnv1cli.api import Classifier
 from mnv1cli.earlier import compare
 from mnv1cli.errors import ResultError
-from mnv1cli.inputs import Listing
 from mnv1cli.tally import Tally
 from mnv1cli.writers.jsonl import path_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import TextIO
 
+    from mnv1cli.inputs import Listing
     from mnv1cli.records import FetchOptions, FloatArray, Table
     from mnv1cli.similar import Index
 
@@ -49,7 +49,7 @@ class Search:
 
     def of_images(
         self,
-        names: Sequence[bytes],
+        listing: Listing,
         top: int,
         module: str | None = None,
         fetch: FetchOptions | None = None,
@@ -60,7 +60,6 @@ class Search:
         Raises:
             ResultError: the module is another than the index was made with.
         """
-        listing = Listing(names)
         listing.require_images()
         told = self._index.metadata
         classifier = Classifier.as_for(told, module, fetch, threads)
@@ -116,7 +115,8 @@ class Search:
 
     def summary(self) -> str:
         """What was done, in one line."""
-        there = f"{len(self._index.paths):,} images of {self._index.file}"
+        count = len(self._index.paths)
+        there = f"{'1 image' if count == 1 else f'{count:,} images'} of {self._index.file}"
         if self.columns is GROUPS:
             groups = "1 group" if self._groups == 1 else f"{self._groups:,} groups"
             return f"{groups} among {there}"
@@ -125,31 +125,33 @@ class Search:
         return f"{queries}{failed}, among {there}"
 
     def _matches(self, tables: Iterable[Table], top: int) -> Iterator[Row]:
-        for paths, features in _chunks(tables):
-            if features.shape[1] != self._index.length:
-                raise ResultError(
-                    f"{self._index.file} holds features of {self._index.length} numbers, "
-                    f"not {features.shape[1]}"
-                )
-            found = self._index.search(features, top)
-            for query, matches in zip(paths, found, strict=True):
-                for rank, path, similarity in matches:
-                    yield query, rank, path, similarity
-        self.tally.close()
+        with contextlib.closing(self.tally):
+            for paths, features in _chunks(tables, self._index.length):
+                if features.shape[1] != self._index.length:
+                    raise ResultError(
+                        f"{self._index.file} holds features of {self._index.length} numbers, "
+                        f"not {features.shape[1]}"
+                    )
+                found = self._index.search(features, top)
+                for query, matches in zip(paths, found, strict=True):
+                    for rank, path, similarity in matches:
+                        yield query, rank, path, similarity
 
 
-def _chunks(tables: Iterable[Table]) -> Iterator[tuple[list[bytes], FloatArray]]:
-    """Paths and features of images that did not fail, so many as are searched at once."""
+def _chunks(tables: Iterable[Table], length: int) -> Iterator[tuple[list[bytes], FloatArray]]:
+    """Paths and features of images that did not fail, so many as are searched at once.
+
+    One chunk comes at least, though nothing be in it: the search counts the index.
+    """
     waiting = iter(tables)
-    for first in waiting:
-        paths: list[bytes] = []
-        parts: list[FloatArray] = []
-        for table in itertools.chain([first], waiting):
-            good = table.without_faults()
-            assert good.values is not None
-            paths += good.paths
-            parts.append(good.values)
-            if len(paths) >= _AT_ONCE:
-                break
-        if paths:
+    paths, parts, searched = list[bytes](), [np.empty((0, length), np.float32)], False
+    for table in waiting:
+        good = table.without_faults()
+        assert good.values is not None
+        paths += good.paths
+        parts.append(good.values)
+        if len(paths) >= _AT_ONCE:
             yield paths, np.concatenate(parts)
+            paths, parts, searched = [], parts[:1], True
+    if paths or not searched:
+        yield paths, np.concatenate(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import OptionError
@@ -42,6 +43,18 @@ def choose(name: str | None, file: Path | None, terminal: bool) -> str:
     if name == "parquet" and file is None:
         raise OptionError("parquet needs a file", "name it with -o")
     return name
+
+
+def spare(outputs: Outputs, read: Iterable[Path | None]) -> None:
+    """Refuse to replace what the run reads.
+
+    Raises:
+        OptionError: a file to write is one of those.
+    """
+    taken = {os.path.realpath(path) for path in read if path is not None}
+    for path in outputs.named:
+        if os.path.realpath(path) in taken:
+            raise OptionError(f"{path} is read, and cannot be written", "name another file")
 
 
 def write(

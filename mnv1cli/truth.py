@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -27,18 +28,38 @@ class FolderTruth:
     def __init__(self, roots: Sequence[bytes] = ()) -> None:
         self._roots = [root.rstrip(b"/") + b"/" for root in roots if os.path.isdir(root)]
 
-    def of(self, path: bytes) -> str | None:
-        """What an image shows; None where nothing tells."""
+    def of(self, path: bytes) -> Sequence[str]:
+        """What an image shows, as names to be tried in turn; none where nothing tells."""
         for root in self._roots:
-            below = path.removeprefix(root)
-            if below != path and b"/" in below:
-                return os.fsdecode(below.partition(b"/")[0])
-        folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
-        return os.fsdecode(folder) or None
+            if path.startswith(root) and (folders := _folders(path[len(root) :])):
+                return folders[:1]
+        return _folders(os.path.abspath(path))[-1:] if path else ()
 
     def unused(self) -> int:
         """How many entries were not asked for: there are none."""
         return 0
+
+
+class SavedTruth(FolderTruth):
+    """The same for images of which only the paths are known: the INPUT is not.
+
+    The folders below the one that has them all are tried, the outermost first.
+    """
+
+    def __init__(self, paths: Iterable[bytes]) -> None:
+        super().__init__()
+        common: list[bytes] | None = None
+        for path in paths:
+            parts = path.split(b"/")[:-1]
+            pairs = zip(parts if common is None else common, parts, strict=False)
+            common = [
+                part for part, _ in itertools.takewhile(lambda pair: len({*pair}) == 1, pairs)
+            ]
+        self._root = b"".join(part + b"/" for part in common or ())
+
+    def of(self, path: bytes) -> Sequence[str]:
+        """What an image shows, as names to be tried in turn; none where nothing tells."""
+        return _folders(path.removeprefix(self._root)) or super().of(path)
 
 
 class ListTruth:
@@ -56,8 +77,10 @@ class ListTruth:
     def __init__(self, file: Path, roots: Sequence[bytes] = ()) -> None:
         self._file = file
         self._labels: dict[bytes, str] = {}
+        spelled: dict[bytes, str] = {}
         for path, label in _entries(file):
-            if self._labels.setdefault(path, label) != label:
+            self._labels[path] = label
+            if spelled.setdefault(os.path.normpath(path), label) != label:
                 raise LabelsError(f"{file} has two labels for {display_path(path)}")
         folders = [b"", os.path.dirname(os.fsencode(file)), *roots]
         self._places = {
@@ -67,13 +90,13 @@ class ListTruth:
         }
         self._left = set(self._labels)
 
-    def of(self, path: bytes) -> str | None:
-        """What an image shows; None where nothing tells."""
+    def of(self, path: bytes) -> Sequence[str]:
+        """What an image shows; nothing where the list does not tell."""
         for key in (path, self._places.get(os.path.abspath(path)), os.path.basename(path)):
             if key in self._labels:
                 self._left.discard(key)
-                return self._labels[key]
-        return None
+                return (self._labels[key],)
+        return ()
 
     def unused(self) -> int:
         """How many entries were not asked for."""
@@ -105,16 +128,20 @@ class Resolved:
 
     def of(self, path: bytes) -> int | None:
         """The class of an image; None where it is not told, or none of the module's."""
-        text = self._truth.of(path)
-        if text is None:
+        texts = self._truth.of(path)
+        if not texts:
             self._untold += 1
             self._example = self._example or path
             return None
-        found = self._found(text)
-        if len(found) == 1:
-            return found[0]
-        (self._ambiguous if found else self._foreign)[text] += 1
+        for text in texts:
+            if len(found := self._found(text)) == 1:
+                return found[0]
+        (self._ambiguous if self._found(texts[0]) else self._foreign)[texts[0]] += 1
         return None
+
+    def passed(self, path: bytes) -> None:
+        """Take note that an image came, though it could not be read."""
+        self._truth.of(path)
 
     def _found(self, text: str) -> Sequence[int]:
         if text not in self._classes:
@@ -124,19 +151,32 @@ class Resolved:
     def remarks(self) -> Iterable[str]:
         """What was left out, and why, a line each."""
         if self._foreign:
+            what = "a class" if len(self._foreign) == 1 else "classes"
             yield (
-                f"{self._foreign.total():,} images are of classes that the module does not have: "
-                f"{_named(self._foreign)}"
+                f"{_images(self._foreign.total(), 'is', 'are')} of {what} that the module does "
+                f"not have: {_named(self._foreign)}"
             )
         if self._ambiguous:
+            what = "a label" if len(self._ambiguous) == 1 else "labels"
             yield (
-                f"{self._ambiguous.total():,} images are of labels that two classes have: "
-                f"{_named(self._ambiguous)}; name them by WordNet id or class id"
+                f"{_images(self._ambiguous.total(), 'is', 'are')} of {what} that two classes have: "
+                f"{_named(self._ambiguous)}; name the class by WordNet id or class id"
             )
         if self._untold:
-            yield f"nothing tells what {self._untold:,} images show: {display_path(self._example)}"
+            example = display_path(self._example) + (", ..." if self._untold > 1 else "")
+            yield f"nothing tells what {_images(self._untold, 'shows', 'show')}: {example}"
         if unused := self._truth.unused():
-            yield f"{unused:,} entries of the truth are of images that did not come"
+            entries = "1 entry" if unused == 1 else f"{unused:,} entries"
+            yield f"{entries} of the truth without an image among those that came"
+
+
+def _images(count: int, one: str, many: str) -> str:
+    return f"1 image {one}" if count == 1 else f"{count:,} images {many}"
+
+
+def _folders(path: bytes) -> list[str]:
+    """The names of the folders in a path, the outermost first."""
+    return [os.fsdecode(name) for name in path.split(b"/")[:-1] if name not in (b"", b".")]
 
 
 def _named(found: Counter[str]) -> str:
@@ -151,8 +191,16 @@ def _entries(file: Path) -> Iterator[tuple[bytes, str]]:
             if not {"path", "label"} <= set(reader.fieldnames or ()):
                 raise LabelsError(f"the truth in {file} has no columns 'path' and 'label'")
             for row in reader:
-                if row["label"]:
-                    yield os.fsencode(row["path"]), row["label"].strip()
+                path, label = row["path"], (row["label"] or "").strip()
+                if None in row:
+                    raise LabelsError(
+                        f"line {reader.line_num} of {file} has more cells than the header",
+                        "put labels with commas in quotes",
+                    )
+                if label and not path:
+                    raise LabelsError(f"line {reader.line_num} of {file} has no path")
+                if label:
+                    yield os.fsencode(path), label
     except FileNotFoundError:
         raise MissingInputError(f"no such file: {file}") from None
     except OSError as error:

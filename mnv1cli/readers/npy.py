@@ -23,6 +23,7 @@ class NpyResult:
     """float32 [n, ...], mapped into memory, and `row,path` in X.index.csv."""
 
     def __init__(self, file: Path) -> None:
+        self._file = file
         self._index = file.with_suffix(".index.csv")
         try:
             self.values: FloatArray = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -48,11 +49,20 @@ class NpyResult:
         """The rows, in the tables that a writer takes."""
         entries = self._entries()
         for start in range(0, len(self.values), IMAGES):
-            values = np.asarray(self.values[start : start + IMAGES])
+            values = self._part(start)
             taken = list(itertools.islice(entries, len(values)))
             paths, errors = zip(*taken, strict=True)
             yield Table(paths, errors, values=values)
         next(entries, None)
+
+    def _part(self, start: int) -> FloatArray:
+        """Rows from `start` on, in a map of their own: what was read does not stay in memory."""
+        whole = self.values
+        if not isinstance(whole, np.memmap) or not whole.flags.c_contiguous:
+            return np.asarray(whole[start : start + IMAGES])
+        shape = (min(IMAGES, len(whole) - start), *whole.shape[1:])
+        offset = whole.offset + start * whole.strides[0]
+        return np.asarray(np.memmap(self._file, whole.dtype, "r", offset, shape))
 
     def _entries(self) -> Iterator[tuple[bytes, str]]:
         """Path and error of each row; as many as there are rows."""
@@ -70,5 +80,7 @@ class NpyResult:
         try:
             with self._index.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
                 yield from csv.reader(stream, strict=True)
-        except (OSError, csv.Error) as error:
-            raise ResultError(f"cannot read {self._index}: {error}") from error
+        except OSError as error:
+            raise ResultError(f"cannot read {self._index}: {error.strerror}") from error
+        except csv.Error as error:
+            raise ResultError(f"{self._index} is no CSV: {error}") from error

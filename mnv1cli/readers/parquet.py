@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_BUFFER = 1 << 20
+
 
 class _Image(NamedTuple):
     """One image's rows as far as they have come."""
@@ -38,7 +40,9 @@ class ParquetResult:
         self._file = file
         self._damage: Any = (OSError, pyarrow.ArrowException)
         try:
-            self._parquet: Any = parquet.ParquetFile(file)
+            # What is read ahead stays in memory to the end.
+            self._parquet: Any = parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
+            self._pool: Any = pyarrow.default_memory_pool()
         except self._damage as error:
             raise ResultError(f"cannot read {file}: {error}") from error
         self.layout: Layout | None = self._layout()
@@ -125,7 +129,9 @@ class ParquetResult:
 
     def _batches(self, columns: list[str] | None) -> Iterator[Any]:
         try:
-            yield from self._parquet.iter_batches(IMAGES, columns=columns)
+            for batch in self._parquet.iter_batches(IMAGES, columns=columns, use_threads=False):
+                yield batch
+                self._pool.release_unused()
         except self._damage as error:
             raise ResultError(f"cannot read {self._file}: {error}") from error
 

@@ -59,7 +59,7 @@ class Outputs:
         self.meta = main.with_name(main.name + META) if main and with_meta else None
         self.journal = main.with_name(main.name + JOURNAL) if main else None
         named = [path for path in (main, self.meta, *beside, *others) if path is not None]
-        self._named = tuple(named)
+        self.named = tuple(named)
         places = [_place(name) for path in named for name in (path, _part(path))]
         if len(set(places)) < len(places):
             raise OptionError("two of the files to write are the same", "name different ones")
@@ -166,7 +166,7 @@ class Outputs:
 
     def has_parts(self) -> bool:
         """Whether an earlier run has left something."""
-        return any(os.path.lexists(_part(path)) for path in self._named)
+        return any(os.path.lexists(_part(path)) for path in self.named)
 
     def is_there(self) -> bool:
         """Whether the main file is there under its name."""
@@ -174,9 +174,9 @@ class Outputs:
 
     def rename_all(self, written: Iterable[str]) -> None:
         """Finish the renaming of a run that was cut in the midst of it."""
-        for spool in set(map(Path, written)) - set(self._named):
+        for spool in set(map(Path, written)) - set(self.named):
             _part(spool).unlink(missing_ok=True)
-        for path in sorted(self._named, key=lambda path: path == self.main):
+        for path in sorted(self.named, key=lambda path: path == self.main):
             try:
                 if _part(path).exists():
                     os.replace(_part(path), path)
