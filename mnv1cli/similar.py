@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mnv1cli.records import FloatArray, Table
 
     Indices = NDArray[np.int64]
+    Wide = NDArray[np.float64]
 
 # Rows whose similarities to one another are worked out at once: 4 MB of them.
 _BLOCK = 1024
@@ -109,10 +110,12 @@ class Index:
         summed in float64, so that it does not depend on what else is searched.
         """
         best = [_Best(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries]
-        wanted = _units(queries).T
+        wide, lengths = _measured(queries)
+        wanted = (wide / lengths[:, None]).T
         self.paths = []
-        for paths, rows in self._blocks():
-            similarities = _rounded(_units(rows) @ wanted)
+        for paths, rows, lengths in self._blocks():
+            # Dividing what comes out is far less than dividing what goes in.
+            similarities = _rounded((rows @ wanted) / lengths[:, None])
             for one, column in zip(best, similarities.T, strict=True):
                 one.take(len(self.paths), column, top)
             self.paths += paths
@@ -151,25 +154,29 @@ class Index:
         """The features as they were written, NaN where an image failed."""
         return self._result.tables()
 
-    def _blocks(self) -> Iterator[tuple[list[bytes], FloatArray]]:
-        """Paths and features of the images that did not fail, so many at once."""
+    def _blocks(self) -> Iterator[tuple[list[bytes], Wide, Wide]]:
+        """Paths, features and their lengths, of the images that did not fail, so many at once."""
         for table in self._result.tables():
             good = table.without_faults()
             assert good.values is not None
+            wide, lengths = _measured(good.values)
             # An index beside X.npy need not tell which of its rows are NaN.
-            whole: NDArray[np.bool_] = np.isfinite(good.values.sum(axis=1, dtype=np.float64))
-            if whole.any():
-                yield list(itertools.compress(good.paths, whole)), good.values[whole]
+            whole: NDArray[np.bool_] = np.isfinite(lengths)
+            if whole.all():
+                yield list(good.paths), wide, lengths
+            else:
+                yield list(itertools.compress(good.paths, whole)), wide[whole], lengths[whole]
 
     def _whole(self) -> tuple[list[bytes], FloatArray]:
         """All paths, and the features as vectors of length 1."""
         paths: list[bytes] = []
         # Grown in place: the parts and the whole at once would take twice the memory.
         features = np.empty((0, self.length), np.float32)
-        for names, rows in self._blocks():
+        for names, rows, lengths in self._blocks():
+            start = len(paths)
             paths += names
             features.resize((len(paths), self.length), refcheck=False)
-            features[-len(rows) :] = _units(rows)
+            features[start:] = rows / lengths[:, None]
         return paths, features
 
 
@@ -217,9 +224,9 @@ def _rounded(similarities: NDArray[np.float64]) -> FloatArray:
     return found
 
 
-def _units(rows: FloatArray) -> NDArray[np.float64]:
-    """The rows as vectors of length 1; one of zeros stays as it is."""
+def _measured(rows: FloatArray) -> tuple[Wide, Wide]:
+    """The rows in float64 and their lengths; that of a row of zeros is taken for 1."""
     wide = rows.astype(np.float64)
     lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    wide /= np.where(lengths > 0, lengths, 1)[:, None]
-    return wide
+    lengths[lengths == 0] = 1
+    return wide, lengths
