@@ -22,6 +22,7 @@ from mnv1cli.records import Fault
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+    from typing import BinaryIO
 
     from mnv1cli.records import ImageRef
 
@@ -90,17 +91,18 @@ def passed_over(
 
 
 class Journal:
-    """A journal that is written; it goes on where `after` left off, where that is given."""
+    """A journal that is written; it goes on where `after` left off, where that is given.
 
-    def __init__(self, file: Path, settings: Mapping[str, Any], after: Checkpoint | None) -> None:
-        self._path = file
+    `file` is open at its end: that of `whole_length`, or of nothing.
+    """
+
+    def __init__(
+        self, path: Path, file: BinaryIO, settings: Mapping[str, Any], after: Checkpoint | None
+    ) -> None:
+        self._path = path
         self._faults = len(after.faults) if after else 0
-        self._file = file.open("r+b" if after else "wb")
-        if after:
-            # Half a line of the run that was cut must not spoil the next one.
-            self._file.truncate(_whole_length(file.read_bytes()))
-            self._file.seek(0, os.SEEK_END)
-        else:
+        self._file = file
+        if after is None:
             self._append({"format": _FORMAT, "settings": settings})
 
     def write(self, checkpoint: Checkpoint) -> None:
@@ -186,6 +188,11 @@ def _parsed(lines: Sequence[bytes]) -> _Read | None:
         found.last = json.loads(line)
         found.faults += [Fault(base64.b64decode(p), reason) for p, reason in found.last["faults"]]
     return found
+
+
+def whole_length(file: Path) -> int:
+    """How much of a journal is whole lines: half of one must not spoil the next."""
+    return _whole_length(file.read_bytes())
 
 
 def _whole_length(data: bytes) -> int:

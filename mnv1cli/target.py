@@ -151,7 +151,10 @@ class Target:
         options = self.options
         errors = options.on_error == "row"
         layout = Layout(shape, self._labels, errors, options.wide, self._meta)
-        # First the files, which are locked then: no other run has its journal here.
+        # First the journal: a file without one could be anybody's, and would be in the way
+        # of a run that is to go on.
+        if self.resumable and self.outputs.journal is not None:
+            self._journal = self._opened(self.outputs.journal, settings, after)
         self._writer = self._format.create(self.outputs, layout, after.writer if after else None)
         if after is None:
             for table in self.before.rows(layout):
@@ -161,9 +164,15 @@ class Target:
             if after is None:
                 self._faults.write(encode_rows([("path", "reason")]))
         self.outputs.flush()
-        if self.resumable and self.outputs.journal is not None:
-            self._journal = Journal(self.outputs.journal, self._settings(settings), after)
         self._whole = True
+
+    def _opened(self, path: Path, settings: Mapping[str, Any], after: Checkpoint | None) -> Journal:
+        file = self.outputs.locked(path, journal.whole_length(path) if after else 0)
+        try:
+            return Journal(path, file, self._settings(settings), after)
+        except BaseException:
+            file.close()
+            raise
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
@@ -222,7 +231,8 @@ class Target:
         """Leave what is done under its .part name, with a journal up to here, or nothing."""
         # The disk may be full, or nobody read stdout any more.
         with contextlib.suppress(OSError):
-            self.commit(prefix, tally, now=True)
+            if keep:
+                self.commit(prefix, tally, now=True)
         with contextlib.suppress(OSError):
             if self._writer is not None:
                 self._writer.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +28,7 @@ def checkpoint(images: int, faults: tuple[Fault, ...] = (), complete: bool = Fal
 
 
 def written(file: Path, *states: Checkpoint) -> bytes:
-    book = Journal(file, SETTINGS, None)
+    book = Journal(file, file.open("wb"), SETTINGS, None)
     for state in states:
         book.write(state)
     book.close()
@@ -58,7 +59,8 @@ def test_journal_that_goes_on_drops_half_a_line(tmp_path: Path) -> None:
     file.write_bytes(data[:-7])
     found = journal.read(file)
     assert found is not None
-    book = Journal(file, SETTINGS, found[1])
+    os.truncate(file, journal.whole_length(file))
+    book = Journal(file, file.open("ab"), SETTINGS, found[1])
     book.write(checkpoint(9, FAULTS))
     book.close()
     assert journal.read(file) == (SETTINGS, checkpoint(9, FAULTS))

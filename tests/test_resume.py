@@ -17,6 +17,7 @@ from pyarrow import parquet
 
 from mnv1cli import pictures, target
 from mnv1cli.journal import Journal
+from mnv1cli.writers.outputs import Outputs
 from tests.shell import mnv1
 
 if TYPE_CHECKING:
@@ -280,6 +281,89 @@ def test_part_without_a_journal_is_refused(listing: Path, tmp_path: Path) -> Non
     result = run(listing, tmp_path / "x.csv", "--resume", command="classify")
     assert result.exit_code == 1
     assert "there is no journal" in result.stderr
+
+
+def dying_before(owner: Any, name: str) -> Any:
+    """Let the program die where it would call this, without a farewell."""
+
+    def dies(*_: object, **__: object) -> None:
+        raise Cut
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(owner, name, dies)
+    patch.setattr(target.Target, "abandon", lambda self, *_: close_files(self))
+    return patch
+
+
+STEPS = [
+    (Journal, "_append"),
+    (Outputs, "stream"),
+    (Outputs, "open"),
+    (Outputs, "flush"),
+    (target.Target, "write"),
+    (target.Target, "commit"),
+    (target.Target, "finish"),
+    (Outputs, "write_json"),
+    (Outputs, "commit"),
+    (Journal, "remove"),
+]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "out"),
+    [
+        (owner, name, out)
+        for owner, name in STEPS
+        for out in ("x.csv", "x.npy", "x.parquet")
+        # Parquet has its metadata inside.
+        if (name, out) != ("write_json", "x.parquet")
+    ],
+)
+@pytest.mark.parametrize("resumed", [False, True])
+def test_run_that_dies_at_any_step_goes_on(
+    listing: Path, tmp_path: Path, owner: Any, name: str, out: str, resumed: bool
+) -> None:
+    if resumed:
+        # It had got so far before.
+        with pytest.MonkeyPatch.context() as dying:
+            cut_at(dying, 3)
+            with pytest.raises(Cut):
+                run(listing, tmp_path / out)
+    patch = dying_before(owner, name)
+    try:
+        with pytest.raises(Cut):
+            run(listing, tmp_path / out, "--resume")
+    finally:
+        patch.undo()
+    result = run(listing, tmp_path / out, "--resume")
+    assert result.exit_code in (0, 3), result.stderr
+    (tmp_path / "whole").mkdir()
+    run(listing, tmp_path / "whole" / out)
+    assert content(tmp_path, out) == content(tmp_path / "whole", out)
+    assert sorted({*os.listdir(tmp_path)} - {"whole"}) == sorted(os.listdir(tmp_path / "whole"))
+
+
+def test_run_that_dies_while_it_gives_up_leaves_nothing_in_the_way(
+    listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "x.csv"
+
+    def fails(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def dies(self: Journal) -> None:
+        self._file.close()
+        raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target.Target, "write", fails)
+        patch.setattr(Journal, "remove", dies)
+        patch.setattr(Journal, "close", dies)
+        with pytest.raises(Cut):
+            run(listing, out)
+    assert run(listing, out, "--resume").exit_code == 3
+    run(listing, tmp_path / "whole.csv")
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
 def test_nothing_left_is_a_beginning_and_a_result_an_end(listing: Path, tmp_path: Path) -> None:

@@ -121,6 +121,17 @@ class Outputs:
                 raise OutputError(f"cannot write {path}: {error.strerror}") from error
         return self._open[path]
 
+    def locked(self, path: Path, length: int) -> BinaryIO:
+        """A file under its own name, cut to `length`, that no other run has meanwhile.
+
+        Raises:
+            OutputError: another run has it, or it cannot be written.
+        """
+        try:
+            return _begun(path, length)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
     def spool(self, name: str) -> BinaryIO:
         """A file for what waits to be put into the main one; it goes when that is there."""
         assert self.main is not None
