@@ -161,17 +161,7 @@ class SavedPredictions:
             good = table.without_faults()
             if not self._told:
                 self.failed += len(table.paths) - len(good.paths)
-            yield good if self._layout.labels else self._ranked(good, names)
-
-    def _ranked(self, table: Table, names: tuple[ClassName, ...]) -> Table:
-        values = table.values
-        assert values is not None
-        if self._told.get("output") == "probabilities":
-            # The softmax of their logarithms is what they are.
-            with np.errstate(divide="ignore"):
-                values = np.log(values)
-        found = labels.top_k(values, names, min(TOP, len(names)))
-        return Table(table.paths, table.errors, predictions=tuple(found))
+            yield good if self._layout.labels else ranked(good, names, self._told.get("output"))
 
     def _refuse(self) -> None:
         told, file = self._told, self._file
@@ -188,6 +178,18 @@ class SavedPredictions:
                 f"{file} has not the first {TOP} labels of every image",
                 f"make it with --top {TOP} and without --min-probability, or give logits",
             )
+
+
+def ranked(table: Table, names: tuple[ClassName, ...], output: str | None = None) -> Table:
+    """The first five labels of each image for its logits, or its `output`, "probabilities"."""
+    values = table.values
+    assert values is not None
+    if output == "probabilities":
+        # The softmax of their logarithms is what they are.
+        with np.errstate(divide="ignore"):
+            values = np.log(values)
+    found = labels.top_k(values, names, min(TOP, len(names)))
+    return Table(table.paths, table.errors, predictions=tuple(found))
 
 
 def evaluated(tables: Iterable[Table], truth: Resolved, names: Sequence[ClassName]) -> Evaluation:
