@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,7 @@ def _card_data(card: Card, seen: Mapping[str, Any]) -> dict[str, Any]:
         "labels": [label["name"] for label in seen["labels"]],
         "truth": seen["truth"],
         "verdict": card.verdict,
-        "certainty": round(min(max(card.certainty, 0.0), 1.0), 6),
+        "certainty": round(min(max(card.certainty, 0.0), 1.0), 9),
     }
 
 
@@ -134,7 +135,7 @@ def _alike(found: Alike, shown: Sequence[Any], pictures: Pictures) -> dict[str, 
                 {
                     "index": entry.index,
                     "name": "\n".join(map(display_path, entry.paths)),
-                    "certainty": round(min(max(entry.certainty, 0.0), 1.0), 6),
+                    "certainty": round(min(max(entry.certainty, 0.0), 1.0), 9),
                 }
                 for entry in shown
             ]
@@ -155,11 +156,9 @@ def _entry(entry: Entry, pictures: Pictures) -> dict[str, Any]:
 
 
 def _picture(path: bytes, pictures: Pictures) -> dict[str, Any]:
-    folder, slash, name = path.rpartition(b"/")
     return {
         "path": display_path(path),
-        "folder": display_path(folder + slash),
-        "name": display_path(name),
+        "name": display_path(os.path.basename(path)),
         "picture": pictures[path],
     }
 

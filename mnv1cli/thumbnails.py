@@ -104,7 +104,7 @@ def _members(archive: bytes, names: dict[bytes, bytes]) -> Iterator[ImageRef]:
 def _place(path: bytes, folders: Sequence[bytes]) -> bytes:
     """Where a path is: in the first of the folders that has it."""
     places = [os.path.join(folder, path) for folder in folders]
-    return next((place for place in places if _exists(place)), path)
+    return next((place for place in places if _exists(place)), places[0])
 
 
 def _exists(place: bytes) -> bool:

@@ -9,7 +9,7 @@
     text: [facts[i].name.toLowerCase()],
     stops: [...node.querySelectorAll(".open")],
   }));
-  const labelled = document.body.classList.contains("labels");
+  const labelled = document.body.dataset.kind === "labels";
   if (labelled) {
     for (const entry of entries) {
       entry.text = entry.labels.map((label) => label.toLowerCase());
@@ -23,6 +23,7 @@
   const percent = (value) => (labelled ? `${value} %` : (value / 100).toFixed(2));
   let stops = [];
   let current = null;
+  let enlarged = null;
 
   // What can be seen: filters and order.
 
@@ -126,7 +127,7 @@
 
   function enlarge(stop) {
     const card = stop.closest(".card");
-    mark(stop);
+    enlarged = stop;
     byId("dialog-name").textContent = card.querySelector(".name").title;
     const parts = [stop.firstElementChild, ...card.querySelectorAll(".verdict, .labels")];
     byId("dialog-body").replaceChildren(...parts.map((part) => part.cloneNode(true)));
@@ -138,8 +139,14 @@
   }
 
   function turn(step) {
-    const stop = stops[stops.indexOf(current) + step];
+    const stop = stops[stops.indexOf(enlarged) + step];
     if (stop) enlarge(stop);
+  }
+
+  // Not left to the event of closing, which comes when other keys have long been pressed.
+  function shut() {
+    dialog.close();
+    go(enlarged);
   }
 
   list.addEventListener("click", (event) => {
@@ -162,10 +169,13 @@
     if (event.key === "ArrowLeft") turn(-1);
   });
   dialog.addEventListener("click", (event) => {
-    if (event.target === dialog) dialog.close();
+    if (event.target === dialog) shut();
   });
-  dialog.addEventListener("close", () => go(current));
-  byId("close").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("cancel", (event) => {
+    event.preventDefault();
+    shut();
+  });
+  byId("close").addEventListener("click", shut);
   byId("previous").addEventListener("click", () => turn(-1));
   byId("next").addEventListener("click", () => turn(1));
   byId("reset").addEventListener("click", reset);
@@ -177,7 +187,10 @@
     filter.select();
   });
   filter.addEventListener("keydown", (event) => {
-    if (event.key === "Enter") go(stops[0]);
+    if (event.key !== "Enter") return;
+    // The card that gets the focus must not take the same key for its own.
+    event.preventDefault();
+    go(stops[0]);
   });
   least.addEventListener("input", () => {
     if (Number(most.value) < Number(least.value)) most.value = least.value;
