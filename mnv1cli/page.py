@@ -8,22 +8,19 @@ import os
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from mnv1cli.figures import figures, one_line
 from mnv1cli.gallery import Alike, Card, Entry, Labelled
 from mnv1cli.records import display_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from mnv1cli.evaluation import Evaluation
     from mnv1cli.gallery import Sort
     from mnv1cli.records import Fault
     from mnv1cli.thumbnails import Thumbnail
 
     Pictures = Mapping[bytes, Thumbnail]
 
-# More rows and columns nobody reads.
-MAX_CONFUSED = 30
-_MAX_PAIRS = 12
 _MAX_FAULTS = 1000
 _SORTS = {
     "results": "as in the results",
@@ -61,7 +58,7 @@ def rendered(
     )
     style, script = _style(), _data("report.js")
     html = environment.get_template("report.html.j2").render(
-        title=_text(title),
+        title=one_line(title),
         note=note,
         policy=_policy(style, script),
         style=style,
@@ -89,7 +86,7 @@ def _labelled(found: Labelled, shown: Sequence[Any], pictures: Pictures) -> dict
         "sorts": sorts,
         "known": sorted({card["labels"][0]["name"] for card in cards if card["labels"]}),
         "remarks": found.remarks,
-        "evaluation": _figures(found.evaluation) if found.evaluation else None,
+        "evaluation": figures(found.evaluation) if found.evaluation else None,
         "data": {
             "entries": [_card_data(card, seen) for card, seen in zip(shown, cards, strict=True)]
         },
@@ -100,10 +97,10 @@ def _card(card: Card, pictures: Pictures) -> dict[str, Any]:
     return {
         **_picture(card.path, pictures),
         "labels": [
-            {"name": _text(p.label), "wnid": _text(p.wnid), **_share(p.probability)}
+            {"name": one_line(p.label), "wnid": one_line(p.wnid), **_share(p.probability)}
             for p in card.predictions
         ],
-        "truth": _text(card.truth),
+        "truth": one_line(card.truth),
         "verdict": card.verdict,
     }
 
@@ -174,79 +171,9 @@ def _similarity(similarity: float) -> dict[str, Any]:
     return {"share": f"{similarity:.3f}", "width": round(100 * bounded)}
 
 
-def _figures(evaluation: Evaluation) -> dict[str, Any]:
-    told = evaluation.figures()
-    rates = []
-    for name, key in (("first label right", "top1"), ("among the first five", "top5")):
-        low, high = told[f"{key}_interval"]
-        rates.append(
-            {
-                "name": name,
-                "value": f"{100 * told[key]:.1f} %",
-                "interval": f"{100 * low:.1f} to {100 * high:.1f} %",
-                "at": round(100 * told[key], 2),
-                "low": round(100 * low, 2),
-                "width": round(100 * (high - low), 2),
-            }
-        )
-    return {
-        "n": told["n"],
-        "rates": rates,
-        "mean_per_class": f"{100 * told['mean_per_class']:.1f} %",
-        "ece": f"{100 * told['ece']:.1f} %",
-        "classes": len(evaluation.per_class()),
-        **_confusions(evaluation),
-    }
-
-
-def _confusions(evaluation: Evaluation) -> dict[str, Any]:
-    """The classes that are taken for others most often, as pairs and as a matrix."""
-    counts = {
-        (truth.class_id, found.class_id): count for truth, found, count in evaluation.confusion()
-    }
-    names = {
-        name.class_id: _text(name.label) for pair in evaluation.confusion() for name in pair[:2]
-    }
-    pairs = sorted(
-        (pair for pair in counts if pair[0] != pair[1]), key=lambda pair: (-counts[pair], pair)
-    )
-    images = {score.name.class_id: score.n for score in evaluation.per_class()}
-    chosen = _most_confused(pairs)
-    return {
-        "pairs": [
-            {"truth": names[a], "found": names[b], "count": counts[a, b], "of": images[a]}
-            for a, b in pairs[:_MAX_PAIRS]
-        ],
-        "more_pairs": max(len(pairs) - _MAX_PAIRS, 0),
-        "columns": [names[i] for i in chosen],
-        "occurring": len(names),
-        "rows": [
-            {
-                "name": names[a],
-                "cells": [_cell(counts.get((a, b), 0), images.get(a, 0), a == b) for b in chosen],
-            }
-            for a in chosen
-            if a in images
-        ],
-    }
-
-
-def _most_confused(pairs: Iterable[tuple[int, int]]) -> list[int]:
-    chosen: set[int] = set()
-    for pair in pairs:
-        if len(chosen.union(pair)) <= MAX_CONFUSED:
-            chosen.update(pair)
-    return sorted(chosen)
-
-
-def _cell(count: int, of: int, right: bool) -> dict[str, Any]:
-    # A tenth at least, so that it is seen.
-    return {"count": count, "shade": max(round(10 * count / of), 1) if count else 0, "right": right}
-
-
 def _faults(faults: Sequence[Fault]) -> list[dict[str, str]]:
     return [
-        {"path": display_path(fault.path), "reason": _text(fault.reason)}
+        {"path": display_path(fault.path), "reason": one_line(fault.reason)}
         for fault in faults[:_MAX_FAULTS]
     ]
 
@@ -258,12 +185,7 @@ def _told(metadata: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, 
             yield from _told(value, f"{before}{key} ")
         elif key != "failures":
             shown = {True: "yes", False: "no"}.get(value) if isinstance(value, bool) else value
-            yield _text(before + key).replace("_", " "), _text(str(shown))
-
-
-def _text(text: str) -> str:
-    """Text out of a file, in one line and without what would turn its neighbours round."""
-    return display_path(text.encode("utf-8", "surrogatepass"))
+            yield one_line(before + key).replace("_", " "), one_line(str(shown))
 
 
 def _data(name: str) -> str:

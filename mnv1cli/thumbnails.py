@@ -65,7 +65,8 @@ def _small(rgbx: ByteArray, side: int) -> Thumbnail:
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     form = "WEBP" if features.check("webp") else "JPEG"
     file = io.BytesIO()
-    image.convert("RGB").save(file, form, quality=_QUALITY)
+    # A higher method takes three times as long, and three per cent less.
+    image.convert("RGB").save(file, form, quality=_QUALITY, method=2)
     text = base64.b64encode(file.getvalue()).decode("ascii")
     return Thumbnail(f"data:image/{form.lower()};base64,{text}", *image.size)
 

@@ -55,7 +55,7 @@ FLOORS = [
         "thumbnails",
         "unreachable",
     },
-    {"gallery", "loading", "sources", "target"},
+    {"figures", "gallery", "loading", "sources", "target"},
     {"module", "page"},
     {"litert", "reference", "report"},
     {"converter"},

@@ -21,6 +21,7 @@
   const least = byId("least"), most = byId("most"), sort = byId("sort");
   const dialog = byId("dialog");
   const percent = (value) => (labelled ? `${value} %` : (value / 100).toFixed(2));
+  let seen = [];
   let stops = [];
   let current = null;
   let enlarged = null;
@@ -51,25 +52,21 @@
       Boolean(labelled && entry.truth.toLowerCase().includes(wanted));
   }
 
+  // What does not fit is taken out: to lay out thousands that are only hidden takes seconds.
   function show() {
-    let seen = 0;
-    stops = [];
-    for (const entry of entries) {
-      entry.node.hidden = !fits(entry);
-      if (entry.node.hidden) continue;
-      seen += 1;
-      stops.push(...entry.stops);
-    }
-    const all = entries.length.toLocaleString("en");
-    byId("count").textContent = seen === entries.length ? all : `${seen.toLocaleString("en")} of ${all}`;
-    byId("bounds").textContent = `${percent(Number(least.value))} to ${percent(Number(most.value))}`;
-    byId("nothing").hidden = seen > 0;
+    seen = entries.filter(fits);
+    list.replaceChildren(...seen.map((entry) => entry.node));
+    stops = seen.flatMap((entry) => entry.stops);
+    const [some, all] = [seen, entries].map((found) => found.length.toLocaleString("en"));
+    byId("count").textContent = some === all ? all : `${some} of ${all}`;
+    byId("bounds").textContent =
+      `${percent(Number(least.value))} to ${percent(Number(most.value))}`;
+    byId("nothing").hidden = seen.length > 0;
     mark(stops.includes(current) ? current : stops[0]);
   }
 
   function reorder() {
     entries.sort((a, b) => orders[sort.value](a, b) || a.index - b.index);
-    list.append(...entries.map((entry) => entry.node));
     show();
   }
 
@@ -107,9 +104,8 @@
   function below(stop, step) {
     const at = stops.indexOf(stop);
     if (labelled) return stops[at + step * columns()];
-    const rows = entries.filter((entry) => !entry.node.hidden);
-    const row = rows.findIndex((entry) => entry.stops.includes(stop));
-    return rows[row + step]?.stops[0];
+    const row = seen.findIndex((entry) => entry.stops.includes(stop));
+    return seen[row + step]?.stops[0];
   }
 
   function target(key) {
