@@ -91,7 +91,7 @@ class Labelled:
         self._result = open_result(file)
         self.metadata: Mapping[str, Any] = self._result.metadata or {}
         self._names = self._class_names(file, own)
-        self.faults = _told_faults(self.metadata)
+        self.faults = _told_faults(self.metadata, file)
         if truth is not None:
             self._evaluate(file, truth)
 
@@ -161,7 +161,7 @@ class Alike:
         self.left_out = 0
         self.grouped = rows.grouped
         self.metadata: Mapping[str, Any] = rows.metadata or {}
-        self.faults = _told_faults(self.metadata)
+        self.faults = _told_faults(self.metadata, rows.file)
         self._rows = rows
 
     def chosen(self, sort: Sort, limit: int) -> list[Entry]:
@@ -215,12 +215,12 @@ def _entry_key(entry: Entry, sort: Sort) -> tuple[Any, ...]:
     return _SIGNS.get(sort, 0) * entry.certainty, entry.index
 
 
-def _told_faults(metadata: Mapping[str, Any]) -> list[Fault]:
+def _told_faults(metadata: Mapping[str, Any], file: Path) -> list[Fault]:
     try:
         told = metadata.get("failures") or ()
         return [Fault(path_of(each), str(each["reason"])) for each in told]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ResultError("the metadata of the result are damaged") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ResultError(f"the metadata of {file} are damaged") from error
 
 
 _SAY_TRUTH = "say so with --truth FILE or --truth-folders"

@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 _MAX_FAULTS = 1000
 _SORTS = {
     "results": "as in the results",
-    "mistakes": "worst mistakes first",
-    "certain": "most certain first",
-    "uncertain": "least certain first",
+    "mistakes": "worst mistakes",
+    "certain": "most certain",
+    "uncertain": "least certain",
     "label": "by label",
     "name": "by name",
 }
 _SORTS_ALIKE = {
     "results": "as in the results",
-    "certain": "most alike first",
-    "uncertain": "least alike first",
+    "certain": "most alike",
+    "uncertain": "least alike",
     "name": "by name",
 }
 

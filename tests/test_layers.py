@@ -118,7 +118,8 @@ def test_no_library_file_imports_click() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["classify", "--help"], ["labels", "cat"]]
+    "arguments",
+    [["--help"], ["--version"], ["classify", "--help"], ["report", "--help"], ["labels", "cat"]],
 )
 def test_start_pays_for_no_large_library(arguments: list[str]) -> None:
     code = (
@@ -126,7 +127,7 @@ def test_start_pays_for_no_large_library(arguments: list[str]) -> None:
         "from mnv1cli.cli import cli\n"
         f"try: cli({arguments!r})\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "heavy = {'tensorflow', 'numpy', 'requests', 'PIL', 'tqdm', 'rich', 'google'}\n"
+        "heavy = {'tensorflow', 'numpy', 'requests', 'PIL', 'tqdm', 'rich', 'google', 'jinja2'}\n"
         "loaded = heavy & set(sys.modules)\n"
         "assert not loaded, loaded\n"
     )

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -316,14 +315,20 @@ def test_pictures_are_small_turned_and_bare(folder: Path) -> None:
             assert small.size == wanted == (int(shown["width"] or 0), int(shown["height"] or 0))
 
 
-def test_images_in_archives(folder: Path) -> None:
-    with zipfile.ZipFile(folder / "all.zip", "w") as archive:
-        for name in names(folder)[:2]:
-            archive.write(folder / name, "deep/" + os.path.basename(name))
-    paths = [f"all.zip!/deep/{os.path.basename(n)}" for n in names(folder)[:2]]
-    page = made(labels_csv(folder / "x.csv", [*paths, "all.zip!/none.jpg", "no.zip!/a.jpg"]))
-    assert len(page.of("img")) == 2
+@pytest.mark.parametrize("suffix", ["zip", "tar", "tar.gz"])
+def test_images_in_archives(folder: Path, suffix: str) -> None:
+    shutil.copytree(folder / "photos", folder / "all" / "deep")
+    form = {"zip": "zip", "tar": "tar", "tar.gz": "gztar"}[suffix]
+    shutil.make_archive(str(folder / "all"), form, folder / "all")
+    shutil.rmtree(folder / "all")
+    inside = [f"all.{suffix}!/deep/{os.path.basename(name)}" for name in names(folder)[:3]]
+    page = made(labels_csv(folder / "x.csv", [*inside, f"all.{suffix}!/no.jpg", "no.zip!/a.jpg"]))
+    assert len(page.of("img")) == 3
     assert "no such file in its archive" in page.text
+    (folder / f"all.{suffix}").write_bytes(b"PK and nothing more")
+    page = made(labels_csv(folder / "x.csv", inside))
+    assert page.of("img") == []
+    assert page.text.count("damaged archive") == 3
 
 
 def test_what_is_no_picture_any_more_has_a_placeholder(folder: Path) -> None:
@@ -446,6 +451,8 @@ def test_from_python(folder: Path) -> None:
         ("x.csv -o x.html --base none", 2, "--base none is no folder"),
         ("wide.csv -o x.html --truth-folders", 1, "wide.csv was made with --wide"),
         ("torn.csv -o x.html", 1, "torn.csv is damaged after row 1"),
+        ("short.csv -o x.html", 1, "short.csv is damaged after row 0"),
+        ("meta.csv -o x.html", 1, "the metadata of meta.csv are damaged"),
         ("torn.parquet -o x.html", 1, "cannot read torn.parquet"),
     ],
 )
@@ -460,6 +467,9 @@ def test_misuse_is_told_in_a_line(
     Path("t.csv").write_text("path,label\n")
     Path("wide.csv").write_text("path,label_1,probability_1\na.jpg,tabby,0.5\n")
     Path("torn.csv").write_text("query,rank,path,similarity\na,1,b,0.5\na,2,b,much\n")
+    Path("short.csv").write_text("group,path,similarity\n1\n")
+    labels_csv(Path("meta.csv"), ["a.jpg"])
+    Path("meta.csv.meta.json").write_text('{"module": {}, "failures": [1]}')
     Path("torn.parquet").write_bytes(b"PAR1 and no more")
     table = Table((b"a.jpg",), ("",), values=np.ones((1, 4), np.float32))
     write_result(Path("feats.npy"), table, Layout((4,)), {**METADATA, "output": "features"})

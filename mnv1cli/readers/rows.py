@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MATCHES = ("query", "rank", "path", "similarity")
 GROUPS = ("group", "path", "similarity")
 _START_BYTES = 64
+_DAMAGE = (csv.Error, AttributeError, KeyError, TypeError, ValueError)
 
 
 class SimilarRows:
@@ -31,7 +32,7 @@ class SimilarRows:
 
     def __init__(self, file: Path, kind: str, grouped: bool) -> None:
         self.grouped = grouped
-        self._file = file
+        self.file = file
         self._kind = kind
         self._columns = GROUPS if grouped else MATCHES
         self.metadata: Mapping[str, Any] | None
@@ -49,12 +50,12 @@ class SimilarRows:
             for row in read():
                 number += 1
                 yield row
-        except (csv.Error, KeyError, OSError, TypeError, ValueError) as error:
-            raise ResultError(f"{self._file} is damaged after row {number}: {error}") from error
+        except (*_DAMAGE, OSError) as error:
+            raise ResultError(f"{self.file} is damaged after row {number}: {error}") from error
 
     def _of_text(self) -> Iterator[Row]:
         delimiter = "\t" if self._kind == "tsv" else ","
-        with self._file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        with self.file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
             for row in csv.DictReader(stream, delimiter=delimiter, strict=True):
                 path = row["path"].encode("utf-8", "surrogateescape")
                 first = row[self._columns[0]]
@@ -62,12 +63,12 @@ class SimilarRows:
                 yield key, path, float(row["similarity"])
 
     def _of_json(self) -> Iterator[Row]:
-        with self._file.open("rb") as stream:
+        with self.file.open("rb") as stream:
             for line in stream:
                 yield self._of_record(json.loads(line))
 
     def _of_parquet(self) -> Iterator[Row]:
-        for batch in _parquet(self._file).iter_batches(IMAGES):
+        for batch in _parquet(self.file).iter_batches(IMAGES):
             for record in batch.to_pylist():
                 # Bytes there, base64 in JSON.
                 raw = {k: v for k, v in record.items() if k.endswith("_bytes") and v is not None}
