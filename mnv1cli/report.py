@@ -77,7 +77,7 @@ def write_report(
     except BaseException:
         outputs.abandon(keep=False)
         raise
-    return f"{told}, {len(written) / 1e6:.1f} MB in {outputs.name}"
+    return f"{told}, {_size(len(written))} in {outputs.name}"
 
 
 def build_report(
@@ -120,6 +120,10 @@ def _kind(found: Labelled | Alike) -> str:
 
 def _counted(number: int, one: str, many: str) -> str:
     return f"1 {one}" if number == 1 else f"{number:,} {many}"
+
+
+def _size(length: int) -> str:
+    return f"{length / 1e6:.1f} MB" if length >= 1e6 else f"{length / 1e3:.0f} kB"
 
 
 def _opened(results: Path, options: ReportOptions, folders: tuple[bytes, ...]) -> Labelled | Alike:

@@ -394,6 +394,13 @@ def test_first_of_an_order(tmp_path: Path, sort: Any, wanted: list[int]) -> None
     assert labelled.total == 6
 
 
+def test_query_that_comes_twice_is_two_entries(tmp_path: Path) -> None:
+    file = similar_csv(tmp_path / "x.csv", ["a.jpg", "a.jpg", "b.jpg"], ["a.jpg", "b.jpg"])
+    assert [entry["name"] for entry in made(file).data()] == [
+        "a.jpg\na.jpg\nb.jpg", "a.jpg\na.jpg\nb.jpg", "b.jpg\na.jpg\nb.jpg",
+    ]  # fmt: skip
+
+
 def test_limit_counts_all_pictures_of_similarities(tmp_path: Path) -> None:
     paths = [f"{i}.jpg" for i in range(9)]
     file = similar_csv(tmp_path / "x.csv", paths[:3], paths)
@@ -419,7 +426,7 @@ def test_page_on_stdout(folder: Path) -> None:
     run = program("report", "x.csv", "-o", "-", cwd=folder, PYTHONPATH=str(ROOT))
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith(b"<!doctype html>")
-    assert re.fullmatch(rb"mnv1: 6 images, 0\.\d MB in stdout\n", run.stderr)
+    assert re.fullmatch(rb"mnv1: 6 images, \d+ kB in stdout\n", run.stderr)
 
 
 def test_from_python(folder: Path) -> None:

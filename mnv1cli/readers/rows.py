@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,10 @@ from mnv1cli.readers.jsonl import path_of
 from mnv1cli.writers.parquet import METADATA_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    Row = tuple[bytes | int, bytes, float]
+    Row = tuple[bytes | int, int, bytes, float]
 
 MATCHES = ("query", "rank", "path", "similarity")
 GROUPS = ("group", "path", "similarity")
@@ -25,7 +24,7 @@ _DAMAGE = (csv.Error, AttributeError, KeyError, TypeError, ValueError)
 
 
 class SimilarRows:
-    """Each match as (query, path, similarity), or each member as (group, path, similarity).
+    """Each match as (query, rank, path, similarity), each member as (group, 0, path, similarity).
 
     `grouped` says which; `metadata` is that of the search, None where there is none.
     """
@@ -60,7 +59,8 @@ class SimilarRows:
                 path = row["path"].encode("utf-8", "surrogateescape")
                 first = row[self._columns[0]]
                 key = int(first) if self.grouped else first.encode("utf-8", "surrogateescape")
-                yield key, path, float(row["similarity"])
+                rank = 0 if self.grouped else int(row["rank"])
+                yield key, rank, path, float(row["similarity"])
 
     def _of_json(self) -> Iterator[Row]:
         with self.file.open("rb") as stream:
@@ -77,10 +77,10 @@ class SimilarRows:
                 yield self._of_record({k: v for k, v in record.items() if k not in raw})
 
     def _of_record(self, record: Mapping[str, Any]) -> Row:
-        key = record[self._columns[0]]
+        path, similarity = _bytes(record, "path"), float(record["similarity"])
         if self.grouped:
-            return int(key), _bytes(record, "path"), float(record["similarity"])
-        return _bytes(record, "query"), _bytes(record, "path"), float(record["similarity"])
+            return int(record["group"]), 0, path, similarity
+        return _bytes(record, "query"), int(record["rank"]), path, similarity
 
 
 def open_rows(file: Path) -> SimilarRows | None:
@@ -129,7 +129,16 @@ def _parquet_metadata(file: Path) -> Mapping[str, Any] | None:
     return as_metadata(told.decode(), file) if told else None
 
 
-def by_entry(rows: Iterator[Row]) -> Iterator[tuple[bytes | int, list[tuple[bytes, float]]]]:
+def by_entry(rows: Iterable[Row]) -> Iterator[tuple[bytes | int, list[tuple[bytes, float]]]]:
     """Each query with its matches, or each group with its members."""
-    for key, found in itertools.groupby(rows, key=lambda row: row[0]):
-        yield key, [(path, similarity) for _, path, similarity in found]
+    last: tuple[bytes | int, int] | None = None
+    found: list[tuple[bytes, float]] = []
+    for key, rank, path, similarity in rows:
+        # Ranks count up: the same query once more is another entry.
+        if last is not None and (key != last[0] or 0 < rank <= last[1]):
+            yield last[0], found
+            found = []
+        found.append((path, similarity))
+        last = key, rank
+    if last is not None:
+        yield last[0], found
