@@ -15,6 +15,7 @@ from mnv1cli.cli_evaluate import evaluate
 from mnv1cli.cli_images import ImageRun, image_command
 from mnv1cli.cli_module import module
 from mnv1cli.cli_options import FILE, LABELS
+from mnv1cli.cli_report import report
 from mnv1cli.cli_similar import similar
 from mnv1cli.records import Task
 
@@ -143,6 +144,7 @@ def completion(shell: str) -> None:
 
 cli.add_command(evaluate)
 cli.add_command(similar)
+cli.add_command(report)
 cli.add_command(bench)
 cli.add_command(module)
 

@@ -179,19 +179,9 @@ class SavedPredictions:
         return names
 
     def _ranked(self, table: Table, names: tuple[ClassName, ...]) -> Table:
-        """The labels of scores; rows that are no numbers are those of images that failed."""
-        values = table.values
-        assert values is not None
-        good = np.isfinite(values.max(axis=1))
-        self.failed += int(np.count_nonzero(~good))
-        paths, values = tuple(itertools.compress(table.paths, good)), values[good]
-        found = labels.top_k(values, names, min(TOP, len(names)))
-        if self._told.get("output") == "probabilities" or (not self._told and _sum_to_one(values)):
-            found = [
-                tuple(p._replace(probability=float(row[p.class_id])) for p in image)
-                for row, image in zip(values, found, strict=True)
-            ]
-        return Table(paths, ("",) * len(paths), predictions=tuple(found))
+        found = ranked(table, names, self._told.get("output"))
+        self.failed += len(table.paths) - len(found.paths)
+        return found
 
     def _checked(self, table: Table, names: Sequence[ClassName]) -> Table:
         """The same table, if it has the first labels of every image, of classes that there are."""
@@ -233,6 +223,26 @@ def _sum_to_one(values: FloatArray) -> bool:
     """Whether these are probabilities; no network's scores are."""
     sums = values.sum(axis=1, dtype=np.float64)
     return bool((values >= 0).all() and np.allclose(sums, 1, rtol=0, atol=1e-3))
+
+
+def ranked(table: Table, names: tuple[ClassName, ...], output: str | None = None) -> Table:
+    """The first five labels of each image for its scores.
+
+    `output` says that they are probabilities; without it these are known by
+    their sum. Rows that are no numbers are those of images that failed, and
+    are left out.
+    """
+    values = table.values
+    assert values is not None
+    good = np.isfinite(values.max(axis=1))
+    paths, values = tuple(itertools.compress(table.paths, good)), values[good]
+    found = labels.top_k(values, names, min(TOP, len(names)))
+    if output == "probabilities" or (output is None and _sum_to_one(values)):
+        found = [
+            tuple(p._replace(probability=float(row[p.class_id])) for p in image)
+            for row, image in zip(values, found, strict=True)
+        ]
+    return Table(paths, ("",) * len(paths), predictions=tuple(found))
 
 
 def evaluated(
