@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from mnv1cli.records import (
     Precision,
     Preprocess,
     Task,
+    TuneOptions,
     display_path,
 )
 from mnv1cli.results import Classified, Vector
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from mnv1cli.arguments import Sources
     from mnv1cli.compiled import Model
+    from mnv1cli.finetune import Tuned
     from mnv1cli.hubmodule import HubModule, Output
     from mnv1cli.quantize import Price
     from mnv1cli.records import FloatArray, Table
@@ -218,6 +220,19 @@ class Classifier:
         refs = images if isinstance(images, Listing) else arguments.refs(images)
         return quantize(self.module, outputs, refs, self._spec, samples, seed, self._threads)
 
+    def finetune(
+        self, folder: str | os.PathLike[str], output: str | os.PathLike[str], **options: Any
+    ) -> Tuned:
+        """Train the module for the classes that `folder` has folders of, and write it to `output`.
+
+        `options` are those of `TuneOptions`, and `progress`, a stream for a bar.
+        """
+        from mnv1cli.finetune import finetune
+
+        progress = options.pop("progress", None)
+        settings = (self._spec, TuneOptions(**options), self._threads, self._engine, progress)
+        return finetune(self.module, Path(folder), Path(output), *settings)
+
     def job(self, task: Task) -> loop.Job:
         """The plan for a task: output, model, class names.
 
@@ -229,7 +244,7 @@ class Classifier:
         shape = loop.row_shape(self.module, output, task)
         names: tuple[labels.ClassName, ...] = ()
         if task.command == "classify":
-            names = labels.labels_for(shape[0], self._labels)
+            names = labels.labels_for(shape[0], self._labels, self.module.path)
             shape = (min(task.top, shape[0]),)
         return loop.Job(
             module=self.module,

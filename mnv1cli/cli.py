@@ -10,6 +10,7 @@ import click
 
 from mnv1cli import __version__, console
 from mnv1cli.cli_bench import bench
+from mnv1cli.cli_finetune import finetune
 from mnv1cli.cli_images import ImageRun, image_command
 from mnv1cli.cli_module import module
 from mnv1cli.cli_options import FILE
@@ -125,6 +126,7 @@ def labels(pattern: str | None, own: Path | None, format_: str | None) -> None:
 
 
 cli.add_command(bench)
+cli.add_command(finetune)
 cli.add_command(module)
 
 
