@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from mnv1cli import arguments, compiled, labels, machine
+from mnv1cli import arguments, compiled, labels, machine, results
 from mnv1cli import engine as loop
 from mnv1cli.errors import ImageError, OptionError
 from mnv1cli.inputs import Listing
@@ -31,7 +31,6 @@ from mnv1cli.records import (
     TuneOptions,
     display_path,
 )
-from mnv1cli.results import Classified, Vector
 from mnv1cli.tally import Tally
 
 if TYPE_CHECKING:
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from mnv1cli.hubmodule import HubModule, Output
     from mnv1cli.quantize import Price
     from mnv1cli.records import FloatArray, Table
+    from mnv1cli.results import Classified, Vector
     from mnv1cli.target import Target
 
 
@@ -171,18 +171,14 @@ class Classifier:
         if top < 1 or not 0 <= min_probability <= 1:
             raise OptionError(f"top={top} and min_probability={min_probability} make no sense")
         task = Task("classify", top=top, min_probability=min_probability)
-        for table in self._tables(self.job(task), images, on_error):
-            for path, error, found in zip(
-                table.paths, table.errors, table.predictions, strict=True
-            ):
-                yield Classified(os.fsdecode(path), found, error)
+        yield from results.classified(self._tables(self.job(task), images, on_error))
 
     def iter_logits(
         self, images: Sources, probabilities: bool = False, on_error: OnError = "fail"
     ) -> Iterator[Vector]:
         """As `logits`, one image after the other, in flat memory."""
         job = self.job(Task("logits", probabilities=probabilities))
-        return self._vectors(job, images, on_error)
+        return results.vectors(self._tables(job, images, on_error))
 
     def iter_embed(
         self,
@@ -193,7 +189,7 @@ class Classifier:
     ) -> Iterator[Vector]:
         """As `embed`, one image after the other, in flat memory."""
         job = self.job(Task("embed", endpoint=endpoint, pool=pool))
-        return self._vectors(job, images, on_error)
+        return results.vectors(self._tables(job, images, on_error))
 
     def export(
         self, listing: Listing, task: Task, target: Target, progress: TextIO | None = None
@@ -281,12 +277,6 @@ class Classifier:
                 )
                 raise ImageError(f"{display_path(path)}: {reason}" if path else reason)
             yield table.without_faults() if on_error == "skip" else table
-
-    def _vectors(self, job: loop.Job, images: Sources, on_error: OnError) -> Iterator[Vector]:
-        for table in self._tables(job, images, on_error):
-            assert table.values is not None
-            for path, error, values in zip(table.paths, table.errors, table.values, strict=True):
-                yield Vector(os.fsdecode(path), values, error)
 
     def _stacked(self, job: loop.Job, images: Sources, on_error: OnError) -> FloatArray:
         parts = [t.values for t in self._tables(job, images, on_error) if t.values is not None]

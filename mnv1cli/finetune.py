@@ -128,6 +128,8 @@ def finetune(
         options.seed,
         threads,
     )
+    if options.full:
+        files.begin(_settings(module, photos, spec, options))
     with files.work() as work:
         made = work / "module"
         _write(made, {**variables, **fitted.variables()}, variant, photos.names)
@@ -136,13 +138,12 @@ def finetune(
         scores: Any = fitted.logits(photos.features[held_out])
         epochs = None
         if options.full:
-            settings = _settings(module, photos, spec, options)
             trained = train(
                 _opened(made),
                 (photos.examples(parting.TRAINING), photos.examples(parting.VALIDATION)),
                 spec,
                 options,
-                files.begin(settings),
+                files.part,
                 threads,
                 progress,
             )

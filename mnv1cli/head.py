@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -56,15 +57,16 @@ def fit(features: Any, classes: Numbers, groups: Numbers, seed: int = 0, threads
 
     The strength of the penalty is the one with the least loss in a 5-fold
     cross-validation, drawn by `seed`, whose folds keep `groups` together. The
-    features are standardised; the scale is folded into the weights.
+    features are centred and scaled; both are folded into the result.
     """
     # First: a library that is not loaded yet cannot be limited.
     import sklearn.linear_model  # noqa: F401
     from threadpoolctl import threadpool_limits
 
     rows = np.asarray(features, np.float64)
-    mean, scale = rows.mean(axis=0), rows.std(axis=0)
-    scale[scale == 0] = 1
+    # One scale for all: a feature of its own scale that hardly varies here would get a
+    # weight that is far too large for images where it does.
+    mean, scale = rows.mean(axis=0), math.sqrt(rows.var(axis=0).mean()) or 1.0
     standard = (rows - mean) / scale
     # Each fold on a core of its own: within one, threads wait for each other longer than
     # they work, and the last digits would depend on their number.
@@ -83,7 +85,7 @@ def fit(features: Any, classes: Numbers, groups: Numbers, seed: int = 0, threads
         # Of two classes there is one score, whose sign decides.
         coefficients = np.concatenate([-coefficients, coefficients], axis=1) / 2
         biases = np.concatenate([-biases, biases]) / 2
-    weights = coefficients / scale[:, None]
+    weights = coefficients / scale
     return Head(weights, biases - mean @ weights, strength)
 
 

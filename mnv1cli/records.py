@@ -220,7 +220,7 @@ class TuneOptions:
     seed: int = 0
     full: bool = False
     epochs: int = 10
-    learning_rate: float = 0.01
+    learning_rate: float = 0.001
     batch_size: int = 32
     force: bool = False
     resume: bool = False

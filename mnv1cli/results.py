@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, overload
 from mnv1cli.records import Prediction
 
 if TYPE_CHECKING:
-    from mnv1cli.records import FloatArray
+    from collections.abc import Iterable, Iterator
+
+    from mnv1cli.records import FloatArray, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +44,18 @@ class Vector:
     path: str
     values: FloatArray
     error: str = ""
+
+
+def classified(tables: Iterable[Table]) -> Iterator[Classified]:
+    """The labels of each image in tables of predictions."""
+    for table in tables:
+        for path, error, found in zip(table.paths, table.errors, table.predictions, strict=True):
+            yield Classified(os.fsdecode(path), found, error)
+
+
+def vectors(tables: Iterable[Table]) -> Iterator[Vector]:
+    """The values of each image in tables of values."""
+    for table in tables:
+        assert table.values is not None
+        for path, error, values in zip(table.paths, table.errors, table.values, strict=True):
+            yield Vector(os.fsdecode(path), values, error)

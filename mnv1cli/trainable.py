@@ -18,12 +18,11 @@ if TYPE_CHECKING:
     from mnv1cli.hubmodule import HubModule
     from mnv1cli.records import FloatArray
 
-_MOMENTUM = 0.9
 # The part of all steps in which the learning rate rises.
 _WARM_UP = 0.05
 # The module's own averages take ten thousand steps to move, which suits a training of
 # weeks. Here each step leaves so much of them, so that they keep up with the weights.
-_DECAY = 0.95
+_DECAY = 0.9
 
 
 class Network:
@@ -42,9 +41,8 @@ class Network:
         self._forward = training.prune(features.images.tensor, [features.result.tensor, updates])
         self._head = [self.variables[f"{HEAD}/{name}:0"] for name in ("weights", "biases")]
         self.rate = tf.Variable(0.0, trainable=False)
-        self.optimizer = tf.compat.v1.train.MomentumOptimizer(
-            lambda: self.rate, _MOMENTUM, use_nesterov=True
-        )
+        # Of TensorFlow itself: Keras takes no variables of a loaded module.
+        self.optimizer = tf.compat.v1.train.AdamOptimizer(lambda: self.rate)
         self.step = tf.function(self._step)
 
     def _step(self, pixels: Any, classes: Any, balance: Any) -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -110,7 +111,16 @@ class _Run:
         self._network = Network(module, threads)
         batch_size = min(options.batch_size, len(self._training.refs))
         self._views = Views(self._training.refs, spec, batch_size, options.seed, threads)
-        names = ("epoch", "step", "loss", "right", "best_epoch", "best_loss")
+        names = (
+            "epoch",
+            "step",
+            "loss",
+            "right",
+            "best_epoch",
+            "best_loss",
+            "low_epoch",
+            "low_loss",
+        )
         self._state = {name: tf.Variable(0.0, dtype=tf.float64) for name in names}
         self._best = {
             name: tf.Variable(variable) for name, variable in self._network.variables.items()
@@ -164,8 +174,8 @@ class _Run:
         return int(self._state[name].numpy())
 
     def _waited(self) -> int:
-        """Epochs since the best one."""
-        return self.epoch - self._count("best_epoch")
+        """Epochs since the best one, the start not counted: training may cost at first."""
+        return self.epoch - self._count("low_epoch")
 
     def _begin(self) -> None:
         """Take up the last checkpoint; without one the start is the best so far.
@@ -188,6 +198,7 @@ class _Run:
             return
         loss, accuracy = self._score()
         self._state["best_loss"].assign(loss)
+        self._state["low_loss"].assign(math.inf)
         self._tell("before training: validation loss %.3f, accuracy %.1f %%", loss, 100 * accuracy)
 
     def _one_epoch(self) -> None:
@@ -234,12 +245,18 @@ class _Run:
         self._state["epoch"].assign_add(1)
         for name in ("step", "loss", "right"):
             self._state[name].assign(0)
-        if loss < float(self._state["best_loss"].numpy()):
-            self._state["best_loss"].assign(loss)
-            self._state["best_epoch"].assign(self._state["epoch"])
+        if self._lower("low", loss) and self._lower("best", loss):
             for name, value in self._best.items():
                 value.assign(self._network.variables[name])
         self.save()
+
+    def _lower(self, name: str, loss: float) -> bool:
+        """Whether this epoch's loss is lower than the one noted as `name`; notes it then."""
+        if loss >= float(self._state[f"{name}_loss"].numpy()):
+            return False
+        self._state[f"{name}_loss"].assign(loss)
+        self._state[f"{name}_epoch"].assign(self._state["epoch"])
+        return True
 
     def _tell(self, message: str, *values: Any) -> None:
         """A line, where there is no bar."""

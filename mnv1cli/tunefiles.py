@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mnv1cli.records import TuneOptions
 
 SPLIT, PART = ".split.csv", ".part"
-_SETTINGS = "settings.json"
+_SETTINGS, _WORK = "settings.json", "work"
 
 
 class TuneFiles:
@@ -73,8 +73,8 @@ class TuneFiles:
             )
         shutil.rmtree(self.part)
 
-    def begin(self, settings: Mapping[str, Any]) -> Path:
-        """The folder of a long run's checkpoints, which keeps its settings.
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Make the folder of a long run's checkpoints, with its settings.
 
         Raises:
             ResumeError: there is one that was begun with other settings, or is damaged.
@@ -86,18 +86,27 @@ class TuneFiles:
             except ValueError as error:
                 raise ResumeError(f"{file} is damaged", "begin anew with --force") from error
             journal.check_settings(str(self.part), begun, settings)
-            return self.part
+            return
         self.part.mkdir(exist_ok=True)
         unfinished = file.with_suffix(".tmp")
         unfinished.write_text(json.dumps(settings, indent=2), "utf-8")
         os.replace(unfinished, file)
-        return self.part
 
     @contextlib.contextmanager
     def work(self) -> Iterator[Path]:
-        """An empty folder beside the target, which goes in the end."""
-        with tempfile.TemporaryDirectory(dir=self.output.parent, prefix=".mnv1-") as work:
-            yield Path(work)
+        """An empty folder on the disk of the target, which goes in the end."""
+        if not self._full:
+            with tempfile.TemporaryDirectory(dir=self.output.parent, prefix=".mnv1-") as work:
+                yield Path(work)
+            return
+        # Where the next run finds what one that was killed has left.
+        folder = self.part / _WORK
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self, made: Path, split: bytes, work: Path) -> None:
         """Put the module `made` and the split in their places, the module last."""
