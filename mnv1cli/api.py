@@ -216,9 +216,7 @@ class Classifier:
         refs = images if isinstance(images, Listing) else arguments.refs(images)
         return quantize(self.module, outputs, refs, self._spec, samples, seed, self._threads)
 
-    def finetune(
-        self, folder: str | os.PathLike[str], output: str | os.PathLike[str], **options: Any
-    ) -> Tuned:
+    def finetune(self, folder: str | Path, output: str | Path, **options: Any) -> Tuned:
         """Train the module for the classes that `folder` has folders of, and write it to `output`.
 
         `options` are those of `TuneOptions`, and `progress`, a stream for a bar.

@@ -45,8 +45,12 @@ def print_tuned(tuned: Tuned, as_json: bool) -> None:
     held = tuned.held_out
     failed = f", {tuned.failed:,} could not be read" if tuned.failed else ""
     low, high = (100 * end for end in held.interval)
+    trained = ""
+    if tuned.epochs is not None:
+        best = f"epoch {tuned.epochs} was the best" if tuned.epochs else "no epoch was better"
+        trained = f"; of all layers {best}"
     click.echo(
-        f"{tuned.path}: {tuned.classes:,} classes from {tuned.images:,} images{failed}\n"
+        f"{tuned.path}: {tuned.classes:,} classes from {tuned.images:,} images{failed}{trained}\n"
         f"of {held.n:,} images held out {100 * held.accuracy:.1f} % are right "
         f"(95 % interval {low:.1f} to {high:.1f} %); their largest class alone would be "
         f"{100 * held.majority:.1f} %"

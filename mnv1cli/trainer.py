@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 _PATIENCE = 3
 # How much work a run that is killed may lose, but for a step.
 _SAVE_SECONDS = 60.0
+# What is done: whole epochs, and of the one at hand its steps, their losses, what was right.
+_COUNTS = ("epoch", "step", "loss", "right")
 
 
 @dataclass(frozen=True, slots=True)
