@@ -113,16 +113,7 @@ class _Run:
         self._network = Network(module, threads)
         batch_size = min(options.batch_size, len(self._training.refs))
         self._views = Views(self._training.refs, spec, batch_size, options.seed, threads)
-        names = (
-            "epoch",
-            "step",
-            "loss",
-            "right",
-            "best_epoch",
-            "best_loss",
-            "low_epoch",
-            "low_loss",
-        )
+        names = (*_COUNTS, "best_epoch", "best_loss", "low_epoch", "low_loss")
         self._state = {name: tf.Variable(0.0, dtype=tf.float64) for name in names}
         self._best = {
             name: tf.Variable(variable) for name, variable in self._network.variables.items()
