@@ -142,8 +142,7 @@ class Classifier:
         self, images: Sources, probabilities: bool = False, on_error: OnError = "fail"
     ) -> FloatArray:
         """The scores of every image, float32 [n, classes]; NaN rows with on_error="row"."""
-        job = self.job(Task("logits", probabilities=probabilities))
-        return self._stacked(job, images, on_error)
+        return self._stacked(Task("logits", probabilities=probabilities), images, on_error)
 
     def embed(
         self,
@@ -157,8 +156,7 @@ class Classifier:
         `endpoint` names another layer; it is averaged over height and width
         unless `pool` is false, which gives [n, h, w, c].
         """
-        job = self.job(Task("embed", endpoint=endpoint, pool=pool))
-        return self._stacked(job, images, on_error)
+        return self._stacked(Task("embed", endpoint=endpoint, pool=pool), images, on_error)
 
     def iter_classify(
         self,
@@ -223,9 +221,9 @@ class Classifier:
         """
         from mnv1cli.finetune import finetune
 
-        progress = options.pop("progress", None)
-        settings = (self._spec, TuneOptions(**options), self._threads, self._engine, progress)
-        return finetune(self.module, Path(folder), Path(output), *settings)
+        how = (self._threads, self._engine, options.pop("progress", None))
+        tuning = TuneOptions(**options)
+        return finetune(self.module, Path(folder), Path(output), self._spec, tuning, *how)
 
     def job(self, task: Task) -> loop.Job:
         """The plan for a task: output, model, class names.
@@ -276,6 +274,7 @@ class Classifier:
                 raise ImageError(f"{display_path(path)}: {reason}" if path else reason)
             yield table.without_faults() if on_error == "skip" else table
 
-    def _stacked(self, job: loop.Job, images: Sources, on_error: OnError) -> FloatArray:
+    def _stacked(self, task: Task, images: Sources, on_error: OnError) -> FloatArray:
+        job = self.job(task)
         parts = [t.values for t in self._tables(job, images, on_error) if t.values is not None]
         return np.concatenate(parts) if parts else np.empty((0, *job.shape), np.float32)
