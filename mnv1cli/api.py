@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mnv1cli import arguments
 from mnv1cli import engine as loop
@@ -15,6 +15,7 @@ from mnv1cli.predictor import Predictor
 from mnv1cli.records import (
     OnError,
     Task,
+    TuneOptions,
 )
 from mnv1cli.results import Classified, Vector
 from mnv1cli.tally import Tally
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from mnv1cli.arguments import Sources
     from mnv1cli.evaluation import Evaluation
+    from mnv1cli.finetune import Tuned
     from mnv1cli.quantize import Price
     from mnv1cli.records import FloatArray
     from mnv1cli.similar import Match
@@ -175,6 +177,17 @@ class Classifier(Predictor):
         outputs = [self.module.endpoint(endpoint)] if endpoint else self.module.main_outputs()
         refs = images if isinstance(images, Listing) else arguments.refs(images)
         return quantize(self.module, outputs, refs, self._spec, samples, seed, self._threads)
+
+    def finetune(self, folder: str | Path, output: str | Path, **options: Any) -> Tuned:
+        """Train the module for the classes that `folder` has folders of, and write it to `output`.
+
+        `options` are those of `TuneOptions`, and `progress`, a stream for a bar.
+        """
+        from mnv1cli.finetune import finetune
+
+        how = (self._threads, self._engine, options.pop("progress", None))
+        tuning = TuneOptions(**options)
+        return finetune(self.module, Path(folder), Path(output), self._spec, tuning, *how)
 
     def _vectors(self, job: loop.Job, images: Sources, on_error: OnError) -> Iterator[Vector]:
         for table in self._tables(job, images, on_error):

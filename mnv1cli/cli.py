@@ -12,6 +12,7 @@ from click.shell_completion import get_completion_class
 from mnv1cli import __version__, console
 from mnv1cli.cli_bench import bench
 from mnv1cli.cli_evaluate import evaluate
+from mnv1cli.cli_finetune import finetune
 from mnv1cli.cli_images import ImageRun, image_command
 from mnv1cli.cli_module import module
 from mnv1cli.cli_options import FILE, LABELS
@@ -146,6 +147,7 @@ cli.add_command(evaluate)
 cli.add_command(similar)
 cli.add_command(report)
 cli.add_command(bench)
+cli.add_command(finetune)
 cli.add_command(module)
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mnv1cli.records import FloatArray
 
 FIELDS = ("class_id", "wnid", "label", "synonyms")
+# Where a module that was trained for other classes has their names.
+ASSET = "assets/labels.csv"
 _TABLE = "imagenet_1001.csv"
 _WNID = re.compile(r"n[0-9]{8}(?![0-9a-z])")
 
@@ -87,22 +89,28 @@ def _table(text: str, source: str) -> tuple[ClassName, ...]:
     )
 
 
-def labels_for(classes: int, own: Path | None = None) -> tuple[ClassName, ...]:
-    """The names of a module's classes: from the file `own`, else ImageNet's where they fit.
+def labels_for(
+    classes: int, own: Path | None = None, module: Path | None = None
+) -> tuple[ClassName, ...]:
+    """The names of a module's classes: from the file `own`, else its own, else ImageNet's.
+
+    Those of a module that has its own lie in the file `ASSET` of its directory `module`.
 
     Raises:
         LabelsError: their number is not that of the classes.
     """
-    names = imagenet() if own is None else read_labels(own)
+    asset = module / ASSET if module else None
+    source = own or (asset if asset and asset.is_file() else None)
+    names = imagenet() if source is None else read_labels(source)
     if len(names) == classes:
         return names
-    source = "the built-in table" if own is None else own
     remedy = "name your own with --labels FILE"
     if own is not None:
         remedy = "one line a class is needed"
         if len(names) == 1000 and classes == 1001:
             remedy = "class 0 of this module is the background: put a line for it first"
-    raise LabelsError(f"{source} has {len(names)} names, the module {classes} classes", remedy)
+    found = f"{source or 'the built-in table'} has {len(names)} names"
+    raise LabelsError(f"{found}, the module {classes} classes", remedy)
 
 
 def search(pattern: str, names: tuple[ClassName, ...]) -> list[ClassName]:

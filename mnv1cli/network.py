@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 REVISION = 1
 
 _BATCH_NORM_EPSILON = 0.001
-_BATCH_NORM_DECAY = 0.9997
+# How much of a moving average stays in each training step.
+BATCH_NORM_DECAY = 0.9997
 _DROPOUT_RATE = 0.001
 
 # The format v3 of tfhub_module.pb.
@@ -81,6 +82,8 @@ def _meta_graph(variant: Variant, classes: int | None, training: bool) -> Any:
     import tensorflow as tf
 
     with tf.Graph().as_default() as graph:
+        # A process that wants its operations deterministic must have one; it is not written.
+        tf.compat.v1.set_random_seed(0)
         # The names that the signatures of the hub's own modules lead to.
         size = variant.image_size
         images = tf.compat.v1.placeholder(tf.float32, [None, size, size, 3], name="Placeholder")
@@ -167,7 +170,7 @@ def _batch_norm(net: Any, training: bool) -> Any:
         if training:
             for average, value in ((mean, batch_mean), (variance, batch_variance)):
                 with v1.name_scope("AssignMovingAvg"):
-                    update = average.assign_sub((average - value) * (1.0 - _BATCH_NORM_DECAY))
+                    update = average.assign_sub((average - value) * (1.0 - BATCH_NORM_DECAY))
                 v1.add_to_collection(v1.GraphKeys.UPDATE_OPS, update.op)
     return net
 
@@ -206,3 +209,5 @@ def _make_reproducible(meta_graph: Any) -> None:
     for node in meta_graph.graph_def.node:
         # Younger than the rest: TensorFlow before 2.15 would refuse the graph for it.
         node.attr.pop("debug_name", None)
+        for seed in ("seed", "seed2"):
+            node.attr.pop(seed, None)

@@ -165,7 +165,7 @@ class Predictor:
         shape = loop.row_shape(self.module, output, task)
         names: tuple[labels.ClassName, ...] = ()
         if task.command == "classify":
-            names = labels.labels_for(shape[0], self._labels)
+            names = labels.labels_for(shape[0], self._labels, self.module.path)
             shape = (min(task.top, shape[0]),)
         return loop.Job(
             module=self.module,

@@ -226,6 +226,24 @@ class OutputOptions:
     append: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class TuneOptions:
+    """How a module is trained for other classes.
+
+    About `held_out` of the images, drawn by `seed`, only test the result. With
+    `full` all layers are trained, for `epochs` at most.
+    """
+
+    held_out: float = 0.2
+    seed: int = 0
+    full: bool = False
+    epochs: int = 10
+    learning_rate: float = 0.001
+    batch_size: int = 32
+    force: bool = False
+    resume: bool = False
+
+
 def display_path(path: bytes) -> str:
     """`path` for a message: one line, nothing that a terminal would obey."""
     text = path.decode("utf-8", "backslashreplace")

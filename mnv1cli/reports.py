@@ -1,4 +1,4 @@
-"""What the commands print that measure: `bench`, `module quantize`, `evaluate`."""
+"""What the commands print that measure: `bench`, `module quantize`, `evaluate`, `finetune`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from mnv1cli.bench import Bench, Timed
     from mnv1cli.evaluation import Evaluation
+    from mnv1cli.finetune import Tuned
     from mnv1cli.quantize import Price
 
 
@@ -36,6 +37,28 @@ def print_price(price: Price, as_json: bool) -> None:
         f"{price.module} is calibrated on {price.calibrated_on} images{failed}. On "
         f"{price.held_back} others {agreement}the results' cosine is {price.similarity:.3f}, and "
         f"the network alone is {price.speed:.1f} times as fast as float32"
+    )
+
+
+def print_tuned(tuned: Tuned, as_json: bool) -> None:
+    """What a module was trained on, and how good it is."""
+    if as_json:
+        facts = dataclasses.asdict(tuned)
+        del facts["faults"]
+        click.echo(json.dumps(facts, indent=2))
+        return
+    held = tuned.held_out
+    failed = f", {tuned.failed:,} could not be read" if tuned.failed else ""
+    low, high = (100 * end for end in held.interval)
+    trained = ""
+    if tuned.epochs is not None:
+        best = f"epoch {tuned.epochs} was the best" if tuned.epochs else "no epoch was better"
+        trained = f"; of all layers {best}"
+    click.echo(
+        f"{tuned.path}: {tuned.classes:,} classes from {tuned.images:,} images{failed}{trained}\n"
+        f"of {held.n:,} images held out {100 * held.accuracy:.1f} % are right "
+        f"(95 % interval {low:.1f} to {high:.1f} %); their largest class alone would be "
+        f"{100 * held.majority:.1f} %"
     )
 
 

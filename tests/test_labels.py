@@ -304,3 +304,15 @@ class TestTopK:
         # numpy's would not go into JSON.
         ((best,),) = top_k(logits([0, 1]), NAMES, 1)
         assert (type(best.class_id), type(best.probability)) == (int, float)
+
+
+def test_a_module_may_bring_its_names(tmp_path: Path) -> None:
+    (tmp_path / "assets").mkdir()
+    (tmp_path / labels.ASSET).write_text("class_id,wnid,label,synonyms\n0,,cat,\n1,,dog,\n")
+    own = tmp_path / "own.txt"
+    own.write_text("a\nb\n")
+    assert [name.label for name in labels.labels_for(2, None, tmp_path)] == ["cat", "dog"]
+    assert [name.label for name in labels.labels_for(2, own, tmp_path)] == ["a", "b"]
+    assert labels.labels_for(1001, None, tmp_path / "elsewhere") == labels.imagenet()
+    with pytest.raises(LabelsError, match=r"labels\.csv has 2 names, the module 3 classes"):
+        labels.labels_for(3, None, tmp_path)
