@@ -127,8 +127,10 @@ class ImageRun:
             for folder in listing.empty:
                 console.log.warning("no images in %s", display_path(folder))
             place = f", in {target.outputs.name}" if target.options.file else ""
-            there = f", {target.before.passed:,} were there already" if target.before.passed else ""
-            console.log.info("%s%s%s%s", tally.summary(), there, listing.skipped_note(), place)
+            passed = target.before.passed
+            there = f", {passed:,} {'was' if passed == 1 else 'were'} there already"
+            summary = tally.summary() + (there if passed else "")
+            console.log.info("%s%s%s", summary, listing.skipped_note(), place)
             raise SystemExit(tally.exit_code)
 
     def _output(self, wide: bool) -> OutputOptions:

@@ -12,8 +12,9 @@ import pytest
 
 import mnv1cli
 from mnv1cli.cli import cli
+from tests import transcripts
 from tests.conftest import ROOT
-from tests.shell import mnv1, rows
+from tests.shell import mnv1
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,49 +70,34 @@ def test_every_option_of_the_readme_exists() -> None:
     assert written <= known
 
 
-def transcript(command: str) -> str:
-    """What the README shows below a command."""
-    found = re.search(rf"^\$ {re.escape(command)}\n(.*?)(?=^\$|^```)", README, re.S | re.M)
-    assert found, command
-    return found[1]
+@pytest.mark.parametrize(
+    "steps",
+    list(transcripts.transcripts(README)),
+    ids=lambda steps: steps[0].command.replace("/", " "),
+)
+def test_transcript_is_real(steps: list[transcripts.Step]) -> None:
+    for shown, real in transcripts.drifted(steps):
+        pytest.fail(f"$ {real.command}\n{real.printed}\n'python -m tests.transcripts' {shown}")
 
 
-def test_transcript_of_classify_is_real(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    shown = rows(transcript("mnv1 classify examples/photos --top 2 -f csv"))
-    real = rows(
-        mnv1("classify", "examples/photos", "--top", 2, "-f", "csv", "--module", "bundled").stdout
-    )
-    for a, b in zip(shown, real, strict=True):
-        # The last digits are the processor's.
-        assert float(a.pop("probability")) == pytest.approx(float(b.pop("probability")), abs=1e-4)
-        assert a == b
+def test_what_is_left_out_of_the_transcripts_is_there() -> None:
+    for command in transcripts.LEFT_OUT:
+        assert f"$ {command}\n" in README
 
 
-def test_transcript_of_evaluate_is_real(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    run = "evaluate examples/photos --truth examples/truth.csv --module bundled"
-    real = [line.rstrip() for line in mnv1(*run.split()).stdout.splitlines()]
-    assert transcript(f"mnv1 {run}").splitlines() == real
-
-
-def test_transcript_of_similar_is_real(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]
-) -> None:
-    monkeypatch.chdir(ROOT)
-    index = os.path.join(tmp_path, "feats.npy")
-    mnv1("embed", "examples/photos", "--module", "bundled", "-o", index, "-q")
-    run = "examples/photos/chelsea.png --top 2"
-    shown = rows(transcript(f"mnv1 similar feats.npy {run}"))
-    real = rows(mnv1("similar", index, *run.split()).stdout)
-    for a, b in zip(shown, real, strict=True):
-        similarity = float(b.pop("similarity"))
-        assert float(a.pop("similarity")) == pytest.approx(similarity, abs=1e-4)
-        assert a == b
-
-
-def test_transcript_of_labels_is_real() -> None:
-    assert transcript("mnv1 labels tabby") == mnv1("labels", "tabby").stdout
+@pytest.mark.parametrize(
+    ("shown", "printed", "same"),
+    [
+        ("3 images in 0.1 s (36/s)\n", "3 images in 12.5 s (1,036/s)\n", True),
+        ("cat,0.886361\n", "cat,0.886362\n", True),
+        ("cat,0.886361\n", "cat,0.896362\n", False),
+        ("cat,0.886361\n", "dog,0.886361\n", False),
+        ("cat,0.8\n", "cat,0.8\ncat,0.1\n", False),
+        ("3 images\n", "4 images\n", False),
+    ],
+)
+def test_drift_is_seen(shown: str, printed: str, same: bool) -> None:
+    assert transcripts.same(shown, printed) == same
 
 
 def test_table_at_the_top_is_real(monkeypatch: pytest.MonkeyPatch) -> None:
