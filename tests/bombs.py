@@ -7,19 +7,16 @@ decodes them one by one and says for each in JSON what came of it, and what memo
 
 from __future__ import annotations
 
-import contextlib
 import json
-import resource
 import struct
 import sys
 import time
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from tests import images
+from tests import images, memory
 from tests.images import chunk, colours, encode, jpeg, png, png_of_rows
 
 if TYPE_CHECKING:
@@ -137,16 +134,6 @@ def tiff(width: int, height: int, *more: Entry, compression: int = 1) -> bytes:
     return head + directory + struct.pack("<I", 0) + bytes(2000)
 
 
-def _most_memory(forget: bool = False) -> int:
-    """The most memory so far in kB; on Linux it can be made to begin anew."""
-    with contextlib.suppress(OSError):
-        if forget:
-            Path("/proc/self/clear_refs").write_text("5")
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def main() -> None:
     from mnv1cli import pixels
     from mnv1cli.errors import ImageError
@@ -154,7 +141,7 @@ def main() -> None:
 
     for kind in (claims, slow, harmless):
         for name, data in kind():
-            before = _most_memory(forget=True)
+            before = memory.most(forget=True)
             started = time.process_time()
             try:
                 pixels.load(data, PixelSpec(64))
@@ -162,7 +149,7 @@ def main() -> None:
             except ImageError as error:
                 reason = str(error)
             seconds = time.process_time() - started
-            more = _most_memory() - before
+            more = memory.most() - before
             found = {"kind": kind.__name__, "name": name, "reason": reason}
             sys.stdout.write(json.dumps({**found, "seconds": seconds, "kB": more}) + "\n")
 

@@ -205,16 +205,15 @@ def test_blank_images_without_number_are_one_group(tmp_path: Path) -> None:
     assert len(group) == 2500
 
 
-# Not ru_maxrss, which a child has from its parent.
 MEASURE = """
-import re, sys
-from pathlib import Path
+import sys
 from mnv1cli.cli import cli
+from tests.memory import most
 try:
     cli(sys.argv[1:])
 except SystemExit as end:
     assert not end.code, end.code
-print(int(re.search(r"VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())[1]) >> 10)
+print(most() >> 10)
 """
 
 

@@ -65,7 +65,7 @@ class Outputs:
             raise OptionError("two of the files to write are the same", "name different ones")
         extended = {main, self.meta, *beside} if append else set()
         for path in named:
-            _check(path, force, resume, path in extended)
+            _check(path, force, resume, path in extended, self.journal)
 
     @property
     def folder(self) -> str:
@@ -254,7 +254,7 @@ def _place(path: Path) -> str:
     return os.path.join(os.path.realpath(path.parent), path.name)
 
 
-def _check(path: Path, force: bool, resume: bool, extended: bool) -> None:
+def _check(path: Path, force: bool, resume: bool, extended: bool, journal: Path | None) -> None:
     """Refuse what could not be written at the end, before any work is done."""
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
@@ -273,7 +273,9 @@ def _check(path: Path, force: bool, resume: bool, extended: bool) -> None:
     if os.path.lexists(_part(path)):
         raise OutputError(
             f"{_part(path)} is left from a run that was stopped",
-            "add --resume to go on with it, or --force to begin anew",
+            "add --resume to go on with it, or --force to begin anew"
+            if journal is not None and journal.exists()
+            else "add --force to begin anew",
         )
 
 

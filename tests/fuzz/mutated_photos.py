@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import random
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.conftest import ROOT
 from tests.fuzz.mutations import appended, cut, flipped
 
 if TYPE_CHECKING:
@@ -28,21 +28,27 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 1_500_000_000
 # The command, with Pillow for all images, and with tf.data.
-PILLOW = """
-import sys
-from mnv1cli import loading
-loading.MANY = loading.MANY_WITH_TENSORFLOW = 10**9
-from mnv1cli.__main__ import main
-sys.exit(main())
-"""
-TENSORFLOW = """
-import sys
-from mnv1cli import loading
+_PROGRAM = """
+import os, sys
+from pathlib import Path
+from mnv1cli import console, loading
+from mnv1cli.cli import cli
 from mnv1cli.pipeline import Stream
-loading.batches = lambda refs, spec, size, workers: Stream(spec, size, workers).batches(refs)
-from mnv1cli.__main__ import main
-sys.exit(main())
+from tests.memory import most
+{loading}
+code = 0
+try:
+    cli(sys.argv[2:])
+except SystemExit as end:
+    code = end.code or 0
+Path(sys.argv[1]).write_text(str(most()))
+console.leave(code)
 """
+PILLOW = _PROGRAM.format(loading="loading.MANY = loading.MANY_WITH_TENSORFLOW = 10**9")
+TENSORFLOW = _PROGRAM.format(
+    loading="loading.batches = lambda refs, spec, size, workers: "
+    "Stream(spec, size, workers).batches(refs)"
+)
 
 
 class Run(NamedTuple):
@@ -75,14 +81,12 @@ def classified(paths: Sequence[Path], program: str, folder: Path) -> Run:
     """The rows and the reasons of a run over a list of files."""
     names, errors = folder / "names", folder / "errors.csv"
     names.write_text("\n".join(map(str, paths)))
-    words = [sys.executable, "-c", program, "classify", "--module", "bundled", "-q"]
+    peak = folder / "peak"
+    words = [sys.executable, "-c", program, str(peak), "classify", "--module", "bundled", "-q"]
     words += ["-f", "csv", "--files-from", str(names), "--errors", str(errors), "--force"]
     started = time.monotonic()
     with open(folder / "stdout", "wb") as out, open(folder / "stderr", "wb") as err:
-        child = subprocess.Popen(words, stdout=out, stderr=err)
-        _, status, used = os.wait4(child.pid, 0)
-    # So that nobody waits for it again.
-    child.returncode = os.waitstatus_to_exitcode(status)
+        child = subprocess.run(words, stdout=out, stderr=err, cwd=ROOT, check=False)
     seconds = time.monotonic() - started
     rows: dict[str, list[str]] = {}
     table = (folder / "stdout").read_text()
@@ -92,7 +96,7 @@ def classified(paths: Sequence[Path], program: str, folder: Path) -> Run:
     reasons = {row[0]: row[1] for row in told}
     said = (folder / "stderr").read_text()[-2000:]
     assert child.returncode == (3 if reasons else 0), said
-    return Run(rows, reasons, child.returncode, seconds, used.ru_maxrss * 1024)
+    return Run(rows, reasons, child.returncode, seconds, int(peak.read_text()) * 1024)
 
 
 def compared(photos: Path, folder: Path, count: int) -> tuple[Run, Run, list[str]]:
