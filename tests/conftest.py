@@ -22,6 +22,20 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["MNV1_OFFLINE"] = "1"
 
 
+# The files that take longest, so that no core is left with one of them at the end.
+LONG = ("trainer", "finetune", "accidents", "quantize", "sources", "similar", "resume", "cli")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long files."""
+
+    def turn(item: pytest.Item) -> int:
+        name = item.path.stem.removeprefix("test_")
+        return LONG.index(name) if name in LONG else len(LONG)
+
+    items.sort(key=turn)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One cache for the whole run, so that the bundled module is built once."""
