@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         Variant,
     )
     from mnv1cli.split import Numbers
+    from mnv1cli.trainer import Trained
 
 # Images that the module written is held against the features on, and how far its scores
 # may be off, as a part of their spread.
@@ -138,15 +139,7 @@ def finetune(
         scores: Any = fitted.logits(photos.features[held_out])
         epochs = None
         if options.full:
-            trained = train(
-                _opened(made),
-                (photos.examples(parting.TRAINING), photos.examples(parting.VALIDATION)),
-                spec,
-                options,
-                files.part,
-                threads,
-                progress,
-            )
+            trained = _trained(made, photos, spec, options, files.part, threads, progress)
             epochs, made = trained.epoch, work / "trained"
             _write(made, trained.variables, variant, photos.names)
             scores = _scores(made, photos.examples(parting.HELD_OUT).refs, spec, threads)
@@ -165,6 +158,20 @@ def finetune(
         epochs=epochs,
         faults=tuple(tally.faults),
     )
+
+
+def _trained(
+    made: Path,
+    photos: Photos,
+    spec: PixelSpec,
+    options: TuneOptions,
+    part: Path,
+    threads: int,
+    progress: TextIO | None,
+) -> Trained:
+    """All layers of the module that was made, trained; notes lie in `part` meanwhile."""
+    examples = (photos.examples(parting.TRAINING), photos.examples(parting.VALIDATION))
+    return train(_opened(made), examples, spec, options, part, threads, progress)
 
 
 def _check(options: TuneOptions) -> None:
