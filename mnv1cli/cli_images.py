@@ -19,6 +19,7 @@ from mnv1cli.records import FetchOptions, OnError, OutputOptions, Task, display_
 if TYPE_CHECKING:
     from mnv1cli.api import Classifier
     from mnv1cli.inputs import Listing
+    from mnv1cli.records import Engine
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,8 +66,10 @@ class Reading:
             options,
         )
 
-    def classifier(self, labels: Path | None = None, bar: TextIO | None = None) -> Classifier:
-        """The module with its settings."""
+    def classifier(
+        self, labels: Path | None = None, bar: TextIO | None = None, engine: Engine | None = None
+    ) -> Classifier:
+        """The module with its settings; `engine` where none was named."""
         from mnv1cli.api import Classifier
 
         return Classifier(
@@ -78,7 +81,7 @@ class Reading:
             max_bytes=self.max_bytes,
             image_size=self.image_size,
             labels=labels,
-            engine=self.engine,
+            engine=self.engine or engine,
             precision=self.precision,
             threads=self.threads,
             batch_size=self.batch_size,
@@ -118,7 +121,7 @@ class ImageRun:
             terminal = bool(sys.stdout and sys.stdout.isatty())
             target = Target(task, self._output(wide), stdout, terminal)
             listing.require_images()
-            classifier = self.reading.classifier(labels, progress)
+            classifier = self.reading.classifier(labels, progress, target.engine_left())
             job = classifier.job(task)
             if target.is_complete(job.settings(), job.metadata(Tally()), listing):
                 console.log.info("%s is complete: nothing is left to do", target.outputs.name)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from mnv1cli.journal import Prefix
-    from mnv1cli.records import Fault, ImageRef, OutputOptions, Task
+    from mnv1cli.records import Engine, Fault, ImageRef, OutputOptions, Task
     from mnv1cli.tally import Tally
     from mnv1cli.writers import Writer
 
@@ -96,6 +96,15 @@ class Target:
                 "begin anew with --force",
             )
         return found
+
+    def engine_left(self) -> Engine | None:
+        """The engine that the run to go on with was begun with, None where there is none.
+
+        It need not be the default one: a module that could not be compiled then, for
+        want of room, say, was run by TensorFlow.
+        """
+        found = self.left()
+        return found[0].get("--engine") if found else None
 
     def is_complete(
         self, settings: Mapping[str, Any], metadata: Mapping[str, Any], refs: Iterable[ImageRef]

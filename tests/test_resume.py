@@ -245,6 +245,22 @@ def test_other_settings_are_refused(
     assert (tmp_path / "x.csv.part").read_bytes() == before
 
 
+def test_engine_that_was_not_named_is_that_of_the_run(
+    listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "x.csv"
+    with monkeypatch.context() as dying:
+        # As where the module cannot be compiled just then.
+        cut_at(dying, 5)
+        with pytest.raises(Cut):
+            run(listing, out, "--engine", "tf", command="classify")
+    result = run(listing, out, "--resume", command="classify")
+    assert result.exit_code == 3, result.stderr
+    assert json.loads((tmp_path / "x.csv.meta.json").read_text())["engine"] == "tf"
+    run(listing, tmp_path / "whole.csv", "--engine", "tf", command="classify")
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
 def test_threads_and_batches_may_differ(
     listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
