@@ -125,21 +125,30 @@ class Classifier(Predictor):
         return tally
 
     def evaluate(
-        self, images: Sources | Listing, truth: Truth, progress: TextIO | None = None
+        self,
+        images: Sources | Listing,
+        truth: Truth | str | os.PathLike[str] | None = None,
+        progress: TextIO | None = None,
     ) -> tuple[Evaluation, Resolved]:
         """How good the labels of images are, held against what they show.
 
-        `truth` is a `truth.FolderTruth` or a `truth.ListTruth`; what it does not
-        tell of the module's classes is left out, and stands in the remarks of
-        the second result. Images that cannot be read are logged and counted.
+        `truth` is a CSV with the columns path and label, or a `truth.FolderTruth`
+        or `truth.ListTruth`; without it the folders' names tell. What is not told
+        of the module's classes is left out, and stands in the remarks of the
+        second result. Images that cannot be read are logged and counted.
 
         Raises:
             LabelsError: of no image it is known what it shows.
         """
         from mnv1cli.evaluation import TOP, evaluated
-        from mnv1cli.truth import Resolved
+        from mnv1cli.truth import FolderTruth, ListTruth, Resolved
 
         job = self.job(Task("classify", top=TOP))
+        if truth is None:
+            roots = [os.fsencode(images)] if isinstance(images, str | bytes | os.PathLike) else []
+            truth = FolderTruth(roots)
+        elif isinstance(truth, str | os.PathLike):
+            truth = ListTruth(Path(truth))
         resolved = Resolved(truth, job.names)
         refs = images if isinstance(images, Listing) else arguments.refs(images)
         with contextlib.closing(Tally(progress)) as tally:

@@ -16,7 +16,7 @@ import numpy as np
 
 from mnv1cli import engine as loop
 from mnv1cli import litert, loading, pictures
-from mnv1cli.errors import Mnv1Error, NoImagesError
+from mnv1cli.errors import Mnv1Error, NoImagesError, OptionError
 from mnv1cli.inputs import Listing
 from mnv1cli.ordered import ordered_map
 from mnv1cli.records import DEFAULT_BATCH, ImageRef, OutputOptions, Task
@@ -142,6 +142,8 @@ class _Photos:
         found = list(listing)
         self._listing = start.timed(len(found))
         self._name, self._spec, self._threads = name, spec, threads
+        if any(ref.member for ref in found):
+            raise OptionError("bench reads files of their own", "unpack the archive for it")
         good = itertools.cycle(self._readable(found[:count]))
         self._refs = [ImageRef(i, path) for i, path in enumerate(itertools.islice(good, count))]
         self._decoding = _median(self._decoded)

@@ -122,6 +122,8 @@ def fetch(
         start = time.monotonic()
         wanted = _chosen(name, option) or sources.HUB
         options = with_bar(fetch, stream, quiet)
+        if Path(wanted).is_dir():
+            raise ModuleError(f"{wanted} is a directory, which nothing is fetched to")
         if handle := sources.handle_of(wanted):
             unreachable.forget(handle)
         cached = sources.is_cached(wanted)

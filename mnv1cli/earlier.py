@@ -158,6 +158,11 @@ class Earlier:
             raise ResultError(f"the metadata of {self.file} are damaged") from error
 
 
+_OPTIONS = {
+    "engine": "--engine", "precision": "--precision", "preprocess": "--preprocess",
+    "exif": "--exif", "decode": "--decode", "top": "--top", "pool": "--pool",
+    "min_probability": "--min-probability", "meta": "--with-meta",
+}  # fmt: skip
 _REMEDY = "give the same settings, or write another file"
 
 
@@ -176,7 +181,8 @@ def compare(file: Path, told: Mapping[str, Any], metadata: Mapping[str, Any]) ->
         ),
     ):
         if begun != now:
-            raise ResultError(f"{file} was made with {name} {begun}, not {now}", _REMEDY)
+            option = _OPTIONS.get(name, name)
+            raise ResultError(f"{file} was made with {option} {begun}, not {now}", _REMEDY)
 
 
 class Before:

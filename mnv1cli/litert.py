@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli.errors import ModuleError
+from mnv1cli.errors import EngineError, ModuleError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,6 +96,12 @@ class _Interpreter:
         return [self._interpreter.get_tensor(index)[:n] for index in self._results]
 
     def _make_room(self, shape: Sequence[int]) -> None:
-        self._interpreter.resize_tensor_input(self._images, list(shape), strict=True)
-        self._interpreter.allocate_tensors()
+        try:
+            self._interpreter.resize_tensor_input(self._images, list(shape), strict=True)
+            self._interpreter.allocate_tensors()
+        except (RuntimeError, MemoryError) as error:
+            raise EngineError(
+                f"LiteRT has no memory for {shape[0]} images at once",
+                "fewer --threads, or a smaller --batch-size, need less",
+            ) from error
         self._room = shape[0]

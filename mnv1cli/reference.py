@@ -57,7 +57,8 @@ class TensorFlowModel:
             raise ModuleError(
                 f"module {module.handle} in {module.path} cannot be loaded: "
                 f"{savedmodel.reason(error)}",
-                f"its files are damaged: 'mnv1 module fetch {module.handle}' mends it in the cache",
+                "its files are damaged: build or copy a directory anew; what was fetched "
+                f"'mnv1 module fetch {module.handle}' mends in the cache",
             ) from error
         # Called as it is, a signature would compute every output that it has.
         self.function = self.owner.prune(

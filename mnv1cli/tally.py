@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DONE, SOME_FAILED = 0, 3
+_USUAL_COLUMNS = 80
+
+
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        return 0
 
 
 class Tally:
@@ -35,7 +44,15 @@ class Tally:
         if progress is not None:
             from tqdm import tqdm
 
-            self._bar = tqdm(file=progress, unit=" images", dynamic_ncols=True, leave=False)
+            # A terminal that does not tell its width would get no bar.
+            known = _columns(progress) > 0
+            self._bar = tqdm(
+                file=progress,
+                unit=" images",
+                dynamic_ncols=known,
+                ncols=None if known else _USUAL_COLUMNS,
+                leave=False,
+            )
 
     def go_on(self, counts: Mapping[str, Any], faults: Sequence[Fault]) -> None:
         """Take up the counts of a run that was cut."""

@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli import inputs, journal
+from mnv1cli import inputs, journal, readers
 from mnv1cli.earlier import Before, Earlier
 from mnv1cli.errors import OptionError, ResumeError
 from mnv1cli.journal import Checkpoint, Journal
@@ -44,8 +44,12 @@ class Target:
         if options.file is not None:
             _refuse_image_name(options.file)
         self.options = options
+        rows_alone = options.wide or task.meta
         self._format = choose_format(
-            options.format, options.file, task, terminal and not options.wide
+            _format_there(options) or options.format,
+            options.file,
+            task,
+            terminal and not rows_alone,
         )
         if options.wide and self._format.name not in ("csv", "tsv"):
             raise OptionError(f"--wide is for csv and tsv, not for {self._format.name}")
@@ -125,7 +129,7 @@ class Target:
         if self.options.append or not self.outputs.is_there():
             return False
         assert self.outputs.main is not None
-        Earlier(self.outputs.main, metadata, force=True).require(refs)
+        Earlier(self.outputs.main, metadata).require(refs)
         return True
 
     def _rename(
@@ -262,6 +266,16 @@ class Target:
             "--errors": None if options.errors is None else options.errors.name,
             **self.before.signatures(),
         }
+
+
+def _format_there(options: OutputOptions) -> str | None:
+    """The format of the result that is added to, which `--format` cannot change."""
+    if not options.append or options.file is None or not options.file.is_file():
+        return None
+    found = readers.format_of(options.file)
+    if options.format not in (None, found):
+        raise OptionError(f"{options.file} is {found}, not {options.format}", "leave -f away")
+    return found
 
 
 def _refuse_image_name(file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,3 +68,11 @@ def test_large_pictures_compress_as_photos_do(tmp_path: Path) -> None:
     pictures.write_pictures(tmp_path, 1, 2400, 1800)
     (file,) = tmp_path.iterdir()
     assert 1 < file.stat().st_size * 8 / (2400 * 1800) < 4
+
+
+def test_archives_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.jpg", b"no matter")
+    result = mnv1("bench", tmp_path / "x.zip", "--module", "bundled")
+    assert result.exit_code == 2
+    assert "bench reads files of their own" in result.stderr

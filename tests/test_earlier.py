@@ -174,7 +174,7 @@ def test_other_settings_are_refused(
     ("more", "told"),
     [
         (("--top", 3), "top 5, not 3"),
-        (("--min-probability", 0.1), "min_probability 0.0, not 0.1"),
+        (("--min-probability", 0.1), "--min-probability 0.0, not 0.1"),
         (("--wide",), "was made without --wide"),
         (("--on-error", "row"), "was made without --on-error row"),
     ],
@@ -302,3 +302,31 @@ def test_other_spelling_of_paths_is_told(folder: Path, tmp_path: Path) -> None:
         "--skip-existing", tmp_path / "x.csv", "-o", tmp_path / "y.csv",
     )  # fmt: skip
     assert "x.csv has none of these images" in result.stderr
+
+
+@pytest.mark.parametrize(("name", "form"), [("x.csv", "npy"), ("x.npy", "csv"), ("x.tsv", "csv")])
+def test_result_keeps_its_format(folder: Path, tmp_path: Path, name: str, form: str) -> None:
+    out = tmp_path / name
+    run(folder / "first", "-o", out)
+    before = rows(out)
+    result = run(folder / "all", "--skip-existing", out, "--append", "-f", form)
+    assert result.exit_code == 2
+    assert f"is {out.suffix[1:]}, not {form}" in result.stderr
+    assert rows(out) == before
+
+
+def test_format_of_a_result_is_known_whatever_its_name(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels"
+    run(folder / "first", "-o", out, "-f", "jsonl", command="classify")
+    more = ("--skip-existing", out, "--append")
+    assert run(folder / "all", *more, command="classify").exit_code == 3
+    assert out.read_bytes().count(b"\n") == 8
+
+
+def test_resume_of_a_result_without_metadata_is_refused(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.csv"
+    run(folder / "first", "-o", out)
+    (tmp_path / "x.csv.meta.json").unlink()
+    result = run(folder / "first", "-o", out, "--resume", "--preprocess", "pad")
+    assert result.exit_code == 1
+    assert "has no metadata" in result.stderr

@@ -456,3 +456,5 @@ def test_python_users_have_it_too(folders: Path) -> None:
     assert evaluation.figures()["n"] == 6
     assert list(resolved.remarks()) == []
     assert [score.n for score in evaluation.per_class()] == [2, 2, 2]
+    plain, _ = Classifier("bundled").evaluate(folders)
+    assert plain.figures() == evaluation.figures()

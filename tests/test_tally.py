@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import pty
 import re
 from typing import TYPE_CHECKING
 
@@ -177,3 +179,14 @@ class TestProgress:
             pass
         tally.close()
         assert capsys.readouterr() == ("", "")
+
+
+def test_terminal_without_a_width_has_a_bar() -> None:
+    ours, theirs = pty.openpty()
+    with open(theirs, "w") as terminal:
+        tally = Tally(terminal)
+        tally.add(Table((b"a.jpg",), ("",), values=np.zeros((1, 1), np.float32)))
+        tally.close()
+        shown = os.read(ours, 1000)
+    os.close(ours)
+    assert b"images" in shown

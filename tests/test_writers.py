@@ -759,3 +759,11 @@ class TestOutputs:
         outputs.stream().write(b"row")
         outputs.flush()
         assert flushed == [b"row"]
+
+
+def test_what_lies_beside_stdout_goes_where_the_run_is_stopped(tmp_path: Path) -> None:
+    beside = tmp_path / "errors.csv"
+    outputs = Outputs(None, io.BytesIO(), others=[beside])
+    outputs.open(beside).write(b"path,reason\n")
+    outputs.abandon(keep=True)
+    assert os.listdir(tmp_path) == []

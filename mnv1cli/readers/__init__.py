@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 IMAGES = 1024
 
 _START_BYTES = 64
+_FORMATS = {
+    "NpyResult": "npy",
+    "NpzResult": "npz",
+    "ParquetResult": "parquet",
+    "JsonLinesResult": "jsonl",
+    "CsvResult": "csv",
+    "TsvResult": "tsv",
+}
 
 
 class Result(Protocol):
@@ -58,6 +66,15 @@ def open_result(file: Path) -> Result:
     module, _, name = _reader(file).partition(":")
     reader = getattr(import_module(f"mnv1cli.readers.{module}"), name)
     return cast("Result", reader(file))
+
+
+def format_of(file: Path) -> str:
+    """The format of a result, by its content.
+
+    Raises:
+        ResultError: it is none of ours, or cannot be read.
+    """
+    return _FORMATS[_reader(file).partition(":")[2]]
 
 
 def _reader(file: Path) -> str:

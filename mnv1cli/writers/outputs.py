@@ -167,6 +167,8 @@ class Outputs:
 
     def abandon(self, keep: bool) -> None:
         """Close the files under their .part names; remove them unless they are worth keeping."""
+        # Beside what went to stdout there is nothing to go on with.
+        keep = keep and self.main is not None
         for path, file in self._open.items():
             # The disk that was full at the last write is full still.
             with contextlib.suppress(OSError):
