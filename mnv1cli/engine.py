@@ -240,6 +240,9 @@ def _take(table: Table, target: Target, prefix: Prefix, tally: Tally) -> None:
 
 def _leave(target: Target, prefix: Prefix, tally: Tally, error: BaseException) -> None:
     """Keep what is done, and tell of it."""
+    if target.is_finished:
+        # A signal that came while the files got their names: nothing is left to do.
+        return
     keep = bool(tally.done or tally.failed)
     target.abandon(prefix, tally, keep)
     if keep and target.options.file is not None:

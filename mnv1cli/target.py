@@ -84,6 +84,7 @@ class Target:
         self._committed = 0.0
         # Whether files and counts are of the same images: a checkpoint may be made.
         self._whole = False
+        self.is_finished = False
 
     def left(self) -> tuple[Mapping[str, Any], Checkpoint] | None:
         """The settings and the state of the run to go on with; None where there is none.
@@ -239,6 +240,7 @@ class Target:
         self.outputs.commit()
         if self._journal is not None:
             self._journal.remove()
+        self.is_finished = True
 
     def abandon(self, prefix: Prefix, tally: Tally, keep: bool) -> None:
         """Leave what is done under its .part name, with a journal up to here, or nothing."""

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from mnv1cli import pictures, target
+from mnv1cli import interrupts, pictures, target
 from mnv1cli.journal import Journal
 from mnv1cli.writers.outputs import Outputs
 from tests.shell import mnv1
@@ -194,6 +194,27 @@ def test_signal_leaves_a_state_to_go_on_from(
     meta = json.loads((tmp_path / "x.csv.meta.json").read_text())
     assert meta["counts"] == {"done": 30, "failed": 10}
     assert len(meta["failures"]) == 10
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_signal_at_the_very_end_finds_a_whole_result(
+    listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    finish = target.Target.finish
+
+    def interrupted(self: target.Target, *arguments: Any) -> None:
+        finish(self, *arguments)
+        interrupts.arrive(KeyboardInterrupt())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target.Target, "finish", interrupted)
+        result = run(listing, tmp_path / name)
+    assert result.exit_code == 130
+    assert "this is a bug" not in result.stderr
+    assert "done so far" not in result.stderr
+    assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob("*.journal"))
+    result = run(listing, tmp_path / name, "--resume")
+    assert "is complete" in result.stderr
 
 
 def half(listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
