@@ -151,10 +151,28 @@ class _Line(logging.Formatter):
         return f"mnv1: {getattr(record, 'label', label)}{message}"
 
 
+class _Unrepeated(logging.Filter):
+    """Lets a piece of news through once; faults and warnings as often as they come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a message is to be shown."""
+        message = record.getMessage()
+        if record.levelno > logging.INFO:
+            return True
+        known = message in self._said
+        self._said.add(message)
+        return not known
+
+
 @contextlib.contextmanager
 def _logging(stream: TextIO, quiet: bool) -> Iterator[None]:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Line())
+    handler.addFilter(_Unrepeated())
     # What other libraries log would otherwise be printed for want of a handler.
     nobody = logging.NullHandler()
     logging.getLogger().addHandler(nobody)

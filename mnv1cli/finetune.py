@@ -121,14 +121,7 @@ def finetune(
     job = _job(module, spec, threads, engine)
     features, tally = labelled.features_of(job, found, progress)
     photos = labelled.photos_of(found, features, options)
-    training = photos.rows(parting.TRAINING)
-    fitted = head.fit(
-        photos.features[training],
-        photos.classes[training],
-        photos.groups[training],
-        options.seed,
-        threads,
-    )
+    fitted = _fitted(photos, options, threads)
     if options.full:
         files.begin(_settings(module, photos, spec, options))
     with files.work() as work:
@@ -158,6 +151,13 @@ def finetune(
         epochs=epochs,
         faults=tuple(tally.faults),
     )
+
+
+def _fitted(photos: Photos, options: TuneOptions, threads: int) -> head.Head:
+    """The last layer for the training part."""
+    rows = photos.rows(parting.TRAINING)
+    parts = (photos.features[rows], photos.classes[rows], photos.groups[rows])
+    return head.fit(*parts, options.seed, threads)
 
 
 def _trained(

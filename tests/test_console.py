@@ -176,3 +176,15 @@ def test_an_interrupted_run_leaves_nothing_in_the_temporary_folder(
         run.send_signal(number)
         run.wait(20)
     assert os.listdir(temporary) == []
+
+
+def test_news_are_told_once_and_faults_as_often_as_they_come(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with console.session():
+        for _ in range(2):
+            console.log.info("preparing")
+            console.log.error("a.jpg: damaged")
+    assert capsys.readouterr().err == (
+        "mnv1: preparing\nmnv1: a.jpg: damaged\nmnv1: a.jpg: damaged\n"
+    )
