@@ -8,7 +8,6 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar, cast
 
 from mnv1cli import console
@@ -17,8 +16,11 @@ from mnv1cli.errors import OptionError
 from mnv1cli.records import FetchOptions, OnError, OutputOptions, Task, display_path
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mnv1cli.api import Classifier
     from mnv1cli.inputs import Listing
+    from mnv1cli.places import Place
     from mnv1cli.records import Engine
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -94,7 +96,7 @@ class ImageRun:
     """A run over images that writes a result: how they are read, and the other options."""
 
     reading: Reading
-    output: Path | None
+    output: Place | None
     format: str | None
     force: bool
     resume: bool
@@ -139,7 +141,8 @@ class ImageRun:
     def _output(self, wide: bool) -> OutputOptions:
         if self.force and self.resume:
             raise OptionError("--force begins anew and --resume goes on", "say one of them")
-        file = None if self.output == Path("-") else self.output
+        to_stdout = self.output is None or self.output.is_stdout
+        file = None if self.output is None or to_stdout else self.output.path
         if self.append and self.output is None:
             file = self.skip_existing
         return OutputOptions(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from click.shell_completion import CompletionItem
 
+from mnv1cli.places import Place
 from mnv1cli.records import (
     DEFAULT_BATCH,
     MAX_BATCH,
@@ -23,6 +24,37 @@ from mnv1cli.records import (
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
+
+
+if TYPE_CHECKING:
+    _PlaceParam = click.ParamType[Place]
+else:
+    # Generic from click 8.4 on, and for type checkers alone.
+    _PlaceParam = click.ParamType
+
+
+class _PlaceType(_PlaceParam):
+    """A path or a URI, kept as it was given."""
+
+    name = "path"
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,  # noqa: ARG002 - click's signature
+        ctx: click.Context | None,  # noqa: ARG002
+    ) -> Place:
+        """What was given, as a place."""
+        return value if isinstance(value, Place) else Place(str(value))
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Let the shell complete the names of files."""
+        return complete_files(ctx, param, incomplete)
+
+
+PLACE = _PlaceType()
 
 
 def complete_files(
@@ -173,7 +205,7 @@ WRITING_OPTIONS = (
         "-o",
         "--output",
         metavar="FILE",
-        type=FILE,
+        type=PLACE,
         help="Write to FILE, and its metadata to FILE.meta.json. Default: stdout.",
     ),
     click.option(

@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 FLOORS = [
     {"errors", "gauge", "interrupts", "machine", "pace", "records"},
-    {"globs", "limits"},
+    {"globs", "limits", "places"},
     {"members"},
     {
         "archive",
@@ -41,7 +41,7 @@ FLOORS = [
         "weights",
         "writers",
     },
-    {"imagefile", "opening", "readers", "tabular", "truth"},
+    {"imagefile", "opening", "readers", "stores", "tabular", "truth"},
     {"arguments", "audit", "download", "head", "hubmodule", "network", "pixels", "split", "store"},
     {
         "basemodule",

@@ -9,8 +9,8 @@ import numpy as np
 from mnv1cli.errors import OptionError, ResultError
 from mnv1cli.readers import IMAGES, as_metadata
 from mnv1cli.records import Facts, Layout, Prediction, Table
+from mnv1cli.writers.arrow import METADATA_KEY
 from mnv1cli.writers.delimited import LABEL_FIELDS, META_FIELDS
-from mnv1cli.writers.parquet import METADATA_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

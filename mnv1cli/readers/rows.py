@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mnv1cli.errors import OptionError, ResultError
 from mnv1cli.readers import IMAGES, as_metadata, metadata_beside
 from mnv1cli.readers.jsonl import path_of
-from mnv1cli.writers.parquet import METADATA_KEY
+from mnv1cli.writers.arrow import METADATA_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
