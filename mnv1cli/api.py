@@ -166,7 +166,7 @@ class Classifier(Predictor):
         Raises:
             ResultError: the index came about with other settings than these.
         """
-        from mnv1cli.earlier import compare
+        from mnv1cli.sameness import compare
         from mnv1cli.similar import Index
 
         found = Index(Path(index))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mnv1cli.errors import OptionError, ResultError, ResumeError
 from mnv1cli.readers import open_result
 from mnv1cli.readers.jsonl import path_of
-from mnv1cli.records import Task, display_path
+from mnv1cli.records import display_path
+from mnv1cli.sameness import REMEDY, compare
 from mnv1cli.writers.jsonl import path_fields
 
 if TYPE_CHECKING:
@@ -19,16 +20,6 @@ if TYPE_CHECKING:
     from mnv1cli.records import ImageRef, Layout, OutputOptions, Table
 
 log = logging.getLogger(__name__)
-
-# What makes two results of one kind, by its key in their metadata, and what it is
-# where it does not stand there.
-_DECISIVE = {
-    **dict.fromkeys(("command", "engine", "precision", "preprocess", "exif", "decode", "output")),
-    **{
-        name: getattr(Task("classify"), name) for name in ("top", "min_probability", "pool", "meta")
-    },
-    **dict.fromkeys(("calibrated", "labels")),
-}
 
 
 class Earlier:
@@ -98,12 +89,12 @@ class Earlier:
             ):
                 if begun != now:
                     has = "with" if begun else "without"
-                    raise ResultError(f"{self.file} was made {has} {name}", _REMEDY)
+                    raise ResultError(f"{self.file} was made {has} {name}", REMEDY)
             # Long labels have no shape, and JSON lines of faults alone none either.
             if found.shape not in (layout.shape, (0,)):
                 raise ResultError(
                     f"{self.file} has rows of {list(found.shape)}, not {list(layout.shape)}",
-                    _REMEDY,
+                    REMEDY,
                 )
             yield from self._result.tables()
 
@@ -156,33 +147,6 @@ class Earlier:
             return [{"reason": str(each["reason"]), **path_fields(path_of(each))} for each in found]
         except (KeyError, TypeError, ValueError) as error:
             raise ResultError(f"the metadata of {self.file} are damaged") from error
-
-
-_OPTIONS = {
-    "engine": "--engine", "precision": "--precision", "preprocess": "--preprocess",
-    "exif": "--exif", "decode": "--decode", "top": "--top", "pool": "--pool",
-    "min_probability": "--min-probability", "meta": "--with-meta",
-}  # fmt: skip
-_REMEDY = "give the same settings, or write another file"
-
-
-def compare(file: Path, told: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    """Hold what the metadata of `file` tell against those of another run.
-
-    Raises:
-        ResultError: they differ in what decides the results; names the first such.
-    """
-    for name, begun, now in (
-        ("module", told["module"].get("fingerprint"), metadata["module"].get("fingerprint")),
-        ("--image-size", told["module"].get("image_size"), metadata["module"].get("image_size")),
-        *(
-            (key, told.get(key, usual), metadata.get(key, usual))
-            for key, usual in _DECISIVE.items()
-        ),
-    ):
-        if begun != now:
-            option = _OPTIONS.get(name, name)
-            raise ResultError(f"{file} was made with {option} {begun}, not {now}", _REMEDY)
 
 
 class Before:

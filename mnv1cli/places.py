@@ -50,6 +50,16 @@ class Place:
         return self.text.endswith("/") or (not self.is_remote and self.path.is_dir())
 
     @property
+    def is_dataset(self) -> bool:
+        """Whether results that are read from it are a folder of them, not a file."""
+        return self.is_folder or (self.is_remote and not self.suffix)
+
+    @property
+    def name(self) -> str:
+        """The last part of its name."""
+        return self.text.rstrip("/").rpartition("/")[2]
+
+    @property
     def path(self) -> Path:
         """The path on this machine that it names."""
         assert not self.is_remote
@@ -59,3 +69,12 @@ class Place:
     def suffix(self) -> str:
         """The end of its name, as `Path.suffix`."""
         return os.path.splitext(self.text)[1]
+
+
+# Where results are read from.
+Source = Path | Place
+
+
+def source(place: Place) -> Source:
+    """A place that results are read from: a path where it is a file on this machine."""
+    return place if place.is_dataset or place.is_remote else place.path

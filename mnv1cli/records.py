@@ -180,7 +180,7 @@ class Layout:
 
     `shape` is that of one image's values: (k,) for the k ranks of `classify`
     (`labels` is true then), (d,) for vectors, (h, w, c) for endpoints that are
-    not pooled.
+    not pooled. With `every` an image without labels has a row, too.
     """
 
     shape: tuple[int, ...]
@@ -188,6 +188,7 @@ class Layout:
     errors: bool = False
     wide: bool = False
     meta: bool = False
+    every: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import numpy as np
 
 from mnv1cli import __version__
 from mnv1cli.api import Classifier
-from mnv1cli.earlier import compare
 from mnv1cli.errors import ResultError
+from mnv1cli.sameness import compare
 from mnv1cli.tally import Tally
 from mnv1cli.writers.jsonl import path_fields
 

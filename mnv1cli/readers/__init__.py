@@ -1,22 +1,25 @@
 """Results read back, in every format that mnv1 writes them: the images, row by row.
 
-A file's content says which format it is. The modules are imported when a format
-is met, so that nobody pays for the others.
+A folder is a dataset; a file's content says which format it is. The modules are
+imported when a format is met, so that nobody pays for the others.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mnv1cli.errors import MissingInputError, ResultError
+from mnv1cli.places import Place
 from mnv1cli.writers.outputs import META
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
+    from mnv1cli.places import Source
     from mnv1cli.records import Layout, Table
 
 # Images that are read at once.
@@ -41,7 +44,11 @@ class Result(Protocol):
     """
 
     layout: Layout | None
-    metadata: Mapping[str, Any] | None
+
+    @property
+    def metadata(self) -> Mapping[str, Any] | None:
+        """That of the run."""
+        ...
 
     def paths(self) -> Iterator[bytes]:
         """Each image that has a row, in their order."""
@@ -55,14 +62,22 @@ class Result(Protocol):
         ...
 
 
-def open_result(file: Path) -> Result:
-    """A result in any format.
+def open_result(source: Source) -> Result:
+    """A result in any format, or a dataset.
 
     Raises:
         MissingInputError: there is no such file.
         ResultError: it is none of ours, or damaged.
         OptionError: the format needs a library that is not installed.
     """
+    place = Place(os.fspath(source)) if isinstance(source, Path) else source
+    if place.is_dataset:
+        from mnv1cli.readers.dataset import DatasetResult
+
+        return DatasetResult(place)
+    if place.is_remote:
+        raise ResultError(f"{place} is a single file", "copy it to this machine first")
+    file = place.path
     module, _, name = _reader(file).partition(":")
     reader = getattr(import_module(f"mnv1cli.readers.{module}"), name)
     return cast("Result", reader(file))
@@ -115,7 +130,7 @@ def metadata_beside(file: Path) -> Mapping[str, Any] | None:
         raise ResultError(f"cannot read {beside}: {error}") from error
 
 
-def as_metadata(text: str, source: Path) -> Mapping[str, Any]:
+def as_metadata(text: str, source: object) -> Mapping[str, Any]:
     """A run's metadata out of JSON.
 
     Raises:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from mnv1cli.errors import OptionError, ResultError
+from mnv1cli.folders import failures, reason
 from mnv1cli.readers import IMAGES, as_metadata
-from mnv1cli.records import Facts, Layout, Prediction, Table
+from mnv1cli.records import Facts, Fault, Layout, Prediction, Table
 from mnv1cli.writers.arrow import METADATA_KEY
 from mnv1cli.writers.delimited import LABEL_FIELDS, META_FIELDS
+from mnv1cli.writers.jsonl import path_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 _BUFFER = 1 << 20
@@ -29,26 +32,63 @@ class _Image(NamedTuple):
 
 
 class ParquetResult:
-    """A row an image, or for labels a row an image and rank."""
+    """A row an image, or for labels a row an image and rank.
 
-    def __init__(self, file: Path) -> None:
+    `source` is the file already open, where it is not on this machine; `file` is
+    its name for messages then. What is read of a file far away is read in few pieces.
+    """
+
+    def __init__(self, file: Path | str, source: BinaryIO | None = None, far: bool = False) -> None:
         try:
             import pyarrow
             from pyarrow import parquet
         except ImportError:
             raise OptionError("parquet needs pyarrow", "pip install 'mnv1cli[parquet]'") from None
         self._file = file
-        self._damage: Any = (OSError, pyarrow.ArrowException)
+        self._damage: Any = (*failures(), pyarrow.ArrowException)
+        # What is read ahead stays in memory to the end.
+        how: dict[str, Any] = {"pre_buffer": far, "buffer_size": 0 if far else _BUFFER}
         try:
-            # What is read ahead stays in memory to the end.
-            self._parquet: Any = parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
+            self._parquet: Any = parquet.ParquetFile(source or file, **how)
             self._pool: Any = pyarrow.default_memory_pool()
         except self._damage as error:
-            raise ResultError(f"cannot read {file}: {error}") from error
+            raise ResultError(f"cannot read {file}: {reason(error)}") from error
         self.layout: Layout | None = self._layout()
         told = (self._parquet.schema_arrow.metadata or {}).get(METADATA_KEY)
         told = (self._parquet.metadata.metadata or {}).get(METADATA_KEY, told)
-        self.metadata = as_metadata(told.decode(), file) if told else None
+        # A part of a dataset tells its settings alone.
+        self.settings = as_metadata(told.decode(), file) if told else None
+
+    @cached_property
+    def metadata(self) -> Mapping[str, Any] | None:
+        """That of the run; of a part of a dataset, counted from its rows."""
+        if self.settings is None or "counts" in self.settings:
+            return self.settings
+        return {**self.settings, **counted([self.tally()])}
+
+    def tally(self) -> tuple[int, list[Fault]]:
+        """How many images have rows, and which of them failed."""
+        images, faults = 0, []
+        labels = self.layout is not None and self.layout.labels
+        columns = [name for name in ("rank", "error") if name in self._parquet.schema_arrow.names]
+        for group in range(self._parquet.num_row_groups):
+            batches = self._batches(columns, [group]) if columns else iter(())
+            errors: list[str] = []
+            images += 0 if labels else self._parquet.metadata.row_group(group).num_rows
+            for batch in batches:
+                if labels:
+                    # Ranks count up from 1, and an image without labels has none.
+                    images += sum((rank or 1) == 1 for rank in batch.column("rank").to_pylist())
+                errors += self._errors(batch)
+            if any(errors):
+                # Few have failed, most often: the others' paths need not be read.
+                paths = self._group_paths(group)
+                faults += [Fault(*each) for each in zip(paths, errors, strict=True) if each[1]]
+        return images, faults
+
+    def _group_paths(self, group: int) -> Iterator[bytes]:
+        for batch in self._batches(["path", "path_bytes"], [group]):
+            yield from _paths(batch)
 
     def paths(self) -> Iterator[bytes]:
         """Each image that has a row, in their order."""
@@ -127,18 +167,33 @@ class ParquetResult:
                 return Layout((length,), errors=errors)
         raise ResultError(f"{self._file} has other columns than a result of mnv1")
 
-    def _batches(self, columns: list[str] | None) -> Iterator[Any]:
+    def _batches(self, columns: list[str] | None, groups: list[int] | None = None) -> Iterator[Any]:
         try:
-            for batch in self._parquet.iter_batches(IMAGES, columns=columns, use_threads=False):
+            for batch in self._parquet.iter_batches(
+                IMAGES, row_groups=groups, columns=columns, use_threads=False
+            ):
                 yield batch
                 self._pool.release_unused()
         except self._damage as error:
-            raise ResultError(f"cannot read {self._file}: {error}") from error
+            raise ResultError(f"cannot read {self._file}: {reason(error)}") from error
 
     def _errors(self, batch: Any) -> tuple[str, ...]:
         if "error" not in batch.schema.names:
             return ("",) * int(batch.num_rows)
         return tuple(str(error or "") for error in batch.column("error").to_pylist())
+
+
+def counted(parts: Iterable[tuple[int, list[Fault]]], seconds: float = 0.0) -> dict[str, Any]:
+    """The members of the metadata that rows tell, given what the `tally` of each part gave."""
+    images, faults = 0, []
+    for number, failed in parts:
+        images += number
+        faults += failed
+    return {
+        "counts": {"done": images - len(faults), "failed": len(faults)},
+        "seconds": round(seconds, 3),
+        "failures": [{**path_fields(fault.path), "reason": fault.reason} for fault in faults],
+    }
 
 
 def _paths(batch: Any) -> Iterator[bytes]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Under which a schema's or a file's metadata have those of the run, as JSON.
 METADATA_KEY = b"mnv1"
+# rank, class_id, wnid, label, probability
+_LABEL_CELLS = 5
 
 
 class ArrowRows:
@@ -65,17 +67,19 @@ class ArrowRows:
         return pa.schema(fields)
 
     def _labels(self, table: Table) -> list[Any]:
-        blank: tuple[Any, ...] = (None,) * 5
+        blank: tuple[Any, ...] = (None,) * _LABEL_CELLS
         rows: list[tuple[Any, ...]] = []
         paths: list[bytes] = []
         errors: list[str] = []
         facts = [_times(each) for each in table.facts] or [()] * len(table.paths)
         if self._layout.meta:
-            blank = (None,) * 9
+            blank = (None,) * (_LABEL_CELLS + 4)
         for path, error, found, told in zip(
             table.paths, table.errors, table.predictions, facts, strict=True
         ):
             kept: Sequence[tuple[Any, ...]] = [blank] if error else [(*p, *told) for p in found]
+            if self._layout.every and not kept:
+                kept = [(*blank[:_LABEL_CELLS], *told)]
             rows += kept
             paths += [path] * len(kept)
             errors += [error] * len(kept)

@@ -1,0 +1,168 @@
+"""A dataset that runs write into: a folder of Parquet files, which readers of Parquet take as one.
+
+    part-<run>-<n>.parquet   rows; each file tells the settings of its run
+    _mnv1/<run>.json         the metadata of each run that came to its end
+
+The truth about the rows is in the parts alone, each of which is there as a whole
+or not at all. Several runs may write at once: their names differ.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from mnv1cli import stores
+from mnv1cli.errors import OutputError, ResultError
+from mnv1cli.folders import open_folder, writing
+from mnv1cli.readers.dataset import (
+    PART,
+    RUNS,
+    SUFFIX,
+    common_head,
+    of_parts,
+    part_names,
+)
+from mnv1cli.records import Fault, Layout
+from mnv1cli.sameness import compare, settings
+from mnv1cli.writers.arrow import METADATA_KEY, ArrowRows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from mnv1cli.places import Place
+    from mnv1cli.records import ImageRef, Task
+
+# What is worth a row group, as in single files.
+_GROUP_BYTES = 16 << 20
+
+
+def layout(task: Task, shape: tuple[int, ...]) -> Layout:
+    """The layout of a dataset's rows: every image has one at least, with what became of it."""
+    return Layout(shape, task.command == "classify", errors=True, meta=task.meta, every=True)
+
+
+class Dataset:
+    """A dataset to write into; looked at before any work.
+
+    `filesystem` and `root` are pyarrow's file system and the folder in it, `run`
+    is the unique name of this run, later ones sorting behind earlier ones.
+    `metadata` are the settings of the rows that are there, None where there are
+    none. `passed` counts the images that had a row already when they came.
+
+    With `force` the rows that are there are replaced: `begin` removes them.
+
+    Raises:
+        OptionError: pyarrow, or what a store needs, is not installed.
+        OutputError: the folder holds something else, or cannot be written.
+        ResultError: a part is damaged, or two parts have different settings.
+    """
+
+    def __init__(self, place: Place, force: bool = False) -> None:
+        self.place = place
+        self.filesystem, self.root = stores.arrow_filesystem(place)
+        self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.urandom(4).hex()}"
+        self.passed = 0
+        self._folder = open_folder(place)
+        self._numbers = itertools.count()
+        self._force = force
+        with writing(place):
+            self._folder.check()
+        try:
+            self._there = part_names(self._folder)
+        except ResultError as error:
+            raise OutputError(error.what, "name a folder of its own") from error
+        head = None if force else common_head(self._folder, self._there)
+        self.metadata: Mapping[str, Any] | None = head.settings if head else None
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return str(self.place)
+
+    def parts(self) -> list[str]:
+        """The names of all parts that there are now, relative to `root`."""
+        return part_names(self._folder)
+
+    def missing(self, refs: Iterable[ImageRef], metadata: Mapping[str, Any]) -> Iterator[ImageRef]:
+        """The images that have no row, by the bytes of their paths, each of them once.
+
+        Raises:
+            ResultError: the dataset was made with other settings than `metadata` has.
+        """
+        known: set[bytes] = set()
+        if self.metadata is not None:
+            compare(self.name, self.metadata, metadata)
+            known.update(*of_parts(self._folder, self._there, lambda part: list(part.paths())))
+        return self._lacking(refs, known)
+
+    def _lacking(self, refs: Iterable[ImageRef], known: set[bytes]) -> Iterator[ImageRef]:
+        for ref in refs:
+            if ref.path in known:
+                self.passed += 1
+            else:
+                known.add(ref.path)
+                yield ref
+
+    def schema(self, layout: Layout, metadata: Mapping[str, Any]) -> Any:
+        """The schema of the parts of this run, which tells its settings."""
+        told = json.dumps(settings(metadata), ensure_ascii=False).encode("utf-8", "replace")
+        return ArrowRows(layout).schema.with_metadata({METADATA_KEY: told})
+
+    def begin(self) -> None:
+        """Make the folder, and remove what is to be replaced or was left half written.
+
+        To be called once it is clear that there is something to write, before the first part.
+        """
+        with writing(self.place):
+            self._folder.make()
+            self._folder.sweep()
+            if self._force:
+                for name in self._there:
+                    self._folder.remove(name)
+                for name in self._folder.entries(RUNS):
+                    self._folder.remove(f"{RUNS}/{name}")
+
+    def write(self, table: Any) -> None:
+        """Write a table, with the `schema` of this run, as a part; all rows of an image in one.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        from pyarrow import parquet
+
+        rows = max(1, _GROUP_BYTES * table.num_rows // max(table.nbytes, 1))
+        data = io.BytesIO()
+        parquet.write_table(table, data, compression="zstd", row_group_size=rows)
+        name = f"{PART}{self.run}-{next(self._numbers):05}{SUFFIX}"
+        with writing(self._folder.shown(name)):
+            self._folder.put(name, data.getvalue())
+
+    def finish(self, metadata: Mapping[str, Any]) -> None:
+        """Tell of the run, which has come to its end."""
+        name = f"{RUNS}/{self.run}.json"
+        text = json.dumps(metadata, ensure_ascii=False, indent=2)
+        with writing(self._folder.shown(name)):
+            self._folder.put(name, text.encode("utf-8", "replace") + b"\n")
+
+    def errors(self, run: str | None = None) -> Iterator[Fault]:
+        """The images that failed, of one run or of all."""
+        for _, faults in of_parts(self._folder, self._parts_of(run), lambda part: part.tally()):
+            yield from faults
+
+    def count(self, run: str | None = None) -> int:
+        """How many images have rows, each counted once, of one run or of all."""
+        names = self._parts_of(run)
+        return len(set().union(*of_parts(self._folder, names, lambda part: list(part.paths()))))
+
+    def _parts_of(self, run: str | None) -> list[str]:
+        return [name for name in self.parts() if name.startswith(f"{PART}{run or ''}")]
+
+    def note(self) -> str:
+        """What was not done, for the end of a summary."""
+        there = f", {self.passed:,} {'was' if self.passed == 1 else 'were'} there already"
+        return there if self.passed else ""

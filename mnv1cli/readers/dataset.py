@@ -1,0 +1,160 @@
+"""A dataset read back: a folder of Parquet files, its parts, on disk or in an object store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mnv1cli.errors import MissingInputError, ResultError
+from mnv1cli.folders import Folder, open_folder, reading
+from mnv1cli.ordered import ordered_map
+from mnv1cli.readers.parquet import ParquetResult, counted
+from mnv1cli.sameness import difference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import TypeVar
+
+    from mnv1cli.places import Place
+    from mnv1cli.records import Layout, Table
+
+    T = TypeVar("T")
+
+# What the names of parts begin and end with; the run stands in between.
+PART, SUFFIX = "part-", ".parquet"
+# What is told of each run; every reader of Parquet passes over such names.
+RUNS = "_mnv1"
+_PASSED_OVER = ("_", ".")
+# So many parts are asked for at once: a store answers late, and a disk at once.
+_AT_ONCE, _AT_ONCE_FAR = 2, 16
+
+
+class Head(NamedTuple):
+    """What a part tells before its rows."""
+
+    name: str
+    settings: Mapping[str, Any]
+    layout: Layout
+
+
+def part_names(folder: Folder) -> list[str]:
+    """The names of the parts, in the order of their runs.
+
+    Raises:
+        ResultError: the folder is no dataset, or cannot be listed.
+    """
+    with reading(folder.place):
+        entries = folder.entries()
+    found = []
+    for name, is_folder in entries.items():
+        if name.startswith(_PASSED_OVER):
+            continue
+        if is_folder or not (name.startswith(PART) and name.endswith(SUFFIX)):
+            raise ResultError(f"{folder.place} is no dataset of mnv1: it has {name!r}")
+        found.append(name)
+    return found
+
+
+@contextlib.contextmanager
+def opened(folder: Folder, name: str) -> Iterator[ParquetResult]:
+    """A part to read.
+
+    Raises:
+        ResultError: it cannot be read, or is damaged.
+    """
+    shown = folder.shown(name)
+    with reading(shown):
+        file = folder.open(name)
+    with contextlib.closing(file):
+        yield ParquetResult(shown, file, folder.place.is_remote)
+
+
+def of_parts(
+    folder: Folder, names: Iterable[str], function: Callable[[ParquetResult], T]
+) -> Iterator[T]:
+    """What a function gives of each part, in their order; several are read at once."""
+
+    def of_one(name: str) -> T:
+        with opened(folder, name) as part:
+            return function(part)
+
+    at_once = _AT_ONCE_FAR if folder.place.is_remote else _AT_ONCE
+    yield from ordered_map(of_one, names, at_once)
+
+
+def common_head(folder: Folder, names: Sequence[str]) -> Head | None:
+    """Settings and layout of all the parts; None where there is none.
+
+    Raises:
+        ResultError: a part is damaged or tells no settings, or two were made with different ones.
+    """
+    first: Head | None = None
+    heads = of_parts(folder, names, lambda part: (part.settings, part.layout))
+    for name, (settings, layout) in zip(names, heads, strict=True):
+        if settings is None or layout is None:
+            raise ResultError(f"nothing tells how {folder.shown(name)} came about")
+        if first is None:
+            first = Head(name, settings, layout)
+            continue
+        both = f"{folder.shown(first.name)} and {folder.shown(name)}"
+        found = difference(first.settings, settings)
+        if found is not None:
+            raise ResultError(
+                f"{both} were made with different settings: {found.name} {found.one} and "
+                f"{found.other}",
+                "keep them in folders of their own",
+            )
+        if layout != first.layout:
+            raise ResultError(f"{both} have different columns", "keep them in folders of their own")
+    return first
+
+
+class DatasetResult:
+    """The parts of a dataset as one result, in their order.
+
+    Raises:
+        MissingInputError: there is no such folder.
+        ResultError: it is no dataset, has no part, or one that is damaged or of other settings.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._folder = open_folder(place)
+        self._names = part_names(self._folder)
+        head = common_head(self._folder, self._names)
+        if head is None:
+            what = "is an empty dataset" if self._folder.entries() else "is no dataset"
+            raise MissingInputError(f"{place} {what}: it has no {PART}*{SUFFIX}")
+        self.layout: Layout | None = head.layout
+        self._settings = head.settings
+
+    @cached_property
+    def metadata(self) -> Mapping[str, Any] | None:
+        """The settings, and what the rows and the runs tell; no part is read for it before."""
+        parts = of_parts(self._folder, self._names, ParquetResult.tally)
+        return {**self._settings, **counted(parts, self._seconds())}
+
+    def paths(self) -> Iterator[bytes]:
+        """Each image that has a row, part by part."""
+        for name in self._names:
+            with opened(self._folder, name) as part:
+                yield from part.paths()
+
+    def tables(self) -> Iterator[Table]:
+        """The rows, part by part: those of an image are in one part."""
+        for name in self._names:
+            with opened(self._folder, name) as part:
+                yield from part.tables()
+
+    def _seconds(self) -> float:
+        """The time of all runs that came to their end."""
+        with reading(self._place):
+            told = [self._folder.open(f"{RUNS}/{name}") for name in self._folder.entries(RUNS)]
+        seconds = 0.0
+        for file in told:
+            # Nothing but the time is told here alone: a damaged file is no loss.
+            with contextlib.closing(file), contextlib.suppress(ValueError, KeyError, TypeError):
+                seconds += float(json.loads(file.read())["seconds"])
+        return seconds
