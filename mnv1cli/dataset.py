@@ -28,7 +28,7 @@ from mnv1cli.readers.dataset import (
     part_names,
 )
 from mnv1cli.records import Fault, Layout
-from mnv1cli.sameness import compare, settings
+from mnv1cli.sameness import RUN, compare, settings
 from mnv1cli.writers.arrow import METADATA_KEY, ArrowRows
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Dataset:
         except ResultError as error:
             raise OutputError(error.what, "name a folder of its own") from error
         head = None if force else common_head(self._folder, self._there)
-        self.metadata: Mapping[str, Any] | None = head.settings if head else None
+        self.metadata: Mapping[str, Any] | None = settings(head.settings) if head else None
 
     @property
     def name(self) -> str:
@@ -110,8 +110,9 @@ class Dataset:
 
     def schema(self, layout: Layout, metadata: Mapping[str, Any]) -> Any:
         """The schema of the parts of this run, which tells its settings."""
-        told = json.dumps(settings(metadata), ensure_ascii=False).encode("utf-8", "replace")
-        return ArrowRows(layout).schema.with_metadata({METADATA_KEY: told})
+        told = {**settings(metadata), RUN: self.run}
+        text = json.dumps(told, ensure_ascii=False).encode("utf-8", "replace")
+        return ArrowRows(layout).schema.with_metadata({METADATA_KEY: text})
 
     def begin(self) -> None:
         """Make the folder, and remove what is to be replaced or was left half written.

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 REMEDY = "give the same settings, or write another file"
 # What is said of one run, and not of others with the same settings.
-OF_ONE_RUN = ("counts", "seconds", "failures")
+OF_ONE_RUN = ("counts", "seconds", "failures", "run")
+# In a part of a dataset: which run wrote it.
+RUN = "run"
 # What decides a result, by its key in the metadata, and what it is where it does not
 # stand there.
 _DECISIVE = {

@@ -11,7 +11,7 @@ from mnv1cli.errors import MissingInputError, ResultError
 from mnv1cli.folders import Folder, open_folder, reading
 from mnv1cli.ordered import ordered_map
 from mnv1cli.readers.parquet import ParquetResult, counted
-from mnv1cli.sameness import difference
+from mnv1cli.sameness import difference, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -92,14 +92,14 @@ def common_head(folder: Folder, names: Sequence[str]) -> Head | None:
     """
     first: Head | None = None
     heads = of_parts(folder, names, lambda part: (part.settings, part.layout))
-    for name, (settings, layout) in zip(names, heads, strict=True):
-        if settings is None or layout is None:
+    for name, (told, layout) in zip(names, heads, strict=True):
+        if told is None or layout is None:
             raise ResultError(f"nothing tells how {folder.shown(name)} came about")
         if first is None:
-            first = Head(name, settings, layout)
+            first = Head(name, told, layout)
             continue
         both = f"{folder.shown(first.name)} and {folder.shown(name)}"
-        found = difference(first.settings, settings)
+        found = difference(first.settings, told)
         if found is not None:
             raise ResultError(
                 f"{both} were made with different settings: {found.name} {found.one} and "
@@ -134,7 +134,7 @@ class DatasetResult:
     def metadata(self) -> Mapping[str, Any] | None:
         """The settings, and what the rows and the runs tell; no part is read for it before."""
         parts = of_parts(self._folder, self._names, ParquetResult.tally)
-        return {**self._settings, **counted(parts, self._seconds())}
+        return {**settings(self._settings), **counted(parts, self._seconds())}
 
     def paths(self) -> Iterator[bytes]:
         """Each image that has a row, part by part."""

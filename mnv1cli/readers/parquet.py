@@ -11,6 +11,7 @@ from mnv1cli.errors import OptionError, ResultError
 from mnv1cli.folders import failures, reason
 from mnv1cli.readers import IMAGES, as_metadata
 from mnv1cli.records import Facts, Fault, Layout, Prediction, Table
+from mnv1cli.sameness import RUN, settings
 from mnv1cli.writers.arrow import METADATA_KEY
 from mnv1cli.writers.delimited import LABEL_FIELDS, META_FIELDS
 from mnv1cli.writers.jsonl import path_fields
@@ -56,15 +57,15 @@ class ParquetResult:
         self.layout: Layout | None = self._layout()
         told = (self._parquet.schema_arrow.metadata or {}).get(METADATA_KEY)
         told = (self._parquet.metadata.metadata or {}).get(METADATA_KEY, told)
-        # A part of a dataset tells its settings alone.
+        # A part of a dataset tells its run and settings alone.
         self.settings = as_metadata(told.decode(), file) if told else None
 
     @cached_property
     def metadata(self) -> Mapping[str, Any] | None:
         """That of the run; of a part of a dataset, counted from its rows."""
-        if self.settings is None or "counts" in self.settings:
+        if self.settings is None or RUN not in self.settings:
             return self.settings
-        return {**self.settings, **counted([self.tally()])}
+        return {**settings(self.settings), **counted([self.tally()])}
 
     def tally(self) -> tuple[int, list[Fault]]:
         """How many images have rows, and which of them failed."""
