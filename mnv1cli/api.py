@@ -11,6 +11,7 @@ from mnv1cli import arguments
 from mnv1cli import engine as loop
 from mnv1cli.errors import OptionError
 from mnv1cli.inputs import Listing
+from mnv1cli.places import Place, source
 from mnv1cli.predictor import Predictor
 from mnv1cli.records import (
     OnError,
@@ -160,7 +161,7 @@ class Classifier(Predictor):
     ) -> list[list[Match]]:
         """The `top` images of an index that are most like each image, by cosine.
 
-        `index` is what `embed` wrote to a file; bad images raise. `Classifier.as_for`
+        `index` is what `embed` wrote to a file or a dataset; bad images raise. `Classifier.as_for`
         gives a classifier with the settings of the index.
 
         Raises:
@@ -169,7 +170,7 @@ class Classifier(Predictor):
         from mnv1cli.sameness import compare
         from mnv1cli.similar import Index
 
-        found = Index(Path(index))
+        found = Index(source(Place(os.fspath(index))))
         job = self.job(found.task())
         compare(found.file, found.metadata, job.metadata(Tally()))
         return found.search(self._stacked(job, images, "fail"), top)

@@ -10,14 +10,16 @@ import click
 
 from mnv1cli import console
 from mnv1cli.cli_images import Reading, reading_command
-from mnv1cli.cli_options import AS_JSON, FILE, FORCE, LABELS, QUIET, VERBOSE
+from mnv1cli.cli_options import AS_JSON, FILE, FORCE, LABELS, PLACE, QUIET, VERBOSE
 from mnv1cli.errors import OptionError
+from mnv1cli.places import Place, source
 from mnv1cli.records import display_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mnv1cli.evaluation import Evaluation
+    from mnv1cli.places import Source
     from mnv1cli.truth import Resolved
 
 
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
     "--from",
     "saved",
     metavar="FILE",
-    type=FILE,
-    help="Evaluate a result of classify or logits, and read no image.",
+    type=PLACE,
+    help="Evaluate a result of classify or logits, a file or a dataset, and read no image.",
 )
 @click.option("--per-class", metavar="FILE", type=FILE, help="Write each class's accuracy to FILE.")
 @click.option(
@@ -55,7 +57,7 @@ def evaluate(
     reading: Reading,
     labels: Path | None,
     truth: Path | None,
-    saved: Path | None,
+    saved: Place | None,
     per_class: Path | None,
     confusion: Path | None,
     mistakes: Path | None,
@@ -75,9 +77,11 @@ def evaluate(
         if saved is not None and not reading.is_empty:
             raise OptionError("--from takes results that are there, and reads no images")
         files = (per_class, confusion, mistakes)
-        outputs = reports.evaluation_outputs(files, (truth, saved, labels), force)
-        if saved is not None:
-            evaluation, resolved = _of_saved(saved, truth, labels)
+        result = None if saved is None else source(saved)
+        read = result if not isinstance(result, Place) else None
+        outputs = reports.evaluation_outputs(files, (truth, read, labels), force)
+        if result is not None:
+            evaluation, resolved = _of_saved(result, truth, labels)
         else:
             progress = console.progress(stream, quiet)
             evaluation, resolved = _of_images(reading, truth, labels, progress)
@@ -88,7 +92,7 @@ def evaluate(
         raise SystemExit(3 if evaluation.failed else 0)
 
 
-def _of_saved(file: Path, truth: Path | None, own: Path | None) -> tuple[Evaluation, Resolved]:
+def _of_saved(file: Source, truth: Path | None, own: Path | None) -> tuple[Evaluation, Resolved]:
     from mnv1cli.evaluation import SavedPredictions, evaluated
     from mnv1cli.truth import ListTruth, Resolved
 

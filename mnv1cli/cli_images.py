@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar, cast
 from mnv1cli import console
 from mnv1cli.cli_options import READING_OPTIONS, WRITING_OPTIONS
 from mnv1cli.errors import OptionError
+from mnv1cli.places import Place, source
 from mnv1cli.records import FetchOptions, OnError, OutputOptions, Task, display_path
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from mnv1cli.api import Classifier
     from mnv1cli.inputs import Listing
-    from mnv1cli.places import Place
     from mnv1cli.records import Engine
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -100,7 +100,7 @@ class ImageRun:
     format: str | None
     force: bool
     resume: bool
-    skip_existing: Path | None
+    skip_existing: Place | None
     append: bool
     on_error: OnError
     errors: Path | None
@@ -118,6 +118,9 @@ class ImageRun:
             from mnv1cli.target import Target
 
             progress = console.progress(stream, self.quiet)
+            dataset = self._dataset()
+            if dataset is not None:
+                self._fill(dataset, task, self._output(wide), listing, labels, progress)
             # A process may be started without stdin or stdout: Python has None there.
             stdout = sys.stdout.buffer if sys.stdout else None
             terminal = bool(sys.stdout and sys.stdout.isatty())
@@ -138,13 +141,49 @@ class ImageRun:
             console.log.info("%s%s%s", summary, listing.skipped_note(), place)
             raise SystemExit(tally.exit_code)
 
+    def _dataset(self) -> Place | None:
+        """The dataset that is written, None where it is a file or stdout."""
+        named = self.skip_existing if self.append and self.output is None else self.output
+        return named if named is not None and named.is_folder else None
+
+    def _fill(
+        self,
+        place: Place,
+        task: Task,
+        options: OutputOptions,
+        listing: Listing,
+        labels: Path | None,
+        progress: TextIO | None,
+    ) -> NoReturn:
+        """Put the rows of the images that a dataset lacks into it."""
+        from mnv1cli.depot import Depot
+        from mnv1cli.gather import export_dataset
+        from mnv1cli.tally import Tally
+
+        depot = Depot(place, task, options)
+        listing.require_images()
+        job = self.reading.classifier(labels, progress, depot.engine_left()).job(task)
+        tally = Tally(progress)
+        refs = depot.refs(listing, job.metadata(tally))
+        export_dataset(job, refs, depot.dataset, tally, self.on_error)
+        depot.finish(job.metadata(tally), tally.faults)
+        for folder in listing.empty:
+            console.log.warning("no images in %s", display_path(folder))
+        if depot.passed and not tally.done and not tally.failed:
+            console.log.info("%s is complete: nothing is left to do", place)
+        else:
+            note = depot.note() + listing.skipped_note()
+            console.log.info("%s%s, in %s", tally.summary(), note, place)
+        raise SystemExit(tally.exit_code)
+
     def _output(self, wide: bool) -> OutputOptions:
         if self.force and self.resume:
             raise OptionError("--force begins anew and --resume goes on", "say one of them")
-        to_stdout = self.output is None or self.output.is_stdout
-        file = None if self.output is None or to_stdout else self.output.path
-        if self.append and self.output is None:
-            file = self.skip_existing
+        to_file = self.output is not None and not self.output.is_stdout and not self._dataset()
+        skipped = source(self.skip_existing) if self.skip_existing is not None else None
+        file = self.output.path if self.output is not None and to_file else None
+        if self.append and self.output is None and not isinstance(skipped, Place):
+            file = skipped
         return OutputOptions(
             file,
             self.format,
@@ -154,7 +193,7 @@ class ImageRun:
             self.on_error,
             self.errors,
             self.manifest,
-            self.skip_existing,
+            skipped,
             self.append,
         )
 

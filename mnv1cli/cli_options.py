@@ -206,7 +206,8 @@ WRITING_OPTIONS = (
         "--output",
         metavar="FILE",
         type=PLACE,
-        help="Write to FILE, and its metadata to FILE.meta.json. Default: stdout.",
+        help="Write to FILE, and its metadata to FILE.meta.json; a name that ends with / is a "
+        "dataset, on disk or in a store, which goes on where it stands. Default: stdout.",
     ),
     click.option(
         "-f",
@@ -223,8 +224,8 @@ WRITING_OPTIONS = (
     click.option(
         "--skip-existing",
         metavar="FILE",
-        type=FILE,
-        help="Leave out the images that have a row in FILE, an earlier result.",
+        type=PLACE,
+        help="Leave out the images that have a row in FILE, an earlier result or a dataset.",
     ),
     click.option(
         "--append",

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from mnv1cli import console
-from mnv1cli.cli_options import FILE, FORCE, LABELS, QUIET, VERBOSE
+from mnv1cli.cli_options import FILE, FORCE, LABELS, PLACE, QUIET, VERBOSE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mnv1cli.places import Place
+
 
 @click.command()
-@click.argument("results", metavar="RESULTS", type=FILE)
+@click.argument("results", metavar="RESULTS", type=PLACE)
 @click.option(
     "-o",
     "--output",
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
 @QUIET
 @VERBOSE
 def report(
-    results: Path,
+    results: Place,
     output: Path,
     truth: Path | None,
     truth_folders: bool,
@@ -73,7 +75,7 @@ def report(
 ) -> None:
     """A page of pictures with their labels, all in one file, to open in a browser.
 
-    RESULTS is what classify, logits or similar wrote to a file, in any format.
+    RESULTS is what classify, logits or similar wrote to a file, in any format, or a dataset.
     """
     with console.session(quiet, verbose) as stream:
         from mnv1cli.gallery import SORTS
@@ -90,4 +92,4 @@ def report(
         )
         stdout = sys.stdout.buffer if sys.stdout else None
         progress = console.progress(stream, quiet)
-        console.log.info("%s", write_report(results, output, options, force, stdout, progress))
+        console.log.info("%s", write_report(str(results), output, options, force, stdout, progress))

@@ -12,8 +12,18 @@ import click
 from click.core import ParameterSource
 
 from mnv1cli import console
-from mnv1cli.cli_options import FILE, FORCE, QUIET, THREADS, VERBOSE, complete_files, fetch_options
+from mnv1cli.cli_options import (
+    FILE,
+    FORCE,
+    PLACE,
+    QUIET,
+    THREADS,
+    VERBOSE,
+    complete_files,
+    fetch_options,
+)
 from mnv1cli.errors import OptionError
+from mnv1cli.places import Place, source
 from mnv1cli.records import display_path
 
 if TYPE_CHECKING:
@@ -21,13 +31,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("index", metavar="INDEX", type=FILE)
+@click.argument("index", metavar="INDEX", type=PLACE)
 @click.argument("queries", metavar="[QUERY]...", nargs=-1, shell_complete=complete_files)
 @click.option(
     "--from",
     "saved",
     metavar="FILE",
-    type=FILE,
+    type=PLACE,
     help="Take the queries' features from FILE, another result of embed.",
 )
 @click.option(
@@ -69,9 +79,9 @@ if TYPE_CHECKING:
 @QUIET
 @VERBOSE
 def similar(
-    index: Path,
+    index: Place,
     queries: tuple[str, ...],
-    saved: Path | None,
+    saved: Place | None,
     top: int,
     all_pairs: bool,
     threshold: float,
@@ -86,7 +96,7 @@ def similar(
 ) -> NoReturn:
     """The images of INDEX that are most like each QUERY, by the cosine of their features.
 
-    INDEX is what 'mnv1 embed -o' wrote (npy, npz, parquet, csv, jsonl). QUERY is
+    INDEX is what 'mnv1 embed -o' wrote (npy, npz, parquet, csv, jsonl, a dataset). QUERY is
     a file, a folder or a quoted glob; they are embedded as INDEX was.
     """
     with console.session(quiet, verbose) as stream:
@@ -102,13 +112,13 @@ def similar(
         stdout = sys.stdout.buffer if sys.stdout else None
         outputs = Outputs(file, stdout, force=force, with_meta=chosen != "parquet")
         tabular.spare(outputs, [*_files(index), *(_files(saved) if saved else ())])
-        search = Search(Index(index), console.progress(stream, quiet))
+        search = Search(Index(source(index)), console.progress(stream, quiet))
         stdin = sys.stdin.buffer if sys.stdin else None
         listing = Listing([os.fsencode(name) for name in queries], (), InputOptions(stdin=stdin))
         if all_pairs:
             rows: Any = search.groups(threshold)
         elif saved is not None:
-            rows = search.of_features(Index(saved), top)
+            rows = search.of_features(Index(source(saved)), top)
         else:
             rows = search.of_images(listing, top, module, fetch, threads)
         tabular.write(outputs, chosen, search.columns, rows, search.told)
@@ -129,10 +139,13 @@ def _check(queries: bool, saved: bool, all_pairs: bool, threshold: float) -> Non
             raise OptionError(f"--{name} goes {'without' if all_pairs else 'with'} --all-pairs")
 
 
-def _files(index: Path) -> list[Path]:
-    """The files that are read with an index."""
+def _files(place: Place) -> list[Path]:
+    """The files on this machine that are read with an index."""
     from mnv1cli.writers.outputs import META
 
+    index = source(place)
+    if isinstance(index, Place):
+        return []
     if not index.name:
         return [index]
     return [index, index.with_suffix(".index.csv"), index.with_name(index.name + META)]

@@ -162,8 +162,3 @@ class Dataset:
 
     def _parts_of(self, run: str | None) -> list[str]:
         return [name for name in self.parts() if name.startswith(f"{PART}{run or ''}")]
-
-    def note(self) -> str:
-        """What was not done, for the end of a summary."""
-        there = f", {self.passed:,} {'was' if self.passed == 1 else 'were'} there already"
-        return there if self.passed else ""

@@ -7,7 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import OptionError, ResultError, ResumeError
-from mnv1cli.readers import open_result
+from mnv1cli.places import Place
+from mnv1cli.readers import dataset_signature, open_result
 from mnv1cli.readers.jsonl import path_of
 from mnv1cli.records import display_path
 from mnv1cli.sameness import REMEDY, compare
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from mnv1cli.places import Source
     from mnv1cli.records import ImageRef, Layout, OutputOptions, Table
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ class Earlier:
         ResultError: it cannot be read, came about in another way, or does not tell how.
     """
 
-    def __init__(self, file: Path, metadata: Mapping[str, Any], force: bool = False) -> None:
+    def __init__(self, file: Source, metadata: Mapping[str, Any], force: bool = False) -> None:
         self.file = file
         self.passed = 0
         self._result = open_result(file)
@@ -48,7 +50,9 @@ class Earlier:
 
     @property
     def signature(self) -> str:
-        """What tells whether the file has changed."""
+        """What tells whether the file or the dataset has changed."""
+        if isinstance(self.file, Place):
+            return f"{self.file.name} with {dataset_signature(self.file)}"
         found = self.file.stat()
         return f"{self.file.name} of {found.st_size} bytes and time {found.st_mtime_ns}"
 
@@ -187,7 +191,7 @@ class Before:
             self._extended = Earlier(file, metadata, force)
         if self._extended is not None and _same(skipped, file):
             self._skipped = self._extended
-        elif skipped is not None and (skipped.exists() or skipped != file):
+        elif skipped is not None and (skipped != file or file.exists()):
             self._skipped = Earlier(skipped, metadata, force)
         missing = self._skipped.missing(refs) if self._skipped else iter(refs)
         return self._extended.watched(missing) if self._extended else missing
@@ -208,5 +212,7 @@ class Before:
         }
 
 
-def _same(one: Path | None, other: Path | None) -> bool:
-    return bool(one and other and one.exists() and other.exists() and one.samefile(other))
+def _same(one: Source | None, other: Path | None) -> bool:
+    if one is None or other is None or isinstance(one, Place):
+        return False
+    return one.exists() and other.exists() and one.samefile(other)

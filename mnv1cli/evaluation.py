@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mnv1cli.labels import ClassName
+    from mnv1cli.places import Source
     from mnv1cli.records import FloatArray, Prediction
     from mnv1cli.truth import Resolved
 
@@ -132,7 +133,7 @@ class SavedPredictions:
         ResultError: it cannot be read, or holds something else.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Source) -> None:
         self._file = file
         self._result = open_result(file)
         self._told = self._result.metadata or {}

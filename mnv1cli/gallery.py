@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mnv1cli.labels import ClassName
+    from mnv1cli.places import Source
     from mnv1cli.records import Prediction
     from mnv1cli.truth import Truth
 
@@ -83,7 +84,7 @@ class Labelled:
         LabelsError: the class names do not fit, or of no image it is known what it shows.
     """
 
-    def __init__(self, file: Path, truth: Truth | None = None, own: Path | None = None) -> None:
+    def __init__(self, file: Source, truth: Truth | None = None, own: Path | None = None) -> None:
         self.total = 0
         self.evaluation: Evaluation | None = None
         self.remarks: list[str] = []
@@ -102,7 +103,7 @@ class Labelled:
         resolved = Resolved(self._truth, self._names) if self._truth else None
         return heapq.nsmallest(limit, self._cards(resolved), key=lambda card: _key(card, sort))
 
-    def _class_names(self, file: Path, own: Path | None) -> tuple[ClassName, ...]:
+    def _class_names(self, file: Source, own: Path | None) -> tuple[ClassName, ...]:
         """The class names, as far as they are needed."""
         layout = self._result.layout
         output = self.metadata.get("output", "logits")
@@ -115,7 +116,7 @@ class Labelled:
             return labels.labels_for(layout.shape[-1], own)
         return SavedPredictions(file).names(own) if own or self._truth else ()
 
-    def _evaluate(self, file: Path, truth: Truth) -> None:
+    def _evaluate(self, file: Source, truth: Truth) -> None:
         saved, resolved = SavedPredictions(file), Resolved(truth, self._names)
         self.evaluation = evaluated(saved.tables(self._names), resolved, self._names)
         self.evaluation.failed = saved.failed
@@ -196,7 +197,7 @@ class Alike:
 
 
 def truth_of(
-    results: Path, file: Path | None, folders: bool, roots: Iterable[bytes]
+    results: Source, file: Path | None, folders: bool, roots: Iterable[bytes]
 ) -> Truth | None:
     """What the images show: as a list tells, or the names of their folders, or nothing does."""
     if file is not None and folders:
@@ -224,7 +225,7 @@ def _entry_key(entry: Entry, sort: Sort) -> tuple[Any, ...]:
     return _SIGNS.get(sort, 0) * entry.certainty, entry.index
 
 
-def _told_faults(metadata: Mapping[str, Any], file: Path) -> list[Fault]:
+def _told_faults(metadata: Mapping[str, Any], file: object) -> list[Fault]:
     try:
         told = metadata.get("failures") or ()
         return [Fault(path_of(each), str(each["reason"])) for each in told]

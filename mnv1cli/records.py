@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mnv1cli.places import Source
+
     FloatArray = NDArray[np.float32]
     ByteArray = NDArray[np.uint8]
 
@@ -223,7 +225,7 @@ class OutputOptions:
     on_error: OnError = "skip"
     errors: Path | None = None
     manifest: Path | None = None
-    skip_existing: Path | None = None
+    skip_existing: Source | None = None
     append: bool = False
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mnv1cli import page
 from mnv1cli.errors import OptionError
 from mnv1cli.gallery import Alike, Labelled, truth_of
+from mnv1cli.places import Place, source
 from mnv1cli.readers.rows import open_rows
 from mnv1cli.thumbnails import thumbnails
 from mnv1cli.writers.outputs import Outputs
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO, TextIO
 
     from mnv1cli.gallery import Sort
+    from mnv1cli.places import Source
     from mnv1cli.thumbnails import Thumbnail
 
 log = logging.getLogger(__name__)
@@ -56,7 +58,8 @@ def write_report(
 ) -> str:
     """Write the page of what classify, logits or similar wrote; gives a line on it.
 
-    `output` is a file, or `-` for `stdout`; a bar on the stream `progress` shows
+    `results` is a file or a dataset, `output` a file, or `-` for `stdout`; a bar on the
+    stream `progress` shows
     how far the pictures are.
 
     Raises:
@@ -70,7 +73,8 @@ def write_report(
     if file is not None and file.suffix.lower() not in SUFFIXES:
         raise OptionError(f"{file} is no name of a page", "end it in .html")
     outputs = Outputs(file, stdout, force=force, with_meta=False)
-    written, told = build_report(Path(results), options or ReportOptions(), progress)
+    found = source(Place(os.fspath(results)))
+    written, told = build_report(found, options or ReportOptions(), progress)
     try:
         outputs.stream().write(written)
         outputs.commit()
@@ -81,7 +85,7 @@ def write_report(
 
 
 def build_report(
-    results: Path, options: ReportOptions, progress: TextIO | None = None
+    results: Source, options: ReportOptions, progress: TextIO | None = None
 ) -> tuple[bytes, str]:
     """The page, and what it shows in a few words.
 
@@ -126,9 +130,12 @@ def _size(length: int) -> str:
     return f"{length / 1e6:.1f} MB" if length >= 1e6 else f"{length / 1e3:.0f} kB"
 
 
-def _opened(results: Path, options: ReportOptions, folders: tuple[bytes, ...]) -> Labelled | Alike:
+def _opened(
+    results: Source, options: ReportOptions, folders: tuple[bytes, ...]
+) -> Labelled | Alike:
     """The results, whichever they are, with what is said about them."""
-    rows = open_rows(results)
+    # `similar` writes files alone.
+    rows = open_rows(results) if isinstance(results, Path) else None
     if rows is None:
         truth = truth_of(results, options.truth, options.truth_folders, folders)
         return Labelled(results, truth, options.labels)
@@ -142,10 +149,13 @@ def _opened(results: Path, options: ReportOptions, folders: tuple[bytes, ...]) -
     return Alike(rows)
 
 
-def _folders(results: Path, base: Path | None) -> tuple[bytes, ...]:
+def _folders(results: Source, base: Path | None) -> tuple[bytes, ...]:
     """Where relative paths are looked for, in this order; the empty one is the current folder."""
     if base is None:
-        return b"", os.path.dirname(os.fsencode(results))
+        # A store has no images that a page could show by relative paths.
+        remote = isinstance(results, Place) and results.is_remote
+        there = os.path.dirname(os.fsencode(str(results).rstrip("/")))
+        return (b"",) if remote else (b"", there)
     if not base.is_dir():
         raise OptionError(f"--base {base} is no folder")
     return (os.fsencode(base),)

@@ -14,10 +14,10 @@ from mnv1cli.records import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from mnv1cli.places import Source
     from mnv1cli.records import FloatArray, Table
 
     Indices = NDArray[np.int64]
@@ -66,7 +66,7 @@ class _Best:
 
 
 class Index:
-    """The features of many images, in the file that `embed` wrote.
+    """The features of many images, in the file or dataset that `embed` wrote.
 
     `metadata` is that of its run; `paths` has every image that has features.
 
@@ -76,7 +76,7 @@ class Index:
             how they came about.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Source) -> None:
         self.file = file
         self._result = open_result(file)
         layout, told = self._result.layout, self._result.metadata

@@ -11,8 +11,9 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS = [
+    {"places"},
     {"errors", "gauge", "interrupts", "machine", "pace", "records"},
-    {"globs", "limits", "places", "sameness"},
+    {"globs", "limits", "sameness"},
     {"members", "stores"},
     {
         "archive",
@@ -60,12 +61,12 @@ FLOORS = [
         "unreachable",
     },
     {"augment", "dataset", "figures", "gallery", "loading", "sources", "target", "tunefiles"},
-    {"module", "page"},
+    {"depot", "module", "page"},
     {"litert", "reference", "report"},
     {"converter", "trainable"},
     {"compiled", "trainer"},
     {"engine", "quantize"},
-    {"labelled"},
+    {"gather", "labelled"},
     {"finetune"},
     {"predictor"},
     {"api"},

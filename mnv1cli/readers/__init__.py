@@ -6,6 +6,7 @@ imported when a format is met, so that nobody pays for the others.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from importlib import import_module
@@ -81,6 +82,15 @@ def open_result(source: Source) -> Result:
     module, _, name = _reader(file).partition(":")
     reader = getattr(import_module(f"mnv1cli.readers.{module}"), name)
     return cast("Result", reader(file))
+
+
+def dataset_signature(place: Place) -> str:
+    """What tells whether a dataset has changed: its parts, which never do."""
+    from mnv1cli.folders import open_folder
+    from mnv1cli.readers.dataset import part_names
+
+    names = part_names(open_folder(place))
+    return f"{len(names)} parts, {hashlib.sha256('/'.join(names).encode()).hexdigest()[:12]}"
 
 
 def format_of(file: Path) -> str:

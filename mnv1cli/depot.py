@@ -1,0 +1,98 @@
+"""Where a run's rows go when they go into a dataset, and the files beside it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from mnv1cli.dataset import Dataset
+from mnv1cli.earlier import Earlier
+from mnv1cli.errors import OptionError, OutputError
+from mnv1cli.writers.delimited import encode_rows, text
+from mnv1cli.writers.outputs import Outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mnv1cli.places import Place
+    from mnv1cli.records import Engine, Fault, ImageRef, OutputOptions, Task
+
+
+class Depot:
+    """A dataset as the target of a run, with the files for faults and metadata; checked at once.
+
+    `passed` counts the images that the run need not do.
+
+    Raises:
+        OptionError: the options do not suit a dataset.
+        OutputError: it or a file exists as something else, or cannot be written.
+        ResultError: the dataset is damaged.
+    """
+
+    def __init__(self, place: Place, task: Task, options: OutputOptions) -> None:
+        _check(place, task, options)
+        self._options = options
+        self._skipped: Earlier | None = None
+        for path in (options.errors, options.manifest):
+            # --force is about the rows: nobody should lose them for the sake of a list.
+            if path is not None and os.path.lexists(path) and not options.force:
+                raise OutputError(f"{path} exists", "name another file, or remove it")
+        self._outputs = Outputs(
+            None, None, others=(options.errors, options.manifest), force=options.force
+        )
+        self.dataset = Dataset(place, options.force)
+
+    @property
+    def passed(self) -> int:
+        """Images that were not done again."""
+        return self.dataset.passed + (self._skipped.passed if self._skipped else 0)
+
+    def note(self) -> str:
+        """How many these are, for the end of a summary."""
+        there = f", {self.passed:,} {'was' if self.passed == 1 else 'were'} there already"
+        return there if self.passed else ""
+
+    def engine_left(self) -> Engine | None:
+        """The engine that the dataset was begun with, None where it has no rows."""
+        return self.dataset.metadata.get("engine") if self.dataset.metadata else None
+
+    def refs(self, refs: Iterable[ImageRef], metadata: Mapping[str, Any]) -> Iterable[ImageRef]:
+        """The images that have no row in the result to skip, which is another one.
+
+        Raises:
+            MissingInputError: there is no such result.
+            ResultError: it cannot be read, or was made with other settings.
+        """
+        skipped = self._options.skip_existing
+        if skipped is None or str(skipped).rstrip("/") == self.dataset.name.rstrip("/"):
+            return refs
+        self._skipped = Earlier(skipped, metadata, self._options.force)
+        return self._skipped.missing(refs)
+
+    def finish(self, metadata: dict[str, Any], faults: Iterable[Fault]) -> None:
+        """Write the files beside the dataset."""
+        options = self._options
+        try:
+            if options.errors is not None:
+                file = self._outputs.open(options.errors)
+                file.write(encode_rows([("path", "reason")]))
+                file.write(encode_rows([text(fault.path), fault.reason] for fault in faults))
+            if options.manifest is not None:
+                self._outputs.write_json(options.manifest, metadata)
+            self._outputs.commit()
+        except BaseException:
+            self._outputs.abandon(keep=False)
+            raise
+
+
+def _check(place: Place, task: Task, options: OutputOptions) -> None:
+    """Refuse what a dataset cannot hold."""
+    if options.wide:
+        raise OptionError("--wide is for csv and tsv, not for a dataset")
+    if options.format not in (None, "parquet"):
+        raise OptionError(
+            f"{place} is a folder: a dataset of Parquet files, not {options.format}",
+            "name a file",
+        )
+    if not task.pool:
+        raise OptionError("--no-pool keeps arrays, which a dataset cannot hold", "use npy")
