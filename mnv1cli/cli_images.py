@@ -8,7 +8,10 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TextIO, TypeVar, cast
+
+import click
+from click.core import ParameterSource
 
 from mnv1cli import console
 from mnv1cli.cli_options import READING_OPTIONS, WRITING_OPTIONS
@@ -20,8 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mnv1cli.api import Classifier
+    from mnv1cli.dataset import Dataset
+    from mnv1cli.engine import Job
     from mnv1cli.inputs import Listing
-    from mnv1cli.records import Engine
+    from mnv1cli.records import Engine, ImageRef
+    from mnv1cli.tally import Tally
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -105,6 +111,8 @@ class ImageRun:
     on_error: OnError
     errors: Path | None
     manifest: Path | None
+    runner: Literal["local", "ray"]
+    ray_address: str | None
     quiet: bool
     verbose: bool
 
@@ -144,7 +152,24 @@ class ImageRun:
     def _dataset(self) -> Place | None:
         """The dataset that is written, None where it is a file or stdout."""
         named = self.skip_existing if self.append and self.output is None else self.output
+        if self.runner == "ray":
+            return self._spread(named)
+        source = click.get_current_context().get_parameter_source
+        if source("ray_address") is ParameterSource.COMMANDLINE:
+            raise OptionError("--ray-address goes with --runner ray")
         return named if named is not None and named.is_folder else None
+
+    def _spread(self, named: Place | None) -> Place:
+        """The dataset that a cluster writes, whether its name says that it is one or not."""
+        if named is None or named.is_stdout:
+            raise OptionError("--runner ray writes a dataset", "name its folder with -o")
+        if named.is_folder:
+            return named
+        if named.suffix or (not named.is_remote and named.path.exists()):
+            raise OptionError(
+                f"--runner ray writes a dataset, and {named} is a file", f"name a folder: {named}/"
+            )
+        return Place(f"{named}/")
 
     def _fill(
         self,
@@ -157,7 +182,6 @@ class ImageRun:
     ) -> NoReturn:
         """Put the rows of the images that a dataset lacks into it."""
         from mnv1cli.depot import Depot
-        from mnv1cli.gather import export_dataset
         from mnv1cli.tally import Tally
 
         depot = Depot(place, task, options)
@@ -165,7 +189,7 @@ class ImageRun:
         job = self.reading.classifier(labels, progress, depot.engine_left()).job(task)
         tally = Tally(progress)
         refs = depot.refs(listing, job.metadata(tally))
-        export_dataset(job, refs, depot.dataset, tally, self.on_error)
+        self._export(job, refs, depot.dataset, tally)
         depot.finish(job.metadata(tally), tally.faults)
         for folder in listing.empty:
             console.log.warning("no images in %s", display_path(folder))
@@ -175,6 +199,18 @@ class ImageRun:
             note = depot.note() + listing.skipped_note()
             console.log.info("%s%s, in %s", tally.summary(), note, place)
         raise SystemExit(tally.exit_code)
+
+    def _export(self, job: Job, refs: Iterable[ImageRef], dataset: Dataset, tally: Tally) -> None:
+        """Do the job where it was asked for."""
+        if self.runner == "ray":
+            from mnv1cli.rayrun import export_ray
+
+            threads = self.reading.threads
+            export_ray(job, refs, dataset, tally, self.on_error, self.ray_address, threads)
+        else:
+            from mnv1cli.gather import export_dataset
+
+            export_dataset(job, refs, dataset, tally, self.on_error)
 
     def _output(self, wide: bool) -> OutputOptions:
         if self.force and self.resume:

@@ -200,6 +200,20 @@ QUIET = click.option("-q", "--quiet", is_flag=True, help="Show errors and bad im
 VERBOSE = click.option(
     "-v", "--verbose", is_flag=True, help="Show what TensorFlow and other libraries say."
 )
+RUNNER = click.option(
+    "--runner",
+    type=click.Choice(("local", "ray")),
+    default="local",
+    show_default=True,
+    help="This process, or a Ray cluster, which writes a dataset.",
+)
+RAY_ADDRESS = click.option(
+    "--ray-address",
+    metavar="ADDRESS",
+    envvar="RAY_ADDRESS",
+    help="The cluster of --runner ray, as host:port or 'auto'. Default: one of this "
+    "machine's cores, for the run. [env: RAY_ADDRESS]",
+)
 WRITING_OPTIONS = (
     click.option(
         "-o",
@@ -243,6 +257,8 @@ WRITING_OPTIONS = (
         "--errors", metavar="FILE", type=FILE, help="Write the bad images to FILE: path,reason."
     ),
     click.option("--manifest", metavar="FILE", type=FILE, help="Write the run's metadata to FILE."),
+    RUNNER,
+    RAY_ADDRESS,
     QUIET,
     VERBOSE,
 )

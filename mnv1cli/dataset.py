@@ -34,11 +34,31 @@ from mnv1cli.writers.arrow import METADATA_KEY, ArrowRows
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from mnv1cli.folders import Folder
     from mnv1cli.places import Place
     from mnv1cli.records import ImageRef, Task
 
 # What is worth a row group, as in single files.
 _GROUP_BYTES = 16 << 20
+
+
+def write_part(folder: Folder, run: str, number: int, table: Any) -> str:
+    """Write a table as the part of this number of a run; gives the part's name.
+
+    The same part may be written again: it is there as a whole, once.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    from pyarrow import parquet
+
+    rows = max(1, _GROUP_BYTES * table.num_rows // max(table.nbytes, 1))
+    data = io.BytesIO()
+    parquet.write_table(table, data, compression="zstd", row_group_size=rows)
+    name = f"{PART}{run}-{number:05}{SUFFIX}"
+    with writing(folder.shown(name)):
+        folder.put(name, data.getvalue())
+    return name
 
 
 def layout(task: Task, shape: tuple[int, ...]) -> Layout:
@@ -134,14 +154,7 @@ class Dataset:
         Raises:
             OutputError: it cannot be written.
         """
-        from pyarrow import parquet
-
-        rows = max(1, _GROUP_BYTES * table.num_rows // max(table.nbytes, 1))
-        data = io.BytesIO()
-        parquet.write_table(table, data, compression="zstd", row_group_size=rows)
-        name = f"{PART}{self.run}-{next(self._numbers):05}{SUFFIX}"
-        with writing(self._folder.shown(name)):
-            self._folder.put(name, data.getvalue())
+        write_part(self._folder, self.run, next(self._numbers), table)
 
     def finish(self, metadata: Mapping[str, Any]) -> None:
         """Tell of the run, which has come to its end."""

@@ -66,6 +66,10 @@ class EngineError(Mnv1Error):
     """An engine that is not installed."""
 
 
+class ClusterError(Mnv1Error):
+    """A cluster that cannot be reached, is too small, or failed."""
+
+
 class SignatureError(ModuleError):
     """A module without the signature or endpoint that a command needs."""
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # A file may become a FIFO between two looks at it: to open that must not wait.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _LEAST = 1 << 16
+MISSING = "no such file"
 
 
 def content(ref: ImageRef, limit: int) -> bytes:
@@ -47,7 +48,7 @@ def read(path: bytes, limit: int = MAX_BYTES) -> bytes:
         finally:
             os.close(descriptor)
     except FileNotFoundError:
-        what = "is a link to a missing file" if os.path.islink(path) else "no such file"
+        what = "is a link to a missing file" if os.path.islink(path) else MISSING
         raise ImageError(what) from None
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error

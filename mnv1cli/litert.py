@@ -10,7 +10,7 @@ from mnv1cli.errors import EngineError, ModuleError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mnv1cli.records import FloatArray, Precision
+    from mnv1cli.records import FloatArray
 
 
 def is_available() -> bool:
@@ -41,16 +41,25 @@ class LiteRTModel:
         model: bytes,
         outputs: Sequence[str],
         workers: int,
-        precision: Precision = "float32",
+        precision: str = "float32",
         calibrated: str | None = None,
     ) -> None:
         self.workers = workers
-        self.precision: str = precision
+        self.precision = precision
         self.calibrated = calibrated
         self._model = model
         self._outputs = tuple(outputs)
         self._idle: queue.SimpleQueue[_Interpreter] = queue.SimpleQueue()
         self._idle.put(_Interpreter(model))
+
+    def for_workers(self, workers: int) -> LiteRTModel:
+        """The same model for another number of cores."""
+        return LiteRTModel(self._model, self._outputs, workers, self.precision, self.calibrated)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What makes it anew elsewhere: interpreters stay where they are."""
+        how = (self._model, self._outputs, self.workers, self.precision, self.calibrated)
+        return LiteRTModel, how
 
     def __call__(self, pixels: FloatArray) -> Mapping[str, FloatArray]:
         """Each output by its name, [n, ...], for pixels float32 [n, size, size, 3]."""

@@ -94,18 +94,23 @@ class Tally:
             for path, error in zip(table.paths, table.errors, strict=True)
             if error
         ]
+        # Where a probability is asked for, an image may keep no label at all.
+        without = sum(not found for found in table.predictions)
+        unlabelled = without - len(faults) if table.predictions else 0
+        self.join(len(table.paths) - len(faults), unlabelled, faults)
+        return faults
+
+    def join(self, done: int, unlabelled: int, faults: Sequence[Fault]) -> None:
+        """Count what was counted elsewhere, and tell of the images that failed."""
         with self.hidden():
             for fault in faults:
                 log.error("%s: %s", display_path(fault.path), fault.reason)
-        self.done += len(table.paths) - len(faults)
-        # Where a probability is asked for, an image may keep no label at all.
-        without = sum(not found for found in table.predictions)
-        self.unlabelled += without - len(faults) if table.predictions else 0
+        self.done += done
+        self.unlabelled += unlabelled
         self.faults += faults
         if self._bar is not None:
             self._bar.set_postfix(failed=self.failed, refresh=False)
-            self._bar.update(len(table.paths))
-        return faults
+            self._bar.update(done + len(faults))
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:

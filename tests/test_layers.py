@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 FLOORS = [
     {"places"},
     {"errors", "gauge", "interrupts", "machine", "pace", "records"},
-    {"globs", "limits", "sameness"},
+    {"cluster", "globs", "limits", "sameness", "windows"},
     {"members", "stores"},
     {
         "archive",
@@ -66,7 +66,8 @@ FLOORS = [
     {"converter", "trainable"},
     {"compiled", "trainer"},
     {"engine", "quantize"},
-    {"gather", "labelled"},
+    {"gather", "labelled", "raytask"},
+    {"rayrun"},
     {"finetune"},
     {"predictor"},
     {"api"},
