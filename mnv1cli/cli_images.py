@@ -161,6 +161,9 @@ class ImageRun:
 
     def _spread(self, named: Place | None) -> Place:
         """The dataset that a cluster writes, whether its name says that it is one or not."""
+        from mnv1cli import cluster
+
+        cluster.require()
         if named is None or named.is_stdout:
             raise OptionError("--runner ray writes a dataset", "name its folder with -o")
         if named.is_folder:
