@@ -144,7 +144,9 @@ class ImageRun:
     def _dataset(self) -> Place | None:
         """The dataset that is written, None where it is a file or stdout."""
         named = self.skip_existing if self.append and self.output is None else self.output
-        return named if named is not None and named.is_folder else None
+        if named is None or named.is_stdout:
+            return None
+        return named if named.is_folder else None
 
     def _fill(
         self,

@@ -138,7 +138,9 @@ class Dataset:
 
         rows = max(1, _GROUP_BYTES * table.num_rows // max(table.nbytes, 1))
         data = io.BytesIO()
-        parquet.write_table(table, data, compression="zstd", row_group_size=rows)
+        parquet.write_table(
+            table, data, compression="zstd", row_group_size=rows, write_page_checksum=True
+        )
         name = f"{PART}{self.run}-{next(self._numbers):05}{SUFFIX}"
         with writing(self._folder.shown(name)):
             self._folder.put(name, data.getvalue())
