@@ -401,6 +401,7 @@ def test_what_was_left_half_written_goes_after_a_day(here: Path) -> None:
     [
         (["--wide", "-o", "out/"], 2, "--wide is for csv and tsv"),
         (["-f", "csv", "-o", "out/"], 2, "out/ is a folder: a dataset of Parquet files, not csv"),
+        (["-f", "csv", "-o", "nested"], 1, "cannot write nested: it is a folder; name a file"),
         (["-o", "none/out/"], 1, "cannot write none/out/: there is no folder"),
         (["-o", "file/"], 1, "cannot write file/: it is a file"),
         (["-o", "album/"], 1, "album/ is no dataset of mnv1: it has 0-0"),
