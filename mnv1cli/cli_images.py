@@ -157,7 +157,9 @@ class ImageRun:
         source = click.get_current_context().get_parameter_source
         if source("ray_address") is ParameterSource.COMMANDLINE:
             raise OptionError("--ray-address goes with --runner ray")
-        return named if named is not None and named.is_folder else None
+        if named is None or named.is_stdout:
+            return None
+        return named if named.is_folder else None
 
     def _spread(self, named: Place | None) -> Place:
         """The dataset that a cluster writes, whether its name says that it is one or not."""

@@ -54,7 +54,9 @@ def write_part(folder: Folder, run: str, number: int, table: Any) -> str:
 
     rows = max(1, _GROUP_BYTES * table.num_rows // max(table.nbytes, 1))
     data = io.BytesIO()
-    parquet.write_table(table, data, compression="zstd", row_group_size=rows)
+    parquet.write_table(
+        table, data, compression="zstd", row_group_size=rows, write_page_checksum=True
+    )
     name = f"{PART}{run}-{number:05}{SUFFIX}"
     with writing(folder.shown(name)):
         folder.put(name, data.getvalue())

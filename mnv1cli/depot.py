@@ -90,6 +90,8 @@ def _check(place: Place, task: Task, options: OutputOptions) -> None:
     if options.wide:
         raise OptionError("--wide is for csv and tsv, not for a dataset")
     if options.format not in (None, "parquet"):
+        if not place.text.endswith("/"):
+            raise OutputError(f"cannot write {place}: it is a folder", "name a file")
         raise OptionError(
             f"{place} is a folder: a dataset of Parquet files, not {options.format}",
             "name a file",

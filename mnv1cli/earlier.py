@@ -52,7 +52,7 @@ class Earlier:
     def signature(self) -> str:
         """What tells whether the file or the dataset has changed."""
         if isinstance(self.file, Place):
-            return f"{self.file.name} with {dataset_signature(self.file)}"
+            return f"{self.file.name} of {dataset_signature(self.file)}"
         found = self.file.stat()
         return f"{self.file.name} of {found.st_size} bytes and time {found.st_mtime_ns}"
 

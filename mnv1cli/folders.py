@@ -9,13 +9,15 @@ import time
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from mnv1cli import stores
-from mnv1cli.errors import Mnv1Error, OutputError, ResultError
+from mnv1cli.errors import Mnv1Error, OptionError, OutputError, ResultError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mnv1cli.places import Place
 
+# Where files can be put.
+_WRITABLE = ("s3", "gs")
 # What is being written has a name that every reader of datasets passes over.
 _HIDDEN = "."
 _UNFINISHED = ".unfinished"
@@ -153,7 +155,15 @@ class _StoreFolder(Folder):
         """Nothing: a store has no folders."""
 
     def check(self) -> None:
-        """See before any work that objects can be put here, by putting one."""
+        """See before any work that objects can be put here, by putting one.
+
+        Raises:
+            OptionError: the place is on a server that takes none.
+        """
+        if self.place.scheme not in _WRITABLE:
+            raise OptionError(
+                f"{self.place.scheme}:// can only be read", "write to a folder, or to a store"
+            )
         probe = f".probe-{os.urandom(8).hex()}"
         self.put(probe, b"")
         # Who may write need not be allowed to remove; the name is hidden.

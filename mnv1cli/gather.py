@@ -35,6 +35,7 @@ class _Parts:
     def __init__(self, job: Job, dataset: Dataset, tally: Tally) -> None:
         layout = datasets.layout(job.task, job.shape)
         self.images = 0
+        self.are_complete = False
         self._rows = ArrowRows(layout)
         self._schema = dataset.schema(layout, job.metadata(tally))
         self._dataset = dataset
@@ -98,6 +99,7 @@ def export_dataset(
             parts.flush()
             tally.close()
             dataset.finish(job.metadata(tally))
+            parts.are_complete = True
     except BaseException as error:
         _leave(parts, dataset, error)
         raise
@@ -121,6 +123,9 @@ def _take(table: Table, parts: _Parts, tally: Tally, on_error: OnError) -> None:
 
 def _leave(parts: _Parts, dataset: Dataset, error: BaseException) -> None:
     """Keep what is done, and tell of it."""
+    if parts.are_complete:
+        # A signal that came at the very end: nothing is left to do.
+        return
     if not isinstance(error, OutputError):
         try:
             with interrupts.held():

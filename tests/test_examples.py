@@ -110,3 +110,32 @@ def test_nightly_script_loses_nothing_when_the_folder_is_away(album: Path, tmp_p
     album.rename(tmp_path / "away")
     assert run("sh", script, album, file, check=False).returncode != 0
     assert file.read_bytes() == before
+
+
+def test_dataset_is_asked_in_sql(album: Path, tmp_path: Path) -> None:
+    import duckdb
+
+    (album / "bad.jpg").write_bytes(b"")
+    words = ("-m", "mnv1cli", "classify", album, "--with-meta", "-q", "-o", f"{tmp_path}/labels/")
+    assert run(sys.executable, *words, check=False).returncode == 3
+    script = (EXAMPLES / "dataset.sql").read_text()
+    asked = script.replace("'labels/", f"'{tmp_path}/labels/")
+    counts, certain, faults = (
+        duckdb.execute(each.query.strip().rstrip(";")).fetchall()
+        for each in duckdb.extract_statements(asked)
+    )
+    assert counts == [("Egyptian cat", 2), ("espresso", 1)]
+    assert [label for _, label, _ in certain] == ["espresso", "Egyptian cat", "Egyptian cat"]
+    assert faults == [(f"{album}/bad.jpg", "the file is empty")]
+
+
+def test_dataset_is_read_by_spark(album: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyspark", reason="pyspark is not installed")
+    (album / "bad.jpg").write_bytes(b"")
+    for command, told in (("classify", "Egyptian cat,2"), ("embed", "3,")):
+        out = f"{tmp_path}/{command}/"
+        words = ("-m", "mnv1cli", command, album, "-q", "-o", out)
+        assert run(sys.executable, *words, check=False).returncode == 3
+        lines = run(sys.executable, EXAMPLES / "dataset_spark.py", out).stdout.decode().splitlines()
+        assert any(line.startswith(told) for line in lines)
+        assert lines[-1] == "1 could not be used"

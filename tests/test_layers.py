@@ -135,7 +135,8 @@ def test_start_pays_for_no_large_library(arguments: list[str]) -> None:
         "from mnv1cli.cli import cli\n"
         f"try: cli({arguments!r})\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "heavy = {'tensorflow', 'numpy', 'requests', 'PIL', 'tqdm', 'rich', 'google', 'jinja2'}\n"
+        "heavy = {'tensorflow', 'numpy', 'requests', 'PIL', 'tqdm', 'rich', 'google', 'jinja2',\n"
+        "  'pyarrow', 'fsspec', 'ray'}\n"
         "loaded = heavy & set(sys.modules)\n"
         "assert not loaded, loaded\n"
     )

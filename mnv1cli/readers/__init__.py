@@ -90,7 +90,8 @@ def dataset_signature(place: Place) -> str:
     from mnv1cli.readers.dataset import part_names
 
     names = part_names(open_folder(place))
-    return f"{len(names)} parts, {hashlib.sha256('/'.join(names).encode()).hexdigest()[:12]}"
+    count = "1 part" if len(names) == 1 else f"{len(names):,} parts"
+    return f"{count}, {hashlib.sha256(os.fsencode('/'.join(names))).hexdigest()[:12]}"
 
 
 def format_of(file: Path) -> str:

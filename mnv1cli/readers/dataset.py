@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +13,7 @@ from mnv1cli.errors import MissingInputError, ResultError
 from mnv1cli.folders import Folder, open_folder, reading
 from mnv1cli.ordered import ordered_map
 from mnv1cli.readers.parquet import ParquetResult, counted
+from mnv1cli.records import display_path
 from mnv1cli.sameness import difference, settings
 
 if TYPE_CHECKING:
@@ -52,7 +55,8 @@ def part_names(folder: Folder) -> list[str]:
         if name.startswith(_PASSED_OVER):
             continue
         if is_folder or not (name.startswith(PART) and name.endswith(SUFFIX)):
-            raise ResultError(f"{folder.place} is no dataset of mnv1: it has {name!r}")
+            shown = display_path(os.fsencode(name))
+            raise ResultError(f"{folder.place} is no dataset of mnv1: it has {shown}")
         found.append(name)
     return found
 
@@ -80,8 +84,11 @@ def of_parts(
         with opened(folder, name) as part:
             return function(part)
 
-    at_once = _AT_ONCE_FAR if folder.place.is_remote else _AT_ONCE
-    yield from ordered_map(of_one, names, at_once)
+    yield from ordered_map(of_one, names, _at_once(folder))
+
+
+def _at_once(folder: Folder) -> int:
+    return _AT_ONCE_FAR if folder.place.is_remote else _AT_ONCE
 
 
 def common_head(folder: Folder, names: Sequence[str]) -> Head | None:
@@ -151,10 +158,13 @@ class DatasetResult:
     def _seconds(self) -> float:
         """The time of all runs that came to their end."""
         with reading(self._place):
-            told = [self._folder.open(f"{RUNS}/{name}") for name in self._folder.entries(RUNS)]
-        seconds = 0.0
-        for file in told:
-            # Nothing but the time is told here alone: a damaged file is no loss.
-            with contextlib.closing(file), contextlib.suppress(ValueError, KeyError, TypeError):
-                seconds += float(json.loads(file.read())["seconds"])
-        return seconds
+            names = [f"{RUNS}/{name}" for name in self._folder.entries(RUNS)]
+            return math.fsum(ordered_map(self._seconds_of, names, _at_once(self._folder)))
+
+    def _seconds_of(self, name: str) -> float:
+        # Nothing but the time is told here alone: a damaged file is no loss.
+        with contextlib.closing(self._folder.open(name)) as file:
+            try:
+                return float(json.loads(file.read())["seconds"])
+            except (ValueError, KeyError, TypeError):
+                return 0.0

@@ -49,6 +49,7 @@ class ParquetResult:
         self._damage: Any = (*failures(), pyarrow.ArrowException)
         # What is read ahead stays in memory to the end.
         how: dict[str, Any] = {"pre_buffer": far, "buffer_size": 0 if far else _BUFFER}
+        how["page_checksum_verification"] = True
         try:
             self._parquet: Any = parquet.ParquetFile(source or file, **how)
             self._pool: Any = pyarrow.default_memory_pool()
