@@ -17,6 +17,7 @@ from mnv1cli.limits import check_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
+    from pathlib import Path
 
 T = TypeVar("T")
 Failures = tuple[type[BaseException], ...]
@@ -131,6 +132,10 @@ class S3:
         bucket, key = split(uri)
         return persistently(lambda: run(self._fs, self._content(bucket, key, limit)))
 
+    def write(self, uri: bytes, file: Path) -> None:
+        """Store a file under a name."""
+        run(self._fs, self._fs._put_file(str(file), uri.decode()))
+
     async def _content(self, bucket: str, key: str, limit: int) -> bytes:
         call = self._fs._call_s3("get_object", Bucket=bucket, Key=key)
         answer = await asyncio.wait_for(call, PATIENCE)
@@ -214,6 +219,10 @@ class GoogleStorage:
                 # The first byte of an empty object is none.
                 return b""
             raise
+
+    def write(self, uri: bytes, file: Path) -> None:
+        """Store a file under a name."""
+        run(self._fs, self._fs._put_file(str(file), uri.decode()))
 
     async def _content(self, bucket: str, key: str, limit: int) -> bytes:
         call = self._fs._call(

@@ -16,6 +16,7 @@ from mnv1cli.places import scheme as scheme_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from mnv1cli.buckets import Entry, Failures
     from mnv1cli.places import Place
@@ -48,6 +49,18 @@ class Store(Protocol):
 
     def read(self, uri: bytes, limit: int) -> bytes:
         """The bytes of an object."""
+        ...
+
+
+class Bucket(Store, Protocol):
+    """What there is to ask of a store that can be written to."""
+
+    def require_bucket(self, uri: bytes) -> None:
+        """Ask for the bucket alone."""
+        ...
+
+    def write(self, uri: bytes, file: Path) -> None:
+        """Store a file under a name."""
         ...
 
 
@@ -107,18 +120,24 @@ def store(scheme: str) -> Store:
     Raises:
         OptionError: as `filesystem`.
     """
+    if scheme in WRITABLE:
+        return bucket_store(scheme)
     found = filesystem(scheme)
-    if scheme == "s3":
-        from mnv1cli.buckets import S3
-
-        return S3(found)
-    if scheme == "gs":
-        from mnv1cli.buckets import GoogleStorage
-
-        return GoogleStorage(found)
     from mnv1cli.webpages import Web
 
     return Web(found)
+
+
+def bucket_store(scheme: str) -> Bucket:
+    """What to ask of a store, one of `WRITABLE`.
+
+    Raises:
+        OptionError: as `filesystem`.
+    """
+    found = filesystem(scheme)
+    from mnv1cli.buckets import S3, GoogleStorage
+
+    return S3(found) if scheme == "s3" else GoogleStorage(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ FLOORS = [
         "weights",
         "writers",
     },
-    {"imagefile", "opening", "readers", "tabular", "truth"},
+    {"imagefile", "opening", "readers", "tabular", "truth", "uploads"},
     {"arguments", "audit", "download", "head", "hubmodule", "network", "pixels", "split", "store"},
     {
         "basemodule",
