@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 
 from mnv1cli.errors import OptionError
-from mnv1cli.inputs import Listing
+from mnv1cli.inputs import SUFFIXES, Listing
 from mnv1cli.members import is_archive
 from mnv1cli.records import ImageRef
+from mnv1cli.stores import Remote, is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -41,7 +42,12 @@ def refs(images: Sources) -> Iterator[ImageRef]:
             index += 1
             continue
         name = os.fsencode(image)
-        if not os.path.isdir(name) and not is_archive(name):
+        if is_remote(name) and os.path.splitext(name)[1].lower()[1:] in SUFFIXES:
+            # An image by its name: not looked up beforehand, as there may be many.
+            yield ImageRef(index, name, member=Remote(name))
+            index += 1
+            continue
+        if not is_remote(name) and not os.path.isdir(name) and not is_archive(name):
             yield ImageRef(index, name)
             index += 1
             continue

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mnv1cli.inputs import Listing
     from mnv1cli.records import Engine, ImageRef
     from mnv1cli.tally import Tally
+    from mnv1cli.uploads import Delivery
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -120,6 +121,7 @@ class ImageRun:
         """Do the task; ends with the run's exit code."""
         with (
             console.session(self.quiet, self.verbose) as stream,
+            self._delivery() as delivery,
             contextlib.closing(self.reading.listing()) as listing,
         ):
             from mnv1cli.tally import Tally
@@ -132,7 +134,11 @@ class ImageRun:
             # A process may be started without stdin or stdout: Python has None there.
             stdout = sys.stdout.buffer if sys.stdout else None
             terminal = bool(sys.stdout and sys.stdout.isatty())
-            target = Target(task, self._output(wide), stdout, terminal)
+            with delivery.naming():
+                target = Target(task, self._output(wide, delivery.file), stdout, terminal)
+            if delivery.is_remote:
+                target.resumable = False
+                delivery.require_free(target.outputs.named, self.force)
             listing.require_images()
             classifier = self.reading.classifier(labels, progress, target.engine_left())
             job = classifier.job(task)
@@ -140,9 +146,10 @@ class ImageRun:
                 console.log.info("%s is complete: nothing is left to do", target.outputs.name)
                 raise SystemExit(0)
             tally = classifier.export(listing, task, target, progress)
+            delivery.send(target.outputs.named)
             for folder in listing.empty:
                 console.log.warning("no images in %s", display_path(folder))
-            place = f", in {target.outputs.name}" if target.options.file else ""
+            place = f", in {delivery.name or target.outputs.name}" if target.options.file else ""
             passed = target.before.passed
             there = f", {passed:,} {'was' if passed == 1 else 'were'} there already"
             summary = tally.summary() + (there if passed else "")
@@ -217,12 +224,21 @@ class ImageRun:
 
             export_dataset(job, refs, dataset, tally, self.on_error)
 
-    def _output(self, wide: bool) -> OutputOptions:
+    def _delivery(self) -> Delivery:
+        from mnv1cli.uploads import Delivery
+
+        if self.output is not None and self.output.is_remote and (self.resume or self.append):
+            option = "--resume" if self.resume else "--append"
+            raise OptionError(
+                f"{option} cannot go on with an object in a store",
+                "write to a file on this machine",
+            )
+        return Delivery(self.output)
+
+    def _output(self, wide: bool, file: Path | None = None) -> OutputOptions:
         if self.force and self.resume:
             raise OptionError("--force begins anew and --resume goes on", "say one of them")
-        to_file = self.output is not None and not self.output.is_stdout and not self._dataset()
         skipped = source(self.skip_existing) if self.skip_existing is not None else None
-        file = self.output.path if self.output is not None and to_file else None
         if self.append and self.output is None and not isinstance(skipped, Place):
             file = skipped
         return OutputOptions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -23,7 +24,20 @@ from mnv1cli.records import (
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FILE = click.Path(path_type=Path)
+
+class _FileType(click.Path):
+    """The path of a file on this machine; a URI would be taken for one."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """What was given, as a path."""
+        if Place(os.fsdecode(value)).is_remote:
+            self.fail(f"{value} is no file on this machine.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = _FileType(path_type=Path)
 
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnv1cli import __version__, facts, interrupts, labels, loading
+from mnv1cli import __version__, facts, interrupts, labels, loading, readahead
 from mnv1cli.errors import BadImageError, Mnv1Error, ModuleError, OutputError
 from mnv1cli.journal import Prefix, passed_over
 from mnv1cli.ordered import ordered_map
@@ -66,7 +66,7 @@ class Job:
         under_way: deque[ImageRef] = deque()
 
         def remembered() -> Iterator[ImageRef]:
-            for ref in refs:
+            for ref in readahead.ahead(refs, self.spec.max_bytes, twice=True):
                 under_way.append(ref)
                 yield ref
 

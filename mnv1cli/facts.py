@@ -56,9 +56,11 @@ def _read(ref: ImageRef, spec: PixelSpec) -> tuple[int, int, str]:
 
 def _modified(ref: ImageRef) -> str:
     """When the file was changed last, in UTC; empty for an image that has none of its own."""
-    if ref.source is not None or ref.member is not None:
+    if ref.source is not None:
         return ""
     with contextlib.suppress(OSError, ValueError, OverflowError):
-        changed = datetime.fromtimestamp(os.stat(ref.path).st_mtime, UTC)
-        return changed.strftime("%Y-%m-%dT%H:%M:%SZ")
+        # A store tells it with its listing, an archive does not.
+        told = getattr(ref.member, "mtime", None) if ref.member else os.stat(ref.path).st_mtime
+        if told is not None:
+            return datetime.fromtimestamp(told, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return ""

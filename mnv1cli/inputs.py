@@ -14,10 +14,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from mnv1cli import globs
+from mnv1cli import globs, prefixes
 from mnv1cli.errors import MissingInputError, NoImagesError, OptionError
 from mnv1cli.members import Archive, is_archive
+from mnv1cli.places import scheme
 from mnv1cli.records import ImageRef, display_path
+from mnv1cli.stores import SCHEMES, Remote, is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -50,7 +52,7 @@ class InputOptions:
 class Listing:
     """The images that inputs and lists name, in their order; iterate it once.
 
-    Inputs are files, folders, archives, globs or `-`. What was passed over while folders
+    Inputs are files, folders, archives, globs, URIs or `-`. What was passed over while folders
     were walked is counted in `skipped` by suffix; `empty` names the folders
     that hold no image.
 
@@ -108,11 +110,20 @@ class Listing:
         """The images of one argument; that it exists is settled before the first one."""
         if name == STDIN:
             return self._list(name)
+        if is_remote(name):
+            found = prefixes.images(name, self._is_wanted, self._options.recursive)
+            return self._remote(name, found)
         try:
             os.lstat(name)
         except (FileNotFoundError, NotADirectoryError, ValueError):
             if glob.has_magic(name):
                 return self._glob(name)
+            if scheme(name):
+                known = ", ".join(SCHEMES)
+                raise OptionError(
+                    f"{display_path(name)}: not a URI that can be read",
+                    f"its scheme is one of {known}",
+                ) from None
             shown = display_path(name) or "''"
             raise MissingInputError(f"no such file or folder: {shown}") from None
         except OSError as error:
@@ -165,6 +176,14 @@ class Listing:
                 folder = entry.path if self._options.recursive else None
             elif self._is_image(entry):
                 yield _Found(entry.path)
+
+    def _remote(self, name: bytes, images: Iterator[prefixes.Found]) -> Iterator[_Found]:
+        """The images of a URI, by the rules for folders."""
+        first = next(images, None)
+        if first is None:
+            self.empty.append(name)
+        else:
+            yield from (_Found(*found) for found in itertools.chain([first], images))
 
     def _archive(self, name: bytes) -> Iterator[_Found]:
         """The images in an archive, by the rules for folders."""
@@ -229,7 +248,7 @@ class Listing:
                     )
                 path = record if self._options.null else _without_return(record)
                 if path:
-                    yield _Found(path)
+                    yield _Found(path, read=Remote(path) if is_remote(path) else None)
 
 
 def _entries(folder: bytes) -> tuple[list[os.DirEntry[bytes]], str]:
@@ -273,4 +292,6 @@ def _without_return(path: bytes) -> bytes:
     bare = path.removesuffix(b"\r")
     if bare == path or os.path.lexists(path):
         return path
+    if is_remote(bare):
+        return bare
     return bare if not bare or os.path.lexists(bare) else path

@@ -7,6 +7,10 @@ import struct
 from mnv1cli.errors import ImageError
 
 
+class TooLargeError(ImageError):
+    """A file of more bytes than are allowed."""
+
+
 def check_pixels(width: int, height: int, limit: int) -> None:
     """Hold a claimed size against `--max-pixels`.
 
@@ -23,10 +27,10 @@ def check_bytes(size: int, limit: int) -> None:
     """Hold a file's length against `--max-bytes`.
 
     Raises:
-        ImageError: it is more.
+        TooLargeError: it is more.
     """
     if size > limit:
-        raise ImageError(f"too large: the file has {_bytes(size)} (--max-bytes)")
+        raise TooLargeError(f"too large: the file has {_bytes(size)} (--max-bytes)")
 
 
 def _pixels(number: int) -> str:

@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from mnv1cli import pillowpool
+from mnv1cli import pillowpool, readahead
 from mnv1cli.pipeline import Stream
 
 if TYPE_CHECKING:
@@ -42,11 +42,12 @@ def batches(
 ) -> Iterator[Batch]:
     """Read, decode and batch images, in the order of `refs`, ahead of the consumer.
 
+    Those in stores are asked for before they are decoded, many at once.
     An image that cannot be read stands in its batch with a reason. What the
     iterator over `refs` raises is raised here, in its turn. Batches hold at
     most `batch_size` images, and may hold fewer.
     """
-    relay = _Relay(refs, spec, batch_size, workers)
+    relay = _Relay(readahead.ahead(refs, spec.max_bytes), spec, batch_size, workers)
     yield from pillowpool.batches(relay.first(), spec, batch_size, workers)
     if relay.stream is not None:
         yield from relay.stream.batches(relay.rest)
@@ -86,6 +87,10 @@ def _mean_bytes(refs: Collection[ImageRef]) -> float:
     """The mean length of the images' files; those that are in memory have none to decode."""
     total = 0
     for ref in refs:
+        if ref.member is not None:
+            # Of a store it is known when it was listed, or has been read.
+            total += getattr(ref.member, "size", 0)
+            continue
         with contextlib.suppress(OSError, ValueError):
             total += os.stat(ref.path).st_size if ref.source is None else 0
     return total / len(refs)

@@ -6,35 +6,208 @@ fsspec is imported where a URI is met, so that nobody else pays for it or needs 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
-from mnv1cli.errors import OptionError
+from mnv1cli.errors import ImageError, OptionError
+from mnv1cli.limits import check_bytes
+from mnv1cli.places import scheme as scheme_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mnv1cli.buckets import Entry, Failures
     from mnv1cli.places import Place
 
 # The extra that brings what fsspec needs for a scheme.
 _EXTRAS = {"s3": "s3", "gs": "gs", "http": "http", "https": "http"}
 SCHEMES = tuple(_EXTRAS)
+# Where results can be written to.
+WRITABLE = ("s3", "gs")
+# How many requests may be under way at once; botocore would let ten of them.
+CONNECTIONS = 64
+_SILENCE = 30.0
+
+_filesystems: dict[tuple[str, int], Any] = {}
+_opening = threading.Lock()
+
+
+class Store(Protocol):
+    """What there is to ask of a store; see `buckets.S3`."""
+
+    failures: Failures
+
+    def look(self, uri: bytes) -> Entry | None:
+        """The object of this name, None where there is none."""
+        ...
+
+    def pages(self, uri: bytes, flat: bool = False) -> Iterator[list[Entry]]:
+        """The objects whose names begin with a URI."""
+        ...
+
+    def read(self, uri: bytes, limit: int) -> bytes:
+        """The bytes of an object."""
+        ...
+
+
+class Bucket(Store, Protocol):
+    """What there is to ask of a store that can be written to."""
+
+    def require_bucket(self, uri: bytes) -> None:
+        """Ask for the bucket alone."""
+        ...
+
+    def write(self, uri: bytes, file: Path) -> None:
+        """Store a file under a name."""
+        ...
+
+
+def is_remote(name: bytes) -> bool:
+    """Whether a name is a URI of a store or a server that is known."""
+    return scheme_of(name) in _EXTRAS
 
 
 def filesystem(scheme: str) -> Any:
     """Fsspec's file system for a scheme, with the credentials of its own environment.
+
+    One for all threads of the process; it remembers no listings.
 
     Raises:
         OptionError: the scheme is unknown, or its library is not installed.
     """
     if scheme not in _EXTRAS:
         raise OptionError(f"{scheme}:// is not known", f"it is one of {', '.join(SCHEMES)}")
-    try:
-        import fsspec
+    # A process that was forked has no thread for the connections of its parent.
+    key = (scheme, os.getpid())
+    with _opening:
+        if key not in _filesystems:
+            try:
+                _filesystems[key] = _opened(scheme)
+            except ImportError:
+                extra = _EXTRAS[scheme]
+                raise OptionError(
+                    f"{scheme}:// needs a library that is not installed",
+                    f"pip install 'mnv1cli[{extra}]'",
+                ) from None
+        return _filesystems[key]
 
-        return fsspec.filesystem(scheme)
-    except ImportError:
-        extra = _EXTRAS[scheme]
-        raise OptionError(
-            f"{scheme}:// needs a library that is not installed", f"pip install 'mnv1cli[{extra}]'"
-        ) from None
+
+def _opened(scheme: str) -> Any:
+    import fsspec
+
+    settings: dict[str, Any] = {}
+    if scheme == "s3":
+        import s3fs  # noqa: F401 - to miss it here, if at all
+
+        # What the environment says of the same stays.
+        told = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+        settings["config_kwargs"] = {"max_pool_connections": CONNECTIONS, **told}
+    elif scheme == "gs":
+        import gcsfs  # noqa: F401
+    else:
+        from aiohttp import ClientTimeout
+
+        wait = ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
+        settings["client_kwargs"] = {"trust_env": True, "timeout": wait}
+    return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **settings)
+
+
+def store(scheme: str) -> Store:
+    """What to ask of the store, or the server, of a scheme.
+
+    Raises:
+        OptionError: as `filesystem`.
+    """
+    if scheme in WRITABLE:
+        return bucket_store(scheme)
+    found = filesystem(scheme)
+    from mnv1cli.webpages import Web
+
+    return Web(found)
+
+
+def bucket_store(scheme: str) -> Bucket:
+    """What to ask of a store, one of `WRITABLE`.
+
+    Raises:
+        OptionError: as `filesystem`.
+    """
+    found = filesystem(scheme)
+    from mnv1cli.buckets import S3, GoogleStorage
+
+    return S3(found) if scheme == "s3" else GoogleStorage(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """What reads an image in a store: its URI is all that it depends on.
+
+    `size` in bytes and `mtime` in seconds since 1970 are those of a listing.
+    """
+
+    uri: bytes
+    size: int | None = None
+    mtime: float | None = None
+
+    def __call__(self, limit: int) -> bytes:
+        """The bytes of the object.
+
+        Raises:
+            ImageError: it is not there, cannot be read, or has more bytes than `limit`.
+            OptionError: the library for its scheme is not installed.
+        """
+        if self.size is not None:
+            check_bytes(self.size, limit)
+        asked = store(scheme_of(self.uri))
+        try:
+            return asked.read(self.uri, limit)
+        except asked.failures as error:
+            what = reason(error)
+            missing = isinstance(error, FileNotFoundError)
+            raise ImageError(what if missing else f"cannot be read: {what}") from error
+
+
+# What the libraries raise, by the names of their classes: none is imported for it.
+_REASONS = {
+    "FileNotFoundError": "no such file",
+    "PermissionError": "access denied",
+    "NoCredentialsError": "no credentials",
+    "PartialCredentialsError": "no credentials",
+    "GoogleAuthError": "no credentials",
+    "TimeoutError": "no answer in time",
+    "HTTPClientError": "cannot be reached",
+    "ClientConnectionError": "cannot be reached",
+}
+
+
+def reason(error: BaseException) -> str:
+    """Why a store did not do what was asked for, in one line."""
+    code = getattr(error, "code", None)
+    if code in (401, 403) or str(error).startswith("Forbidden"):
+        return "access denied"
+    line = str(getattr(error, "strerror", None) or error).strip().partition("\n")[0]
+    for kind in type(error).__mro__:
+        if known := _REASONS.get(kind.__name__):
+            told = line and known == "cannot be reached"
+            return f"{known}: {line}" if told else known
+    return line or type(error).__name__
+
+
+# What to do where a store lets nobody in, by its scheme.
+CREDENTIALS = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; "
+    "FSSPEC_S3_ANON=true is for public buckets",
+    "gs": "run 'gcloud auth application-default login', or set GOOGLE_APPLICATION_CREDENTIALS; "
+    "FSSPEC_GS_TOKEN=anon is for public buckets",
+}
+
+
+def remedy(error: BaseException, scheme: str) -> str:
+    """What the user can do about it; empty where there is nothing to say."""
+    lacking = reason(error) in ("access denied", "no credentials")
+    return CREDENTIALS.get(scheme, "") if lacking else ""
 
 
 def arrow_filesystem(place: Place) -> tuple[Any, str]:

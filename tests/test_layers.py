@@ -14,7 +14,10 @@ FLOORS = [
     {"places"},
     {"errors", "gauge", "interrupts", "machine", "pace", "records"},
     {"cluster", "globs", "limits", "sameness", "windows"},
-    {"members", "stores"},
+    {"buckets", "members"},
+    {"webpages"},
+    {"stores"},
+    {"prefixes", "readahead"},
     {
         "archive",
         "attachment",
@@ -43,7 +46,7 @@ FLOORS = [
         "weights",
         "writers",
     },
-    {"imagefile", "opening", "readers", "tabular", "truth"},
+    {"imagefile", "opening", "readers", "tabular", "truth", "uploads"},
     {"arguments", "audit", "download", "head", "hubmodule", "network", "pixels", "split", "store"},
     {
         "basemodule",

@@ -1,0 +1,268 @@
+"""Objects in the buckets of S3 and of Google Cloud Storage: looked up, listed page by page, read.
+
+The calls are those of the stores themselves, through s3fs and gcsfs, which bring
+credentials, retries and connections. Their listings are of no use here: they
+come when all keys are there, and a bucket may have millions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from mnv1cli.errors import ImageError
+from mnv1cli.limits import check_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+    from pathlib import Path
+
+T = TypeVar("T")
+Failures = tuple[type[BaseException], ...]
+
+# How long a store may take for an answer, its file system's retries included; a
+# transfer gets more, at the slowest pace that anybody waits for.
+PATIENCE = 120.0
+SLOWEST = 32 << 10  # bytes a second
+# A connection that breaks off in the midst of an object is tried again.
+_ATTEMPTS = 3
+_PAUSE = 0.3
+
+
+class Entry(NamedTuple):
+    """An object as a store tells of it.
+
+    `name` is what follows the prefix that was listed, `size` its length in bytes,
+    `mtime` when it was changed, in seconds since 1970; None where that is not told.
+    """
+
+    name: bytes
+    size: int | None = None
+    mtime: float | None = None
+
+
+class BrokenOffError(OSError):
+    """A transfer that ended before everything had come."""
+
+
+def split(uri: bytes) -> tuple[str, str]:
+    """Bucket and key of a URI; nothing in it is quoted.
+
+    Raises:
+        ImageError: it is not UTF-8, as keys are.
+    """
+    try:
+        bucket, _, key = uri.partition(b"://")[2].decode().partition("/")
+    except UnicodeDecodeError:
+        raise ImageError("no such file: keys are UTF-8") from None
+    return bucket, key
+
+
+def patience(size: int) -> float:
+    """How many seconds to wait for so many bytes."""
+    return PATIENCE + size / SLOWEST
+
+
+def persistently(read: Callable[[], T]) -> T:
+    """What `read` gives; it is tried again where the transfer broke off."""
+    for attempt in range(1, _ATTEMPTS):
+        try:
+            return read()
+        except BrokenOffError:
+            time.sleep(_PAUSE * attempt)
+    return read()
+
+
+class S3:
+    """The objects of S3, and of what speaks its language, through s3fs.
+
+    All methods raise what is in `failures`; FileNotFoundError says that there is
+    no such bucket, PermissionError that it may not be seen.
+    """
+
+    def __init__(self, filesystem: Any) -> None:
+        from aiohttp import ClientError
+        from botocore.exceptions import BotoCoreError
+        from botocore.exceptions import ClientError as AnswerError
+
+        self._fs = filesystem
+        self.failures: Failures = (OSError, ValueError, BotoCoreError, AnswerError, ClientError)
+        self._broken = (BotoCoreError, ClientError, ConnectionError)
+
+    def look(self, uri: bytes) -> Entry | None:
+        """The object of this name, None where there is none."""
+        bucket, key = split(uri)
+        try:
+            found = self._call("head_object", Bucket=bucket, Key=key)
+        except FileNotFoundError:
+            return None
+        return Entry(b"", found["ContentLength"], found["LastModified"].timestamp())
+
+    def require_bucket(self, uri: bytes) -> None:
+        """Ask for the bucket alone."""
+        self._call("head_bucket", Bucket=split(uri)[0])
+
+    def pages(self, uri: bytes, flat: bool = False) -> Iterator[list[Entry]]:
+        """The keys that begin with a URI, in their order; `flat` passes over what is deeper.
+
+        Of what is passed over the folders are named, with a slash at the end.
+        """
+        bucket, prefix = split(uri)
+        wanted: dict[str, Any] = {"Delimiter": "/"} if flat else {}
+        while True:
+            page = self._call("list_objects_v2", Bucket=bucket, Prefix=prefix, **wanted)
+            objects = [
+                Entry(_rest(item["Key"], prefix), item["Size"], item["LastModified"].timestamp())
+                for item in page.get("Contents", ())
+            ]
+            folders = (item["Prefix"] for item in page.get("CommonPrefixes", ()))
+            yield [*objects, *(Entry(_rest(folder, prefix)) for folder in folders)]
+            if not page.get("IsTruncated"):
+                return
+            wanted["ContinuationToken"] = page["NextContinuationToken"]
+
+    def read(self, uri: bytes, limit: int) -> bytes:
+        """The bytes of an object.
+
+        Raises:
+            ImageError: they are more than `limit`; none was read then.
+        """
+        bucket, key = split(uri)
+        return persistently(lambda: run(self._fs, self._content(bucket, key, limit)))
+
+    def write(self, uri: bytes, file: Path) -> None:
+        """Store a file under a name."""
+        run(self._fs, self._fs._put_file(str(file), uri.decode()))
+
+    async def _content(self, bucket: str, key: str, limit: int) -> bytes:
+        call = self._fs._call_s3("get_object", Bucket=bucket, Key=key)
+        answer = await asyncio.wait_for(call, PATIENCE)
+        body, length = answer["Body"], int(answer["ContentLength"])
+        try:
+            check_bytes(length, limit)
+            data: bytes = await asyncio.wait_for(body.read(), patience(length))
+        except self._broken as error:
+            # What breaks off before, s3fs tries again itself.
+            raise BrokenOffError(f"the transfer broke off: {error}") from error
+        finally:
+            body.close()
+        if len(data) != length:
+            raise BrokenOffError(f"{len(data)} bytes of {length} came")
+        return data
+
+    def _call(self, method: str, **parameters: Any) -> Any:
+        call = self._fs._call_s3(method, **parameters)
+        return run(self._fs, asyncio.wait_for(call, PATIENCE))
+
+
+class GoogleStorage:
+    """The objects of Google Cloud Storage, through gcsfs; as `S3`."""
+
+    def __init__(self, filesystem: Any) -> None:
+        from aiohttp import ClientError
+        from gcsfs.retry import HttpError
+        from google.auth.exceptions import GoogleAuthError
+
+        self._fs = filesystem
+        self._error = HttpError
+        self.failures: Failures = (
+            OSError,
+            ValueError,
+            RuntimeError,
+            HttpError,
+            GoogleAuthError,
+            ClientError,
+        )
+
+    def look(self, uri: bytes) -> Entry | None:
+        """The object of this name, None where there is none."""
+        bucket, key = split(uri)
+        try:
+            return _google_entry(self._call("b/{}/o/{}", bucket, key), "")._replace(name=b"")
+        except FileNotFoundError:
+            return None
+
+    def require_bucket(self, uri: bytes) -> None:
+        """Ask for the bucket alone."""
+        self._call("b/{}", split(uri)[0])
+
+    def pages(self, uri: bytes, flat: bool = False) -> Iterator[list[Entry]]:
+        """The keys that begin with a URI, in their order; `flat` passes over what is deeper.
+
+        Of what is passed over the folders are named, with a slash at the end.
+        """
+        bucket, prefix = split(uri)
+        wanted = {"prefix": prefix or None, "delimiter": "/" if flat else None}
+        token = None
+        while True:
+            page = self._call("b/{}/o", bucket, pageToken=token, maxResults=1000, **wanted)
+            objects = [_google_entry(item, prefix) for item in page.get("items", ())]
+            folders = (Entry(_rest(folder, prefix)) for folder in page.get("prefixes", ()))
+            yield [*objects, *folders]
+            token = page.get("nextPageToken")
+            if not token:
+                return
+
+    def read(self, uri: bytes, limit: int) -> bytes:
+        """The bytes of an object.
+
+        Raises:
+            ImageError: they are more than `limit`.
+        """
+        bucket, key = split(uri)
+        try:
+            return run(self._fs, self._content(bucket, key, limit))
+        except self._error as error:
+            if error.code == _NO_SUCH_RANGE:
+                # The first byte of an empty object is none.
+                return b""
+            raise
+
+    def write(self, uri: bytes, file: Path) -> None:
+        """Store a file under a name."""
+        run(self._fs, self._fs._put_file(str(file), uri.decode()))
+
+    async def _content(self, bucket: str, key: str, limit: int) -> bytes:
+        call = self._fs._call(
+            "GET", "b/{}/o/{}", bucket, key, alt="media", headers={"Range": f"bytes=0-{limit}"}
+        )
+        # How much comes is not told before it is there.
+        headers, data = await asyncio.wait_for(call, patience(min(limit, _USUAL)))
+        check_bytes(_whole(headers, len(data)), limit)
+        return bytes(data)
+
+    def _call(self, path: str, *arguments: str, **parameters: Any) -> Any:
+        call = self._fs._call("GET", path, *arguments, json_out=True, **parameters)
+        return run(self._fs, asyncio.wait_for(call, PATIENCE))
+
+
+_NO_SUCH_RANGE = 416
+_USUAL = 64 << 20
+
+
+def run(filesystem: Any, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work in the file system's own loop, and wait for it."""
+    from fsspec.asyn import sync
+
+    async def done() -> T:
+        return await work
+
+    found: T = sync(filesystem.loop, done)
+    return found
+
+
+def _rest(key: str, prefix: str) -> bytes:
+    return key[len(prefix) :].encode()
+
+
+def _google_entry(item: dict[str, Any], prefix: str) -> Entry:
+    changed = datetime.fromisoformat(item["updated"]).timestamp() if "updated" in item else None
+    return Entry(_rest(item["name"], prefix), int(item["size"]), changed)
+
+
+def _whole(headers: Any, came: int) -> int:
+    """The length of an object of which a range came: `bytes 0-9/100`."""
+    whole = str(headers.get("Content-Range", "")).rpartition("/")[2]
+    return int(whole) if whole.isdigit() else came
