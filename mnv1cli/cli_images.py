@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mnv1cli.inputs import Listing
     from mnv1cli.places import Place
     from mnv1cli.records import Engine
+    from mnv1cli.shards import Shard
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,6 +34,7 @@ class Reading:
     inputs: tuple[str, ...]
     files_from: tuple[str, ...]
     null: bool
+    shard: Shard | None
     recursive: bool
     module: str | None
     fetch: FetchOptions
@@ -61,7 +63,7 @@ class Reading:
         if (*self.inputs, *self.files_from).count("-") > 1:
             raise OptionError("stdin can be read once only")
         stdin = sys.stdin.buffer if sys.stdin else None
-        options = InputOptions(self.recursive, self.null, stdin)
+        options = InputOptions(self.recursive, self.null, stdin, self.shard)
         return Listing(
             [os.fsencode(name) for name in self.inputs],
             [os.fsencode(name) for name in self.files_from],
@@ -121,7 +123,7 @@ class ImageRun:
             # A process may be started without stdin or stdout: Python has None there.
             stdout = sys.stdout.buffer if sys.stdout else None
             terminal = bool(sys.stdout and sys.stdout.isatty())
-            target = Target(task, self._output(wide), stdout, terminal)
+            target = Target(task, self._output(wide), stdout, terminal, listing.sharded)
             listing.require_images()
             classifier = self.reading.classifier(labels, progress, target.engine_left())
             job = classifier.job(task)

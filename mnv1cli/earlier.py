@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import OptionError, ResultError, ResumeError
-from mnv1cli.readers import open_result
+from mnv1cli.readers import format_of, open_result
 from mnv1cli.readers.jsonl import path_of
 from mnv1cli.records import Task, display_path
 from mnv1cli.writers.jsonl import path_fields
@@ -34,7 +34,8 @@ _DECISIVE = {
 class Earlier:
     """A result that is there, held against the metadata that this run's would have.
 
-    `passed` counts the images that need not be done again.
+    `passed` counts the images that need not be done again; `told` is what the
+    result's metadata tell, None where there are none.
 
     Raises:
         MissingInputError: there is no such file.
@@ -45,14 +46,14 @@ class Earlier:
         self.file = file
         self.passed = 0
         self._result = open_result(file)
-        self._told = self._result.metadata
-        if self._told is None and not force:
+        self.told = self._result.metadata
+        if self.told is None and not force:
             raise ResultError(
                 f"nothing tells how {file} came about: it has no metadata",
                 "--force takes it as it is",
             )
-        if self._told is not None:
-            compare(file, self._told, metadata)
+        if self.told is not None:
+            compare(file, self.told, metadata)
         self._failed = {path_of(each): each["reason"] for each in self._failures()}
 
     @property
@@ -113,10 +114,10 @@ class Earlier:
             {**path_fields(path), "reason": reason} for path, reason in self._failed.items()
         ]
         failures = [*standing, *metadata["failures"]]
-        if self._told is None:
+        if self.told is None:
             done, seconds = sum(1 for _ in self._result.paths()), 0.0
         else:
-            done, seconds = self._told["counts"]["done"], self._told["seconds"]
+            done, seconds = self.told["counts"]["done"], self.told["seconds"]
         return {
             **metadata,
             "counts": {"done": done + metadata["counts"]["done"], "failed": len(failures)},
@@ -130,7 +131,7 @@ class Earlier:
         Raises:
             ResumeError: some of them are not in it.
         """
-        if (self._told or {}).get("min_probability"):
+        if (self.told or {}).get("min_probability"):
             # Images without a label may have no row.
             return
         there = Counter(self._result.paths())
@@ -152,7 +153,7 @@ class Earlier:
 
     def _failures(self) -> list[Mapping[str, Any]]:
         try:
-            found = self._told["failures"] if self._told else []
+            found = self.told["failures"] if self.told else []
             return [{"reason": str(each["reason"]), **path_fields(path_of(each))} for each in found]
         except (KeyError, TypeError, ValueError) as error:
             raise ResultError(f"the metadata of {self.file} are damaged") from error
@@ -172,6 +173,13 @@ def compare(file: Path, told: Mapping[str, Any], metadata: Mapping[str, Any]) ->
     Raises:
         ResultError: they differ in what decides the results; names the first such.
     """
+    if found := difference(told, metadata):
+        option, begun, now = found
+        raise ResultError(f"{file} was made with {option} {begun}, not {now}", _REMEDY)
+
+
+def difference(told: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """What decides the results and differs in two runs' metadata: a name, and both values."""
     for name, begun, now in (
         ("module", told["module"].get("fingerprint"), metadata["module"].get("fingerprint")),
         ("--image-size", told["module"].get("image_size"), metadata["module"].get("image_size")),
@@ -181,8 +189,8 @@ def compare(file: Path, told: Mapping[str, Any], metadata: Mapping[str, Any]) ->
         ),
     ):
         if begun != now:
-            option = _OPTIONS.get(name, name)
-            raise ResultError(f"{file} was made with {option} {begun}, not {now}", _REMEDY)
+            return _OPTIONS.get(name, name), begun, now
+    return None
 
 
 class Before:
@@ -242,6 +250,16 @@ class Before:
             "--skip-existing": self._skipped.signature if self._skipped else None,
             "--append": self._extended.signature if self._extended else None,
         }
+
+
+def format_there(options: OutputOptions) -> str | None:
+    """The format of the result that is added to, which `--format` cannot change."""
+    if not options.append or options.file is None or not options.file.is_file():
+        return None
+    found = format_of(options.file)
+    if options.format not in (None, found):
+        raise OptionError(f"{options.file} is {found}, not {options.format}", "leave -f away")
+    return found
 
 
 def _same(one: Path | None, other: Path | None) -> bool:

@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 FLOORS = [
     {"errors", "gauge", "interrupts", "machine", "pace", "records"},
-    {"globs", "limits", "places"},
+    {"globs", "limits", "places", "shards"},
     {"members"},
     {
         "archive",
@@ -41,7 +41,7 @@ FLOORS = [
         "weights",
         "writers",
     },
-    {"imagefile", "opening", "readers", "stores", "tabular", "truth"},
+    {"imagefile", "opening", "positions", "readers", "stores", "tabular", "truth"},
     {"arguments", "audit", "download", "head", "hubmodule", "network", "pixels", "split", "store"},
     {
         "basemodule",
@@ -58,9 +58,9 @@ FLOORS = [
         "thumbnails",
         "unreachable",
     },
-    {"figures", "gallery", "augment", "loading", "sources", "target", "tunefiles"},
-    {"module", "page"},
-    {"litert", "reference", "report"},
+    {"figures", "gallery", "augment", "loading", "parts", "sources", "target", "tunefiles"},
+    {"module", "page", "reunion"},
+    {"litert", "merging", "reference", "report"},
     {"converter", "trainable"},
     {"compiled", "trainer"},
     {"engine", "quantize"},
@@ -74,7 +74,7 @@ FLOORS = [
     {"cli_options"},
     {"cli_images"},
     {"cli_module"},
-    {"cli_bench", "cli_finetune", "cli_evaluate", "cli_report", "cli_similar"},
+    {"cli_bench", "cli_finetune", "cli_evaluate", "cli_merge", "cli_report", "cli_similar"},
     {"cli"},
 ]
 # Names that are not files of the plan: the version, and the entry point of `python -m`.
