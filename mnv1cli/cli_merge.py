@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -50,5 +51,15 @@ def merge(
 
         if output == Path("-"):
             raise OptionError("merge needs a file, for its metadata", "name it with -o")
+        _allow_many_files()
         done = merging.merge(parts, output, form, force)
         console.log.info("%s", done.summary())
+
+
+def _allow_many_files() -> None:
+    """Let the process have as many files open as it may: shards may be a thousand."""
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

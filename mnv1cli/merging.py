@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli import interrupts, tabular
@@ -20,10 +21,11 @@ from mnv1cli.writers.outputs import META, Outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from mnv1cli.reunion import Whole
     from mnv1cli.writers import Format
+
+    Name = str | os.PathLike[str]
 
 _UNKNOWN = (0,)
 _ONE_KIND = "merge results that were made alike"
@@ -43,11 +45,11 @@ class Merged:
         images = f"{self.done:,} image{'' if self.done == 1 else 's'}"
         failed = f", {self.failed:,} failed" if self.failed else ""
         results = f"{self.parts:,} result{'' if self.parts == 1 else 's'}"
-        return f"{images}{failed} of {results}, in {self.file}"
+        return f"{images} of {results}{failed}, in {self.file}"
 
 
 def merge(
-    files: Sequence[Path], output: Path, form: str | None = None, force: bool = False
+    files: Sequence[Name], output: Name, form: str | None = None, force: bool = False
 ) -> Merged:
     """Put results together to one in the file `output`, in the format `form` or its suffix's.
 
@@ -60,8 +62,9 @@ def merge(
         OptionError: the format cannot hold them.
         OutputError: `output` exists, or cannot be written.
     """
+    output = Path(output)
     refuse_image_name(output)
-    parts = [Part(file) for file in _different(files)]
+    parts = [Part(file) for file in _different([Path(file) for file in files])]
     _refuse_differences(parts)
     told = parts[0].told
     task = Task(told["command"], pool=told.get("pool", True), meta=told.get("meta", False))
@@ -72,7 +75,7 @@ def merge(
     outputs = Outputs(
         output, None, chosen.sidecars, force=force, with_meta=not chosen.holds_metadata
     )
-    tabular.spare(outputs, [path for file in files for path in _read(file)])
+    tabular.spare(outputs, [path for part in parts for path in _read(part.file)])
     whole = whole_of(parts)
     metadata = _metadata(whole)
     with _undone_where_it_fails(outputs):
@@ -104,15 +107,18 @@ def _undone_where_it_fails(outputs: Outputs) -> Iterator[None]:
         yield
     except OSError as error:
         outputs.abandon(keep=False)
-        raise OutputError(f"cannot write {outputs.name}: {error.strerror}") from error
+        raise OutputError(f"cannot write {outputs.name}: {error.strerror or error}") from error
     except BaseException:
         outputs.abandon(keep=False)
         raise
 
 
-def _read(file: Path) -> tuple[Path, ...]:
+def _read(file: Path) -> Iterator[Path]:
     """The files that are read with a part."""
-    return file, file.with_suffix(".index.csv"), file.with_name(file.name + META)
+    yield file
+    for beside in (file.with_suffix(".index.csv"), file.with_name(file.name + META)):
+        if beside.exists():
+            yield beside
 
 
 def _different(files: Sequence[Path]) -> Sequence[Path]:

@@ -108,14 +108,16 @@ class Part:
         """Each image that has a row, in their order."""
         return self._result.paths()
 
-    def tables(self, shape: tuple[int, ...]) -> Iterator[Table]:
-        """The rows, with values of this shape; of a shard, held against what its metadata tell.
+    def tables(self, shape: tuple[int, ...], images: int | None = None) -> Iterator[Table]:
+        """The rows, with values of this shape, in tables of so many `images`.
+
+        They are held against what the metadata tell.
 
         Raises:
             ResultError: they are not the rows that were written.
         """
         digest, count, wanted = PathDigest(), 0, self._rows()
-        for table in self._tables(shape):
+        for table in self._tables(shape, images):
             for path in table.paths if self.places else ():
                 self._refuse_foreign(path)
                 digest.add(path)
@@ -154,8 +156,8 @@ class Part:
             what = f"{self.file} has a row of {display_path(path)}"
             raise ResultError(f"{what}, which is not in shard {shard}", _AGAIN)
 
-    def _tables(self, shape: tuple[int, ...]) -> Iterator[Table]:
-        for table in self._result.tables() if self.layout else ():
+    def _tables(self, shape: tuple[int, ...], images: int | None) -> Iterator[Table]:
+        for table in self._result.tables(images) if self.layout else ():
             if table.values is not None and table.values.shape[1:] == (0,):
                 # JSON lines of failures alone do not tell how long a row is.
                 values = np.full((len(table.paths), *shape), np.nan, np.float32)

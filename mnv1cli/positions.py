@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -116,14 +117,17 @@ class Positions:
         if self._sharded is None:
             return
         deque(refs, maxlen=0)  # what nobody has gone through yet
-        found = (told or {}).get(SHARD) or {}
+        found = (told or {}).get(SHARD)
+        found = found if isinstance(found, dict) else {}
         now = self._sharded
         if (found.get("index"), found.get("count")) != (now.shard.index, now.shard.count):
             raise ResumeError(
                 f"{file} is complete, and is not shard {now.shard}", "begin anew with --force"
             )
-        there = {p for name in ("rows", "failures", "unlabelled") for p in found.get(name, ())}
-        if found.get("total") != now.total or there != set(now.positions):
+        there = [found.get(name) or [] for name in ("rows", "failures", "unlabelled")]
+        same = all(isinstance(each, list) for each in there)
+        same = same and set(itertools.chain(*there)) == set(now.positions)
+        if found.get("total") != now.total or not same:
             raise ResumeError(
                 f"{file} is complete, and of another listing than that of {now.total:,} images",
                 "begin all shards anew with --force",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Images of a table.
 _IMAGES = 1024
+_AHEAD = 8
 _NAMED = 3
 _SAME_IMAGES = "all shards are to be made of the same images, listed alike"
 
@@ -77,7 +78,9 @@ class Reunion:
 
     def tables(self, shape: tuple[int, ...]) -> Iterator[Table]:
         """All rows, in the order of the listing."""
-        rows = [_rows(part.tables(shape)) for part in self.parts]
+        # Of all parts together no more images are in memory than of one.
+        ahead = max(_IMAGES // len(self.parts), _AHEAD)
+        rows = [_rows(part.tables(shape, ahead)) for part in self.parts]
         for start in range(0, len(self._owners), _IMAGES):
             owners = self._owners[start : start + _IMAGES].tolist()
             # A part that has fewer rows than it should says so itself.

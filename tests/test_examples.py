@@ -110,3 +110,16 @@ def test_nightly_script_loses_nothing_when_the_folder_is_away(album: Path, tmp_p
     album.rename(tmp_path / "away")
     assert run("sh", script, album, file, check=False).returncode != 0
     assert file.read_bytes() == before
+
+
+def test_job_array_does_what_one_run_does(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, merged, whole = tmp_path / "parts", tmp_path / "merged.csv", tmp_path / "whole.csv"
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
+    for task in "010":
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", task)
+        run("sh", EXAMPLES / "slurm_shard.sh", album, parts)
+    run("mnv1", "merge", parts / "0.csv", parts / "1.csv", "-o", merged)
+    run("mnv1", "classify", album, "-o", whole)
+    assert merged.read_bytes() == whole.read_bytes()

@@ -45,6 +45,7 @@ def same(one: Path, other: Path) -> None:
     """Both results are equal, and tell the same."""
     assert rows(one) == rows(other)
     assert metadata(one) == metadata(other)
+    assert list(metadata(one)) == list(metadata(other))
 
 
 @pytest.mark.parametrize("kind", LABELS)
@@ -340,6 +341,13 @@ def test_what_is_there_is_not_replaced(parts: list[Path]) -> None:
         merging.merge(parts, parts[0].parent / "x.npy")
 
 
+def test_index_that_lies_beside_another_part_is_no_hindrance(tmp_path: Path) -> None:
+    run = Run("embed")
+    parts = run.shards(tmp_path, 2, NASTY, "csv")
+    merging.merge([os.fspath(part) for part in parts], os.fspath(tmp_path / "0.npy"))
+    assert rows(tmp_path / "0.npy") == rows(run.write(tmp_path / "whole.npy", NASTY))
+
+
 def test_full_disk_leaves_nothing(parts: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -396,7 +404,7 @@ def test_shards_run_by_xargs_make_what_one_run_writes(folder: Path, tmp_path: Pa
     merged = tmp_path / "merged.csv"
     result = mnv1("merge", *sorted(tmp_path.glob("[0-3].csv")), "-o", merged)
     assert (result.exit_code, result.stdout) == (0, "")
-    assert f"mnv1: 20 images, 1 failed of 4 results, in {merged}" in result.stderr
+    assert f"mnv1: 20 images of 4 results, 1 failed, in {merged}" in result.stderr
     same(merged, tmp_path / "whole.csv")
 
 

@@ -239,6 +239,29 @@ def test_complete_shard_is_done_unless_the_listing_is_another(folder: Path, tmp_
     assert "is complete, and is not shard 0/2" in result.stderr
 
 
+def test_shard_that_others_are_added_to_is_no_shard_any_more(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.csv"
+    run(folder, "-o", out, "--shard", "0/2")
+    run(folder, "--skip-existing", out, "--append")
+    assert "shard" not in parted.metadata(out)
+    assert {os.fsencode(row["path"]) for row in rows(out.read_bytes())} == {
+        path for path in listed(folder) if b"broken" not in path
+    }
+
+
+@pytest.mark.parametrize("shard", [None, [], {"index": 0, "count": 2, "total": 13, "rows": 7}])
+def test_complete_shard_with_damaged_metadata_is_told(
+    folder: Path, tmp_path: Path, shard: Any
+) -> None:
+    out = tmp_path / "x.csv"
+    run(folder, "-o", out, "--shard", "0/2")
+    file = tmp_path / "x.csv.meta.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "shard": shard}))
+    result = run(folder, "-o", out, "--shard", "0/2", "--resume")
+    assert result.exit_code == 1
+    assert "is complete, and" in result.stderr
+
+
 def test_part_of_the_images_is_evaluated(folder: Path, tmp_path: Path) -> None:
     truth = tmp_path / "truth.csv"
     names = [path for path in listed(folder) if b"broken" not in path]
