@@ -14,6 +14,7 @@ from mnv1cli.cli_bench import bench
 from mnv1cli.cli_evaluate import evaluate
 from mnv1cli.cli_finetune import finetune
 from mnv1cli.cli_images import ImageRun, image_command
+from mnv1cli.cli_merge import merge
 from mnv1cli.cli_module import module
 from mnv1cli.cli_options import FILE, LABELS
 from mnv1cli.cli_report import report
@@ -144,6 +145,7 @@ def completion(shell: str) -> None:
 
 
 cli.add_command(evaluate)
+cli.add_command(merge)
 cli.add_command(similar)
 cli.add_command(report)
 cli.add_command(bench)

@@ -76,6 +76,8 @@ def evaluate(
 
         if saved is not None and not reading.is_empty:
             raise OptionError("--from takes results that are there, and reads no images")
+        if saved is not None and reading.shard is not None:
+            raise OptionError("--shard is for images, and --from takes all of a result")
         files = (per_class, confusion, mistakes)
         result = None if saved is None else source(saved)
         read = result if not isinstance(result, Place) else None
@@ -112,7 +114,9 @@ def _of_images(
     roots = [os.fsencode(name) for name in reading.inputs]
     truth = FolderTruth(roots) if file is None else ListTruth(file, roots)
     if reading.is_empty and isinstance(truth, ListTruth):
-        return reading.classifier(own, progress).evaluate(truth.images(), truth, progress)
+        shard = reading.shard
+        images = [path for path in truth.images() if shard is None or shard.has(path)]
+        return reading.classifier(own, progress).evaluate(images, truth, progress)
     with contextlib.closing(reading.listing()) as listing:
         listing.require_images()
         found = reading.classifier(own, progress).evaluate(listing, truth, progress)

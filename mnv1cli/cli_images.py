@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mnv1cli.engine import Job
     from mnv1cli.inputs import Listing
     from mnv1cli.records import Engine, ImageRef
+    from mnv1cli.shards import Shard
     from mnv1cli.tally import Tally
     from mnv1cli.uploads import Delivery
 
@@ -40,6 +41,7 @@ class Reading:
     inputs: tuple[str, ...]
     files_from: tuple[str, ...]
     null: bool
+    shard: Shard | None
     recursive: bool
     module: str | None
     fetch: FetchOptions
@@ -68,7 +70,7 @@ class Reading:
         if (*self.inputs, *self.files_from).count("-") > 1:
             raise OptionError("stdin can be read once only")
         stdin = sys.stdin.buffer if sys.stdin else None
-        options = InputOptions(self.recursive, self.null, stdin)
+        options = InputOptions(self.recursive, self.null, stdin, self.shard)
         return Listing(
             [os.fsencode(name) for name in self.inputs],
             [os.fsencode(name) for name in self.files_from],
@@ -135,7 +137,8 @@ class ImageRun:
             stdout = sys.stdout.buffer if sys.stdout else None
             terminal = bool(sys.stdout and sys.stdout.isatty())
             with delivery.naming():
-                target = Target(task, self._output(wide, delivery.file), stdout, terminal)
+                options = self._output(wide, delivery.file)
+                target = Target(task, options, stdout, terminal, listing.sharded)
             if delivery.is_remote:
                 target.resumable = False
                 delivery.require_free(target.outputs.named, self.force)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 from click.shell_completion import CompletionItem
 
+from mnv1cli.errors import OptionError
 from mnv1cli.places import Place
 from mnv1cli.records import (
     DEFAULT_BATCH,
@@ -21,6 +22,7 @@ from mnv1cli.records import (
     MAX_THREADS,
     FetchOptions,
 )
+from mnv1cli.shards import Shard
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,9 +44,10 @@ FILE = _FileType(path_type=Path)
 
 if TYPE_CHECKING:
     _PlaceParam = click.ParamType[Place]
+    _ShardParam = click.ParamType[Shard]
 else:
     # Generic from click 8.4 on, and for type checkers alone.
-    _PlaceParam = click.ParamType
+    _PlaceParam = _ShardParam = click.ParamType
 
 
 class _PlaceType(_PlaceParam):
@@ -69,6 +72,21 @@ class _PlaceType(_PlaceParam):
 
 
 PLACE = _PlaceType()
+
+
+class _ShardType(_ShardParam):
+    """One of several parts, as I/N."""
+
+    name = "shard"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Shard:
+        """The part that was named."""
+        try:
+            return value if isinstance(value, Shard) else Shard.parse(str(value))
+        except OptionError as error:
+            self.fail(str(error), param, ctx)
 
 
 def complete_files(
@@ -154,6 +172,13 @@ READING_OPTIONS = (
         help="Read paths from FILE, one a line; '-' is stdin.",
     ),
     click.option("-0", "--null", is_flag=True, help="Paths in lists end with NUL, not a new line."),
+    click.option(
+        "--shard",
+        metavar="I/N",
+        type=_ShardType(),
+        help="Take part I of N (from 0) of the images, by their paths; 'mnv1 merge' joins "
+        "the results.",
+    ),
     click.option(
         "--recursive/--no-recursive", default=True, help="Walk folders below folders (default)."
     ),

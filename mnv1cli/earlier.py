@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import OptionError, ResultError, ResumeError
 from mnv1cli.places import Place
-from mnv1cli.readers import dataset_signature, open_result
+from mnv1cli.readers import dataset_signature, format_of, open_result
 from mnv1cli.readers.jsonl import path_of
 from mnv1cli.records import display_path
 from mnv1cli.sameness import REMEDY, compare
@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 class Earlier:
     """A result that is there, held against the metadata that this run's would have.
 
-    `passed` counts the images that need not be done again.
+    `passed` counts the images that need not be done again; `told` is what the
+    result's metadata tell, None where there are none.
 
     Raises:
         MissingInputError: there is no such file.
@@ -38,14 +39,14 @@ class Earlier:
         self.file = file
         self.passed = 0
         self._result = open_result(file)
-        self._told = self._result.metadata
-        if self._told is None and not force:
+        self.told = self._result.metadata
+        if self.told is None and not force:
             raise ResultError(
                 f"nothing tells how {file} came about: it has no metadata",
                 "--force takes it as it is",
             )
-        if self._told is not None:
-            compare(file, self._told, metadata)
+        if self.told is not None:
+            compare(file, self.told, metadata)
         self._failed = {path_of(each): each["reason"] for each in self._failures()}
 
     @property
@@ -108,10 +109,10 @@ class Earlier:
             {**path_fields(path), "reason": reason} for path, reason in self._failed.items()
         ]
         failures = [*standing, *metadata["failures"]]
-        if self._told is None:
+        if self.told is None:
             done, seconds = sum(1 for _ in self._result.paths()), 0.0
         else:
-            done, seconds = self._told["counts"]["done"], self._told["seconds"]
+            done, seconds = self.told["counts"]["done"], self.told["seconds"]
         return {
             **metadata,
             "counts": {"done": done + metadata["counts"]["done"], "failed": len(failures)},
@@ -125,7 +126,7 @@ class Earlier:
         Raises:
             ResumeError: some of them are not in it.
         """
-        if (self._told or {}).get("min_probability"):
+        if (self.told or {}).get("min_probability"):
             # Images without a label may have no row.
             return
         there = Counter(self._result.paths())
@@ -147,7 +148,7 @@ class Earlier:
 
     def _failures(self) -> list[Mapping[str, Any]]:
         try:
-            found = self._told["failures"] if self._told else []
+            found = self.told["failures"] if self.told else []
             return [{"reason": str(each["reason"]), **path_fields(path_of(each))} for each in found]
         except (KeyError, TypeError, ValueError) as error:
             raise ResultError(f"the metadata of {self.file} are damaged") from error
@@ -210,6 +211,16 @@ class Before:
             "--skip-existing": self._skipped.signature if self._skipped else None,
             "--append": self._extended.signature if self._extended else None,
         }
+
+
+def format_there(options: OutputOptions) -> str | None:
+    """The format of the result that is added to, which `--format` cannot change."""
+    if not options.append or options.file is None or not options.file.is_file():
+        return None
+    found = format_of(options.file)
+    if options.format not in (None, found):
+        raise OptionError(f"{options.file} is {found}, not {options.format}", "leave -f away")
+    return found
 
 
 def _same(one: Source | None, other: Path | None) -> bool:

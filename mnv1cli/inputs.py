@@ -19,6 +19,7 @@ from mnv1cli.errors import MissingInputError, NoImagesError, OptionError
 from mnv1cli.members import Archive, is_archive
 from mnv1cli.places import scheme
 from mnv1cli.records import ImageRef, display_path
+from mnv1cli.shards import Shard, Sharded
 from mnv1cli.stores import SCHEMES, Remote, is_remote
 
 if TYPE_CHECKING:
@@ -42,11 +43,15 @@ class _Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class InputOptions:
-    """How inputs are read; `stdin` is read where an input is `-`."""
+    """How inputs are read; `stdin` is read where an input is `-`.
+
+    With a `shard` the images of that part alone are taken.
+    """
 
     recursive: bool = True
     null: bool = False
     stdin: BinaryIO | None = None
+    shard: Shard | None = None
 
 
 class Listing:
@@ -54,7 +59,7 @@ class Listing:
 
     Inputs are files, folders, archives, globs, URIs or `-`. What was passed over while folders
     were walked is counted in `skipped` by suffix; `empty` names the folders
-    that hold no image.
+    that hold no image. `sharded` tells of the shard, where there is one.
 
     Raises:
         MissingInputError: an input or a list does not exist; raised before any work.
@@ -69,11 +74,16 @@ class Listing:
         self.skipped: Counter[bytes] = Counter()
         self.empty: list[bytes] = []
         self._options = options or InputOptions()
+        shard = self._options.shard
+        self.sharded = None if shard is None else Sharded(shard)
         self._opened: list[BinaryIO | Archive] = []
         sources = [*map(self._input, inputs), *map(self._list, lists)]
         self._found = itertools.chain.from_iterable(sources)
 
     def __iter__(self) -> Iterator[ImageRef]:
+        return self._refs() if self.sharded is None else self.sharded.of(self._refs())
+
+    def _refs(self) -> Iterator[ImageRef]:
         for index, found in enumerate(self._found):
             yield ImageRef(index, found.path, problem=found.problem, member=found.read)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mnv1cli.records import ImageRef
 
 # Raise this with every change of what a journal holds.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,9 @@ class Checkpoint:
 
     `images` inputs are done, failed ones included, and `inputs` is the digest
     of their paths; `files` has the length in bytes of each file by its name;
-    `writer` and `counts` are what the writer and the tally gave. A run that is
-    `complete` has only to rename its files.
+    `writer` and `counts` are what the writer and the tally gave, `marks` (one an
+    image) and `digest` what a shard has noted. A run that is `complete` has only
+    to rename its files.
     """
 
     images: int
@@ -47,6 +48,8 @@ class Checkpoint:
     counts: Mapping[str, Any]
     faults: Sequence[Fault] = ()
     complete: bool = False
+    marks: str = ""
+    digest: str = ""
 
 
 class Prefix:
@@ -101,6 +104,7 @@ class Journal:
     ) -> None:
         self._path = path
         self._faults = len(after.faults) if after else 0
+        self._marks = len(after.marks) if after else 0
         self._file = file
         if after is None:
             self._append({"format": _FORMAT, "settings": settings})
@@ -108,7 +112,8 @@ class Journal:
     def write(self, checkpoint: Checkpoint) -> None:
         """Note a state; the files must be on disk before."""
         new = checkpoint.faults[self._faults :]
-        self._faults = len(checkpoint.faults)
+        marks = checkpoint.marks[self._marks :]
+        self._faults, self._marks = len(checkpoint.faults), len(checkpoint.marks)
         self._append(
             {
                 "images": checkpoint.images,
@@ -118,6 +123,7 @@ class Journal:
                 "counts": checkpoint.counts,
                 "faults": [[base64.b64encode(f.path).decode(), f.reason] for f in new],
                 "complete": checkpoint.complete,
+                **({"marks": marks, "digest": checkpoint.digest} if checkpoint.marks else {}),
             }
         )
 
@@ -141,6 +147,7 @@ class _Read:
     settings: dict[str, Any]
     last: dict[str, Any] | None = None
     faults: list[Fault] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
 
 
 def read(file: Path) -> tuple[dict[str, Any], Checkpoint] | None:
@@ -175,6 +182,8 @@ def read(file: Path) -> tuple[dict[str, Any], Checkpoint] | None:
         last["counts"],
         tuple(found.faults),
         last["complete"],
+        "".join(found.marks),
+        last.get("digest", ""),
     )
     return found.settings, checkpoint
 
@@ -187,6 +196,7 @@ def _parsed(lines: Sequence[bytes]) -> _Read | None:
     for line in lines[1:]:
         found.last = json.loads(line)
         found.faults += [Fault(base64.b64decode(p), reason) for p, reason in found.last["faults"]]
+        found.marks.append(found.last.get("marks", ""))
     return found
 
 

@@ -7,10 +7,11 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli import inputs, journal, readers
-from mnv1cli.earlier import Before, Earlier
+from mnv1cli import inputs, journal
+from mnv1cli.earlier import Before, Earlier, format_there
 from mnv1cli.errors import OptionError, ResumeError
 from mnv1cli.journal import Checkpoint, Journal
+from mnv1cli.positions import Positions
 from mnv1cli.records import Layout, Table
 from mnv1cli.writers import choose_format
 from mnv1cli.writers.delimited import encode_rows, text
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from mnv1cli.journal import Prefix
     from mnv1cli.records import Engine, Fault, ImageRef, OutputOptions, Task
+    from mnv1cli.shards import Sharded
     from mnv1cli.tally import Tally
     from mnv1cli.writers import Writer
 
@@ -39,14 +41,19 @@ class Target:
     """
 
     def __init__(
-        self, task: Task, options: OutputOptions, stdout: BinaryIO | None, terminal: bool = False
+        self,
+        task: Task,
+        options: OutputOptions,
+        stdout: BinaryIO | None,
+        terminal: bool = False,
+        sharded: Sharded | None = None,
     ) -> None:
         if options.file is not None:
-            _refuse_image_name(options.file)
+            refuse_image_name(options.file)
         self.options = options
         rows_alone = options.wide or task.meta
         self._format = choose_format(
-            _format_there(options) or options.format,
+            format_there(options) or options.format,
             options.file,
             task,
             terminal and not rows_alone,
@@ -64,6 +71,7 @@ class Target:
             raise OptionError(
                 "--append needs a file and a format that can go on", "name one with -o"
             )
+        self._positions = Positions(sharded, options, self._format)
         others = (options.errors, options.manifest)
         self.outputs = Outputs(
             options.file,
@@ -130,7 +138,9 @@ class Target:
         if self.options.append or not self.outputs.is_there():
             return False
         assert self.outputs.main is not None
-        Earlier(self.outputs.main, metadata).require(refs)
+        there = Earlier(self.outputs.main, metadata)
+        there.require(refs)
+        self._positions.require(there.file, there.told, refs)
         return True
 
     def _rename(
@@ -156,6 +166,7 @@ class Target:
             return None
         journal.check_settings(self.outputs.name, found[0], self._settings(settings))
         self.outputs.go_on(found[1].files)
+        self._positions.go_on(found[1].marks, found[1].digest)
         return found[1]
 
     def begin(
@@ -201,6 +212,7 @@ class Target:
         rows = table if self.options.on_error == "row" else table.without_faults()
         self._writer.write(rows)
         self.outputs.flush()
+        self._positions.add(table)
         if self._faults is not None:
             self._faults.write(encode_rows([text(f.path), f.reason] for f in faults))
 
@@ -222,6 +234,7 @@ class Target:
                 tally.counts(),
                 tally.faults,
                 complete,
+                **self._positions.state(),
             )
         )
         self._committed = time.monotonic()
@@ -229,7 +242,7 @@ class Target:
     def finish(self, metadata: dict[str, Any], prefix: Prefix, tally: Tally) -> None:
         """Complete the result, write the metadata and give every file its name."""
         assert self._writer is not None
-        metadata = self.before.together(metadata)
+        metadata = self._positions.together(self.before.together(metadata))
         self._writer.close(metadata)
         for path in (self.outputs.meta, self.options.manifest):
             if path is not None:
@@ -266,21 +279,12 @@ class Target:
             "--wide": options.wide,
             "--on-error": options.on_error,
             "--errors": None if options.errors is None else options.errors.name,
+            "--shard": self._positions.setting,
             **self.before.signatures(),
         }
 
 
-def _format_there(options: OutputOptions) -> str | None:
-    """The format of the result that is added to, which `--format` cannot change."""
-    if not options.append or options.file is None or not options.file.is_file():
-        return None
-    found = readers.format_of(options.file)
-    if options.format not in (None, found):
-        raise OptionError(f"{options.file} is {found}, not {options.format}", "leave -f away")
-    return found
-
-
-def _refuse_image_name(file: Path) -> None:
+def refuse_image_name(file: Path) -> None:
     """Keep results out of photos, whether by a slip or by `-f csv *.jpg` with a file `-o.jpg`."""
     suffix = os.fsencode(file.name).lower().rpartition(b".")[2]
     if suffix in inputs.SUFFIXES:

@@ -139,3 +139,16 @@ def test_dataset_is_read_by_spark(album: Path, tmp_path: Path) -> None:
         lines = run(sys.executable, EXAMPLES / "dataset_spark.py", out).stdout.decode().splitlines()
         assert any(line.startswith(told) for line in lines)
         assert lines[-1] == "1 could not be used"
+
+
+def test_job_array_does_what_one_run_does(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, merged, whole = tmp_path / "parts", tmp_path / "merged.csv", tmp_path / "whole.csv"
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
+    for task in "010":
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", task)
+        run("sh", EXAMPLES / "slurm_shard.sh", album, parts)
+    run("mnv1", "merge", parts / "0.csv", parts / "1.csv", "-o", merged)
+    run("mnv1", "classify", album, "-o", whole)
+    assert merged.read_bytes() == whole.read_bytes()

@@ -55,8 +55,8 @@ class Result(Protocol):
         """Each image that has a row, in their order."""
         ...
 
-    def tables(self) -> Iterator[Table]:
-        """The rows, in the tables that a writer takes.
+    def tables(self, images: int | None = None) -> Iterator[Table]:
+        """The rows, in the tables that a writer takes, of so many `images` where that is said.
 
         Of labels in `--wide` there are no class ids: they are -1.
         """

@@ -149,11 +149,11 @@ class DatasetResult:
             with opened(self._folder, name) as part:
                 yield from part.paths()
 
-    def tables(self) -> Iterator[Table]:
+    def tables(self, images: int | None = None) -> Iterator[Table]:
         """The rows, part by part: those of an image are in one part."""
         for name in self._names:
             with opened(self._folder, name) as part:
-                yield from part.tables()
+                yield from part.tables(images)
 
     def _seconds(self) -> float:
         """The time of all runs that came to their end."""

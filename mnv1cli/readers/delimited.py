@@ -36,10 +36,10 @@ class CsvResult:
         for rows in self._images():
             yield _path(rows[0])
 
-    def tables(self) -> Iterator[Table]:
+    def tables(self, images: int | None = None) -> Iterator[Table]:
         """The rows, in the tables that a writer takes."""
-        images = self._images()
-        while taken := list(itertools.islice(images, IMAGES)):
+        found = self._images()
+        while taken := list(itertools.islice(found, images or IMAGES)):
             yield self._table(taken)
 
     def _layout(self) -> Layout:

@@ -32,10 +32,10 @@ class JsonLinesResult:
         for record in self._records():
             yield path_of(record)
 
-    def tables(self) -> Iterator[Table]:
+    def tables(self, images: int | None = None) -> Iterator[Table]:
         """The rows, in the tables that a writer takes."""
         records = self._records()
-        while taken := list(itertools.islice(records, IMAGES)):
+        while taken := list(itertools.islice(records, images or IMAGES)):
             try:
                 yield self._table(taken)
             except (KeyError, TypeError, ValueError) as error:

@@ -45,22 +45,23 @@ class NpyResult:
         for path, _ in self._entries():
             yield path
 
-    def tables(self) -> Iterator[Table]:
+    def tables(self, images: int | None = None) -> Iterator[Table]:
         """The rows, in the tables that a writer takes."""
         entries = self._entries()
-        for start in range(0, len(self.values), IMAGES):
-            values = self._part(start)
+        images = images or IMAGES
+        for start in range(0, len(self.values), images):
+            values = self._part(start, images)
             taken = list(itertools.islice(entries, len(values)))
             paths, errors = zip(*taken, strict=True)
             yield Table(paths, errors, values=values)
         next(entries, None)
 
-    def _part(self, start: int) -> FloatArray:
+    def _part(self, start: int, images: int) -> FloatArray:
         """Rows from `start` on, in a map of their own: what was read does not stay in memory."""
         whole = self.values
         if not isinstance(whole, np.memmap) or not whole.flags.c_contiguous:
-            return np.asarray(whole[start : start + IMAGES])
-        shape = (min(IMAGES, len(whole) - start), *whole.shape[1:])
+            return np.asarray(whole[start : start + images])
+        shape = (min(images, len(whole) - start), *whole.shape[1:])
         offset = whole.offset + start * whole.strides[0]
         return np.asarray(np.memmap(self._file, whole.dtype, "r", offset, shape))
 

@@ -43,19 +43,20 @@ class NpzResult:
 
     def paths(self) -> Iterator[bytes]:
         """Each image that has a row, in their order."""
-        for part in self._parts("paths"):
+        for part in self._parts("paths", IMAGES):
             yield from map(_encoded, part.tolist())
 
-    def tables(self) -> Iterator[Table]:
+    def tables(self, images: int | None = None) -> Iterator[Table]:
         """The rows, in the tables that a writer takes."""
         names = ("values", "paths", *(["errors"] if self._errors else []))
-        for values, paths, *rest in zip(*map(self._parts, names), strict=True):
+        parts = (self._parts(name, images or IMAGES) for name in names)
+        for values, paths, *rest in zip(*parts, strict=True):
             errors = tuple(rest[0].tolist()) if rest else ("",) * len(values)
             if not len(values) == len(paths) == len(errors):
                 raise ResultError(f"{self._file} has other numbers of values and of paths")
             yield Table(tuple(map(_encoded, paths.tolist())), errors, values=values)
 
-    def _parts(self, name: str) -> Iterator[NDArray[Any]]:
+    def _parts(self, name: str, images: int) -> Iterator[NDArray[Any]]:
         """An array of the archive, so many rows at once."""
         with (
             _told(self._file),
@@ -66,8 +67,8 @@ class NpzResult:
             if fortran or dtype.hasobject:
                 raise ResultError(f"{self._file} is no result of mnv1")
             row = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
-            for start in range(0, shape[0], IMAGES):
-                count = min(IMAGES, shape[0] - start)
+            for start in range(0, shape[0], images):
+                count = min(images, shape[0] - start)
                 data = member.read(count * row)
                 if len(data) < count * row:
                     raise ResultError(f"{self._file} ends too early")

@@ -74,7 +74,7 @@ class ParquetResult:
         labels = self.layout is not None and self.layout.labels
         columns = [name for name in ("rank", "error") if name in self._parquet.schema_arrow.names]
         for group in range(self._parquet.num_row_groups):
-            batches = self._batches(columns, [group]) if columns else iter(())
+            batches = self._batches(columns, groups=[group]) if columns else iter(())
             errors: list[str] = []
             images += 0 if labels else self._parquet.metadata.row_group(group).num_rows
             for batch in batches:
@@ -89,7 +89,7 @@ class ParquetResult:
         return images, faults
 
     def _group_paths(self, group: int) -> Iterator[bytes]:
-        for batch in self._batches(["path", "path_bytes"], [group]):
+        for batch in self._batches(["path", "path_bytes"], groups=[group]):
             yield from _paths(batch)
 
     def paths(self) -> Iterator[bytes]:
@@ -98,7 +98,7 @@ class ParquetResult:
         if self.layout is not None and self.layout.labels:
             columns.append("rank")
         last: tuple[bytes, int] | None = None
-        for batch in self._batches(columns):
+        for batch in self._batches(columns, IMAGES):
             ranks = batch.column("rank").to_pylist() if "rank" in columns else None
             for i, path in enumerate(_paths(batch)):
                 rank = (ranks[i] or 0) if ranks is not None else 0
@@ -107,13 +107,13 @@ class ParquetResult:
                     yield path
                 last = (path, rank)
 
-    def tables(self) -> Iterator[Table]:
+    def tables(self, images: int | None = None) -> Iterator[Table]:
         """The rows, in the tables that a writer takes."""
         assert self.layout is not None
         if self.layout.labels:
-            yield from self._labels()
+            yield from self._labels(images or IMAGES)
             return
-        for batch in self._batches(None):
+        for batch in self._batches(None, images or IMAGES):
             column = batch.column("values")
             length = column.type.list_size
             # Where an image failed the list is null, and what lies beneath it anything.
@@ -123,10 +123,10 @@ class ParquetResult:
                 tuple(_paths(batch)), errors, values=values.reshape(-1, length).astype(np.float32)
             )
 
-    def _labels(self) -> Iterator[Table]:
+    def _labels(self, count: int) -> Iterator[Table]:
         """Tables of whole images, whose ranks may lie in two batches."""
         images: list[_Image] = []
-        for batch in self._batches(None):
+        for batch in self._batches(None, count):
             cells = [batch.column(name).to_pylist() for name in LABEL_FIELDS]
             rows = zip(_paths(batch), self._errors(batch), self._facts(batch), *cells, strict=True)
             for path, error, told, *fields in rows:
@@ -136,7 +136,7 @@ class ParquetResult:
                     images.append(_Image(path, error, told, []))
                 if fields[0] is not None:
                     images[-1].found.append(Prediction(*fields))
-            if len(images) > IMAGES:
+            if len(images) > count:
                 yield self._table(images[:-1])
                 images = images[-1:]
         if images:
@@ -169,10 +169,12 @@ class ParquetResult:
                 return Layout((length,), errors=errors)
         raise ResultError(f"{self._file} has other columns than a result of mnv1")
 
-    def _batches(self, columns: list[str] | None, groups: list[int] | None = None) -> Iterator[Any]:
+    def _batches(
+        self, columns: list[str] | None, rows: int = IMAGES, groups: list[int] | None = None
+    ) -> Iterator[Any]:
         try:
             for batch in self._parquet.iter_batches(
-                IMAGES, row_groups=groups, columns=columns, use_threads=False
+                rows, row_groups=groups, columns=columns, use_threads=False
             ):
                 yield batch
                 self._pool.release_unused()

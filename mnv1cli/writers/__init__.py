@@ -59,6 +59,10 @@ class Format:
         """Suffixes that take the place of the result's own for files beside it."""
         return (".index.csv",) if self.name == "npy" else ()
 
+    def has_all(self, wide: bool) -> bool:
+        """Whether an image that keeps no label has its place all the same."""
+        return wide or self.name in ("jsonl", "table")
+
     def create(
         self, outputs: Outputs, layout: Layout, state: Mapping[str, Any] | None = None
     ) -> Writer:

@@ -146,7 +146,9 @@ class Outputs:
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
         """Write a whole file of JSON."""
-        text = json.dumps(content, ensure_ascii=False, indent=2)
+        # A shard's has a number for each image, which need no lines of their own.
+        indent = None if "shard" in content else 2
+        text = json.dumps(content, ensure_ascii=False, indent=indent)
         self.open(path).write(text.encode("utf-8", "replace") + b"\n")
 
     def commit(self) -> None:

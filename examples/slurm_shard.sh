@@ -1,0 +1,15 @@
+#!/bin/sh
+# One shard of the labels of the photos in DIR, for each job of a Slurm array. A job
+# that is put into the queue again goes on where it stood.
+#
+#   sbatch --array=0-63 slurm_shard.sh DIR PARTS
+#
+# and, when all of them are done,
+#
+#   mnv1 merge PARTS/*.csv -o labels.csv
+set -eu
+dir=$1 parts=$2 task=$SLURM_ARRAY_TASK_ID
+
+mkdir -p "$parts"
+exec mnv1 classify "$dir" --shard "$task/$SLURM_ARRAY_TASK_COUNT" -o "$parts/$task.csv" \
+  --threads "${SLURM_CPUS_PER_TASK:-1}" --resume
