@@ -88,6 +88,8 @@ FLOORS = [
     {"console", "listings"},
     {"reports"},
     {"cli_options"},
+    {"cli_reading"},
+    {"cli_datasets"},
     {"cli_images"},
     {"cli_module"},
     {"cli_bench", "cli_finetune", "cli_evaluate", "cli_merge", "cli_report", "cli_similar"},

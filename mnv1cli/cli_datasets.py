@@ -1,0 +1,89 @@
+"""Runs into datasets: in this process, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TextIO
+
+from mnv1cli import console
+from mnv1cli.errors import OptionError
+from mnv1cli.places import Place
+from mnv1cli.records import OutputOptions, Task, display_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from mnv1cli.cli_reading import Reading
+    from mnv1cli.dataset import Dataset
+    from mnv1cli.engine import Job
+    from mnv1cli.inputs import Listing
+    from mnv1cli.records import ImageRef
+    from mnv1cli.tally import Tally
+
+
+def spread_place(named: Place | None) -> Place:
+    """The dataset that a cluster writes, whether its name says that it is one or not.
+
+    Raises:
+        OptionError: it is none, or Ray is not installed.
+    """
+    from mnv1cli import cluster
+
+    cluster.require()
+    if named is None or named.is_stdout:
+        raise OptionError("--runner ray writes a dataset", "name its folder with -o")
+    if named.is_folder:
+        return named
+    if named.suffix or (not named.is_remote and named.path.exists()):
+        raise OptionError(
+            f"--runner ray writes a dataset, and {named} is a file", f"name a folder: {named}/"
+        )
+    return Place(f"{named}/")
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetRun:
+    """A run into a dataset: which images, and on what."""
+
+    reading: Reading
+    place: Place
+    options: OutputOptions
+    runner: Literal["local", "ray"]
+    ray_address: str | None
+
+    def start(
+        self, task: Task, listing: Listing, labels: Path | None, progress: TextIO | None
+    ) -> NoReturn:
+        """Put the rows of the images that the dataset lacks into it; ends with the exit code."""
+        from mnv1cli.depot import Depot
+        from mnv1cli.tally import Tally
+
+        depot = Depot(self.place, task, self.options)
+        listing.require_images()
+        job = self.reading.classifier(labels, progress, depot.engine_left()).job(task)
+        tally = Tally(progress)
+        refs = depot.refs(listing, job.metadata(tally))
+        self._export(job, refs, depot.dataset, tally)
+        depot.finish(job.metadata(tally), tally.faults)
+        for folder in listing.empty:
+            console.log.warning("no images in %s", display_path(folder))
+        if depot.passed and not tally.done and not tally.failed:
+            console.log.info("%s is complete: nothing is left to do", self.place)
+        else:
+            note = depot.note() + listing.skipped_note()
+            console.log.info("%s%s, in %s", tally.summary(), note, self.place)
+        raise SystemExit(tally.exit_code)
+
+    def _export(self, job: Job, refs: Iterable[ImageRef], dataset: Dataset, tally: Tally) -> None:
+        """Do the job where it was asked for."""
+        how: dict[str, Any] = {"on_error": self.options.on_error}
+        if self.runner == "ray":
+            from mnv1cli.rayrun import export_ray
+
+            how |= {"address": self.ray_address, "threads": self.reading.threads}
+            export_ray(job, refs, dataset, tally, **how)
+        else:
+            from mnv1cli.gather import export_dataset
+
+            export_dataset(job, refs, dataset, tally, **how)
