@@ -131,9 +131,10 @@ class DatasetResult:
         self._folder = open_folder(place)
         self._names = part_names(self._folder)
         head = common_head(self._folder, self._names)
+        if head is None and not self._folder.is_there():
+            raise MissingInputError(f"no such dataset: {place}")
         if head is None:
-            what = "is an empty dataset" if self._folder.entries() else "is no dataset"
-            raise MissingInputError(f"{place} {what}: it has no {PART}*{SUFFIX}")
+            raise ResultError(f"{place} is an empty dataset: it has no {PART}*{SUFFIX}")
         self.layout: Layout | None = head.layout
         self._settings = head.settings
 
