@@ -456,6 +456,16 @@ def test_force_replaces_the_rows_once_there_are_others(here: Path) -> None:
     assert "values" in rows(here / "out")[0]
 
 
+def test_what_others_have_written_is_never_taken_for_a_part(here: Path) -> None:
+    theirs = here / "out" / "part-00000-0f3c.snappy.parquet"
+    theirs.parent.mkdir()
+    theirs.write_bytes(b"PAR1")
+    for options in ((), ("--force",)):
+        said = run("album", "-o", "out/", *options, code=1)
+        assert f"out/ is no dataset of mnv1: it has {theirs.name}" in said
+    assert os.listdir("out") == [theirs.name]
+
+
 def test_without_pyarrow_the_extra_is_named(here: Path) -> None:
     code = (
         "import sys\nsys.modules['pyarrow'] = None\n"
