@@ -148,7 +148,8 @@ class Dataset:
                 for name in self._there:
                     self._folder.remove(name)
                 for name in self._folder.entries(RUNS):
-                    self._folder.remove(f"{RUNS}/{name}")
+                    if name.endswith(".json"):
+                        self._folder.remove(f"{RUNS}/{name}")
 
     def write(self, table: Any) -> None:
         """Write a table, with the `schema` of this run, as a part; all rows of an image in one.

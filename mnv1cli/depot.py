@@ -49,8 +49,10 @@ class Depot:
 
     def note(self) -> str:
         """How many these are, for the end of a summary."""
-        there = f", {self.passed:,} {'was' if self.passed == 1 else 'were'} there already"
-        return there if self.passed else ""
+        if self.passed:
+            return f", {self.passed:,} {'was' if self.passed == 1 else 'were'} there already"
+        # Who gives other paths to the same images should see it.
+        return "" if self.dataset.metadata is None else ", none was there already"
 
     def engine_left(self) -> Engine | None:
         """The engine that the dataset was begun with, None where it has no rows."""

@@ -54,6 +54,10 @@ class Folder:
         except FileNotFoundError:
             return {}
 
+    def is_there(self) -> bool:
+        """Whether there is such a folder."""
+        return os.path.isdir(self._path(""))
+
     def open(self, name: str) -> BinaryIO:
         """A file to read at any position."""
         return open(self._path(name), "rb")
@@ -137,6 +141,10 @@ class _StoreFolder(Folder):
             for each in found
         }
         return dict(sorted((name, is_folder) for name, is_folder in names.items() if name))
+
+    def is_there(self) -> bool:
+        """Whether there is an object below the prefix."""
+        return bool(self.entries())
 
     def open(self, name: str) -> BinaryIO:
         """An object to read at any position; what is not asked for is not fetched."""

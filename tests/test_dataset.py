@@ -182,6 +182,12 @@ def test_path_that_comes_twice_is_done_once(here: Path) -> None:
     assert len(paths) == len(set(paths)) == ALL
 
 
+def test_other_paths_to_the_same_images_are_other_images(here: Path) -> None:
+    run("album", "-o", "out/")
+    assert "none was there already" in run("./album", "-o", "out/")
+    assert "there already" not in run("album", "-o", "out/", "--force")
+
+
 def test_listing_that_is_empty_makes_nothing(here: Path) -> None:
     result = mnv1("classify", "-", *BUNDLED, "-o", "out/", stdin=b"")
     assert result.exit_code == 0
@@ -409,7 +415,7 @@ def test_what_was_left_half_written_goes_after_a_day(here: Path) -> None:
         (["-o", "out/", "--force", "--resume"], 2, "--force begins anew"),
         (["-o", "out/", "--errors", "file"], 1, "file exists; name another file, or remove it"),
         (["-o", "ftp://x/out/"], 2, "ftp:// is not known"),
-        (["-o", "out/", "--skip-existing", "none/"], 2, "none/ is no dataset"),
+        (["-o", "out/", "--skip-existing", "none/"], 2, "no such dataset: none/"),
     ],
 )
 def test_refused_before_any_work(here: Path, arguments: list[str], code: int, said: str) -> None:
@@ -448,6 +454,16 @@ def test_force_replaces_the_rows_once_there_are_others(here: Path) -> None:
     assert not set(before) & set(parts(here / "out"))
     assert len(parts(here / "out")) == len(runs(here / "out")) == 1
     assert "values" in rows(here / "out")[0]
+
+
+def test_what_others_have_written_is_never_taken_for_a_part(here: Path) -> None:
+    theirs = here / "out" / "part-00000-0f3c.snappy.parquet"
+    theirs.parent.mkdir()
+    theirs.write_bytes(b"PAR1")
+    for options in ((), ("--force",)):
+        said = run("album", "-o", "out/", *options, code=1)
+        assert f"out/ is no dataset of mnv1: it has {theirs.name}" in said
+    assert os.listdir("out") == [theirs.name]
 
 
 def test_without_pyarrow_the_extra_is_named(here: Path) -> None:

@@ -317,7 +317,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: Path) -> Path
         ("photo --from classify.csv", 2, "--from takes results"),
         ("--from none.csv", 2, "no such file: none.csv"),
         ("--from text.csv", 1, "text.csv is no result of mnv1"),
-        ("--from photo", 1, "cannot read photo: Is a directory"),
+        ("--from photo", 1, "photo is no dataset of mnv1: it has"),
         ("photo --module bundled", 1, "nothing can be evaluated: 1 image is of a class that the "
          "module does not have: photo"),
         ("photo --module bundled --truth crane.csv", 1,

@@ -477,7 +477,7 @@ def here(indexes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("x.npy cat.png --threshold 0.5", 2, "--threshold goes with --all-pairs"),
         ("x.npy --all-pairs --threshold nan", 2, "nan is no threshold"),
         ("none.npy cat.png", 2, "no such file: none.npy"),
-        (". cat.png", 1, "cannot read .: Is a directory"),
+        (". cat.png", 1, ". is no dataset of mnv1: it has alone.npy"),
         ("cat.png cat.png", 1, "cat.png is no result of mnv1"),
         ("x.npy none.png", 2, "no such file or folder: none.png"),
         ("x.npy --from none.npy", 2, "no such file: none.npy"),

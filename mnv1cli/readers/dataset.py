@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # What the names of parts begin and end with; the run stands in between.
 PART, SUFFIX = "part-", ".parquet"
+# Others name their files part-, too; nobody's are to be taken for ours, or removed.
+_NAME = re.compile(rf"{PART}\d{{8}}T\d{{12}}-[0-9a-f]{{8}}-.*{re.escape(SUFFIX)}", re.DOTALL)
 # What is told of each run; every reader of Parquet passes over such names.
 RUNS = "_mnv1"
 _PASSED_OVER = ("_", ".")
@@ -54,7 +57,7 @@ def part_names(folder: Folder) -> list[str]:
     for name, is_folder in entries.items():
         if name.startswith(_PASSED_OVER):
             continue
-        if is_folder or not (name.startswith(PART) and name.endswith(SUFFIX)):
+        if is_folder or not _NAME.fullmatch(name):
             shown = display_path(os.fsencode(name))
             raise ResultError(f"{folder.place} is no dataset of mnv1: it has {shown}")
         found.append(name)
@@ -131,9 +134,10 @@ class DatasetResult:
         self._folder = open_folder(place)
         self._names = part_names(self._folder)
         head = common_head(self._folder, self._names)
+        if head is None and not self._folder.is_there():
+            raise MissingInputError(f"no such dataset: {place}")
         if head is None:
-            what = "is an empty dataset" if self._folder.entries() else "is no dataset"
-            raise MissingInputError(f"{place} {what}: it has no {PART}*{SUFFIX}")
+            raise ResultError(f"{place} is an empty dataset: it has no {PART}*{SUFFIX}")
         self.layout: Layout | None = head.layout
         self._settings = head.settings
 
