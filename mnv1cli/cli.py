@@ -16,9 +16,10 @@ from mnv1cli.cli_finetune import finetune
 from mnv1cli.cli_images import ImageRun, image_command
 from mnv1cli.cli_merge import merge
 from mnv1cli.cli_module import module
-from mnv1cli.cli_options import FILE, LABELS
+from mnv1cli.cli_options import LABELS
 from mnv1cli.cli_report import report
 from mnv1cli.cli_similar import similar
+from mnv1cli.cli_types import FILE
 from mnv1cli.records import Task
 
 if TYPE_CHECKING:

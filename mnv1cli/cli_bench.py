@@ -19,9 +19,9 @@ from mnv1cli.cli_options import (
     QUIET,
     THREADS,
     VERBOSE,
-    complete_files,
     fetch_options,
 )
+from mnv1cli.cli_types import complete_files
 
 if TYPE_CHECKING:
     from mnv1cli.records import FetchOptions

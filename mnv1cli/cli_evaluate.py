@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from mnv1cli import console
-from mnv1cli.cli_options import AS_JSON, FILE, FORCE, LABELS, PLACE, QUIET, VERBOSE
+from mnv1cli.cli_options import AS_JSON, FORCE, LABELS, QUIET, VERBOSE
 from mnv1cli.cli_reading import Reading, reading_command
+from mnv1cli.cli_types import FILE, PLACE
 from mnv1cli.errors import OptionError
 from mnv1cli.places import Place, source
 from mnv1cli.records import display_path

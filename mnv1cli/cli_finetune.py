@@ -12,7 +12,6 @@ from mnv1cli import console
 from mnv1cli.cli_module import with_bar
 from mnv1cli.cli_options import (
     AS_JSON,
-    FILE,
     IMAGE_SIZE,
     MODULE,
     PREPROCESS,
@@ -21,6 +20,7 @@ from mnv1cli.cli_options import (
     VERBOSE,
     fetch_options,
 )
+from mnv1cli.cli_types import FILE
 from mnv1cli.errors import OptionError
 from mnv1cli.records import MAX_BATCH, TuneOptions
 

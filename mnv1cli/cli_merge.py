@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from mnv1cli import console
-from mnv1cli.cli_options import FILE, FORCE, QUIET, VERBOSE
+from mnv1cli.cli_options import FORCE, QUIET, VERBOSE
+from mnv1cli.cli_types import FILE
 from mnv1cli.errors import OptionError
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import click
-from click.shell_completion import CompletionItem
 
-from mnv1cli.errors import OptionError
-from mnv1cli.places import Place
+from mnv1cli.cli_types import FILE, PLACE, SHARD, complete_files
 from mnv1cli.records import (
     DEFAULT_BATCH,
     MAX_BATCH,
@@ -22,79 +18,8 @@ from mnv1cli.records import (
     MAX_THREADS,
     FetchOptions,
 )
-from mnv1cli.shards import Shard
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class _FileType(click.Path):
-    """The path of a file on this machine; a URI would be taken for one."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str | bytes | os.PathLike[str]:
-        """What was given, as a path."""
-        if Place(os.fsdecode(value)).is_remote:
-            self.fail(f"{value} is no file on this machine.", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-FILE = _FileType(path_type=Path)
-
-
-if TYPE_CHECKING:
-    _PlaceParam = click.ParamType[Place]
-    _ShardParam = click.ParamType[Shard]
-else:
-    # Generic from click 8.4 on, and for type checkers alone.
-    _PlaceParam = _ShardParam = click.ParamType
-
-
-class _PlaceType(_PlaceParam):
-    """A path or a URI, kept as it was given."""
-
-    name = "path"
-
-    def convert(
-        self,
-        value: Any,
-        param: click.Parameter | None,  # noqa: ARG002 - click's signature
-        ctx: click.Context | None,  # noqa: ARG002
-    ) -> Place:
-        """What was given, as a place."""
-        return value if isinstance(value, Place) else Place(str(value))
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Let the shell complete the names of files."""
-        return complete_files(ctx, param, incomplete)
-
-
-PLACE = _PlaceType()
-
-
-class _ShardType(_ShardParam):
-    """One of several parts, as I/N."""
-
-    name = "shard"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Shard:
-        """The part that was named."""
-        try:
-            return value if isinstance(value, Shard) else Shard.parse(str(value))
-        except OptionError as error:
-            self.fail(str(error), param, ctx)
-
-
-def complete_files(
-    _context: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Let the shell complete the names of files, for what is no click.Path."""
-    return [CompletionItem(incomplete, type="file")]
-
 
 _FETCH_OPTIONS = (
     click.option("--offline", is_flag=True, help="Never open a connection. [env: MNV1_OFFLINE]"),
@@ -175,7 +100,7 @@ READING_OPTIONS = (
     click.option(
         "--shard",
         metavar="I/N",
-        type=_ShardType(),
+        type=SHARD,
         help="Take part I of N (from 0) of the images, by their paths; 'mnv1 merge' joins "
         "the results.",
     ),

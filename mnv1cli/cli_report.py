@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from mnv1cli import console
-from mnv1cli.cli_options import FILE, FORCE, LABELS, PLACE, QUIET, VERBOSE
+from mnv1cli.cli_options import FORCE, LABELS, QUIET, VERBOSE
+from mnv1cli.cli_types import FILE, PLACE
 
 if TYPE_CHECKING:
     from pathlib import Path

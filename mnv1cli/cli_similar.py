@@ -12,16 +12,8 @@ import click
 from click.core import ParameterSource
 
 from mnv1cli import console
-from mnv1cli.cli_options import (
-    FILE,
-    FORCE,
-    PLACE,
-    QUIET,
-    THREADS,
-    VERBOSE,
-    complete_files,
-    fetch_options,
-)
+from mnv1cli.cli_options import FORCE, QUIET, THREADS, VERBOSE, fetch_options
+from mnv1cli.cli_types import FILE, PLACE, complete_files
 from mnv1cli.errors import OptionError
 from mnv1cli.places import Place, source
 from mnv1cli.records import display_path

@@ -87,6 +87,7 @@ FLOORS = [
     {"bench", "similarity"},
     {"console", "listings"},
     {"reports"},
+    {"cli_types"},
     {"cli_options"},
     {"cli_reading"},
     {"cli_datasets"},
