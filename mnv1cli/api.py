@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from mnv1cli import arguments
 from mnv1cli import engine as loop
+from mnv1cli.depot import Depot
 from mnv1cli.errors import OptionError
+from mnv1cli.gather import export_dataset
 from mnv1cli.inputs import Listing
 from mnv1cli.places import Place, source
 from mnv1cli.predictor import Predictor
-from mnv1cli.records import (
-    OnError,
-    Task,
-    TuneOptions,
-)
+from mnv1cli.records import OnError, OutputOptions, Runner, Task, TuneOptions
 from mnv1cli.results import Classified, Vector
 from mnv1cli.tally import Tally
 
@@ -123,6 +121,44 @@ class Classifier(Predictor):
         job = self.job(task)
         tally = Tally(progress)
         loop.export(job, listing, target, tally)
+        return tally
+
+    def fill(
+        self,
+        images: Sources | Listing,
+        dataset: Depot | str | os.PathLike[str],
+        task: Task | None = None,
+        runner: Runner = "local",
+        address: str | None = None,
+        progress: TextIO | None = None,
+    ) -> Tally:
+        """Put the rows of the images that a dataset lacks into it; faults are rows, too.
+
+        `dataset` is a folder, here or in an object store; `task` is to classify
+        where it is not said. The runner "ray" does it on the Ray cluster at
+        `address`, or on one of this machine's cores.
+
+        Raises:
+            OutputError: the dataset cannot be written, or its folder holds something else.
+            ResultError: it was made with other settings.
+            ClusterError: the cluster cannot be reached, or fails.
+        """
+        arguments.check("runner", runner, get_args(Runner))
+        task = task or Task("classify")
+        if not isinstance(dataset, Depot):
+            dataset = Depot(Place(f"{os.fspath(dataset)}/"), task, OutputOptions())
+        job = self.job(task)
+        tally = Tally(progress)
+        listed = images if isinstance(images, Listing) else arguments.refs(images)
+        refs = dataset.refs(listed, job.metadata(tally))
+        on_error = dataset.options.on_error
+        if runner == "ray":
+            from mnv1cli.rayrun import export_ray
+
+            export_ray(job, refs, dataset.dataset, tally, on_error, address, self._limit)
+        else:
+            export_dataset(job, refs, dataset.dataset, tally, on_error)
+        dataset.finish(job.metadata(tally), tally.faults)
         return tally
 
     def evaluate(

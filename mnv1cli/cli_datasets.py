@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from mnv1cli import console
 from mnv1cli.errors import OptionError
 from mnv1cli.places import Place
-from mnv1cli.records import OutputOptions, Task, display_path
+from mnv1cli.records import OutputOptions, Runner, Task, display_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from mnv1cli.cli_reading import Reading
-    from mnv1cli.dataset import Dataset
-    from mnv1cli.engine import Job
     from mnv1cli.inputs import Listing
-    from mnv1cli.records import ImageRef
-    from mnv1cli.tally import Tally
 
 
 def spread_place(named: Place | None) -> Place:
@@ -49,7 +44,7 @@ class DatasetRun:
     reading: Reading
     place: Place
     options: OutputOptions
-    runner: Literal["local", "ray"]
+    runner: Runner
     ray_address: str | None
 
     def start(
@@ -57,15 +52,11 @@ class DatasetRun:
     ) -> NoReturn:
         """Put the rows of the images that the dataset lacks into it; ends with the exit code."""
         from mnv1cli.depot import Depot
-        from mnv1cli.tally import Tally
 
         depot = Depot(self.place, task, self.options)
         listing.require_images()
-        job = self.reading.classifier(labels, progress, depot.engine_left()).job(task)
-        tally = Tally(progress)
-        refs = depot.refs(listing, job.metadata(tally))
-        self._export(job, refs, depot.dataset, tally)
-        depot.finish(job.metadata(tally), tally.faults)
+        classifier = self.reading.classifier(labels, progress, depot.engine_left())
+        tally = classifier.fill(listing, depot, task, self.runner, self.ray_address, progress)
         for folder in listing.empty:
             console.log.warning("no images in %s", display_path(folder))
         if depot.passed and not tally.done and not tally.failed:
@@ -74,16 +65,3 @@ class DatasetRun:
             note = depot.note() + listing.skipped_note()
             console.log.info("%s%s, in %s", tally.summary(), note, self.place)
         raise SystemExit(tally.exit_code)
-
-    def _export(self, job: Job, refs: Iterable[ImageRef], dataset: Dataset, tally: Tally) -> None:
-        """Do the job where it was asked for."""
-        how: dict[str, Any] = {"on_error": self.options.on_error}
-        if self.runner == "ray":
-            from mnv1cli.rayrun import export_ray
-
-            how |= {"address": self.ray_address, "threads": self.reading.threads}
-            export_ray(job, refs, dataset, tally, **how)
-        else:
-            from mnv1cli.gather import export_dataset
-
-            export_dataset(job, refs, dataset, tally, **how)

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -17,7 +17,7 @@ from mnv1cli.cli_options import WRITING_OPTIONS
 from mnv1cli.cli_reading import Reading, folding, reading_command
 from mnv1cli.errors import OptionError
 from mnv1cli.places import Place, source
-from mnv1cli.records import OnError, OutputOptions, Task, display_path
+from mnv1cli.records import OnError, OutputOptions, Runner, Task, display_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ class ImageRun:
     on_error: OnError
     errors: Path | None
     manifest: Path | None
-    runner: Literal["local", "ray"]
+    runner: Runner
     ray_address: str | None
     quiet: bool
     verbose: bool

@@ -31,7 +31,7 @@ class Depot:
 
     def __init__(self, place: Place, task: Task, options: OutputOptions) -> None:
         _check(place, task, options)
-        self._options = options
+        self.options = options
         self._skipped: Earlier | None = None
         for path in (options.errors, options.manifest):
             # --force is about the rows: nobody should lose them for the sake of a list.
@@ -65,15 +65,15 @@ class Depot:
             MissingInputError: there is no such result.
             ResultError: it cannot be read, or was made with other settings.
         """
-        skipped = self._options.skip_existing
+        skipped = self.options.skip_existing
         if skipped is None or str(skipped).rstrip("/") == self.dataset.name.rstrip("/"):
             return refs
-        self._skipped = Earlier(skipped, metadata, self._options.force)
+        self._skipped = Earlier(skipped, metadata, self.options.force)
         return self._skipped.missing(refs)
 
     def finish(self, metadata: dict[str, Any], faults: Iterable[Fault]) -> None:
         """Write the files beside the dataset."""
-        options = self._options
+        options = self.options
         try:
             if options.errors is not None:
                 file = self._outputs.open(options.errors)

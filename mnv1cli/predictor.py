@@ -111,6 +111,7 @@ class Predictor:
         )
         self._labels = None if labels is None else Path(labels)
         self._engine, self._precision = engine, precision
+        self._limit = threads
         self._threads = machine.cores() if threads is None else threads
         self._batch_size = batch_size
         self._models: dict[str, Model] = {}

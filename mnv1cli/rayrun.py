@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 SHARE = 2_000
 # Shares for each core in a window, so that all cores end at about the same time.
 _SHARES_A_CORE = 4
-_MOST = 1_000_000
+# Images that are listed ahead, unless the cores could not be kept busy with so few.
+_MOST = 200_000
 # Ray would try for ever, also a task that ends its process each time.
 _RETRIES = 5
 

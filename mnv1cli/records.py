@@ -28,6 +28,7 @@ OnError = Literal["skip", "row", "fail"]
 Engine = Literal["litert", "tf"]
 Precision = Literal["float32", "int8"]
 Command = Literal["classify", "logits", "embed"]
+Runner = Literal["local", "ray"]
 
 
 # More images at once gain nothing and take gigabytes.

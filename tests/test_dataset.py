@@ -22,11 +22,13 @@ from mnv1cli import dataset as datasets
 from mnv1cli import gather, interrupts
 from mnv1cli.api import Classifier
 from mnv1cli.dataset import Dataset
+from mnv1cli.errors import OptionError
 from mnv1cli.gather import export_dataset
 from mnv1cli.places import Place
 from mnv1cli.records import ImageRef, Task
 from mnv1cli.tally import Tally
 from mnv1cli.writers.arrow import METADATA_KEY
+from tests.conftest import ROOT
 from tests.datasets import COUNT, album, parts, raw, rows, runs
 from tests.shell import mnv1
 
@@ -496,3 +498,16 @@ def read_only(here: Path) -> Iterator[Path]:
 def test_read_only_folder_is_told_before_any_work(read_only: Path) -> None:
     said = run("album", "-o", f"{read_only}/out/", code=1)
     assert "is read-only" in said
+
+
+def test_python_fills_a_dataset_with_what_is_missing(tmp_path: Path) -> None:
+    photos = ROOT / "examples" / "photos"
+    classifier = Classifier("bundled")
+    one, rest = sorted(photos.iterdir())[0], photos
+    assert classifier.fill(one, tmp_path / "labels").done == 1
+    assert classifier.fill(rest, f"{tmp_path}/labels/").done == len(list(photos.iterdir())) - 1
+    assert classifier.fill(rest, tmp_path / "labels").done == 0
+    vectors = Task("embed")
+    assert classifier.fill(rest, tmp_path / "vectors", vectors).done == 3
+    with pytest.raises(OptionError, match="runner='spark'"):
+        classifier.fill(rest, tmp_path / "labels", runner="spark")  # type: ignore[arg-type]
