@@ -143,7 +143,7 @@ class _Photos:
         self._listing = start.timed(len(found))
         self._name, self._spec, self._threads = name, spec, threads
         if any(ref.member for ref in found):
-            raise OptionError("bench reads files of their own", "unpack the archive for it")
+            raise OptionError("bench reads files of their own", "unpack or copy them for it")
         good = itertools.cycle(self._readable(found[:count]))
         self._refs = [ImageRef(i, path) for i, path in enumerate(itertools.islice(good, count))]
         self._decoding = _median(self._decoded)

@@ -134,7 +134,8 @@ class S3:
 
     def write(self, uri: bytes, file: Path) -> None:
         """Store a file under a name."""
-        run(self._fs, self._fs._put_file(str(file), uri.decode()))
+        call = self._fs._put_file(str(file), uri.decode())
+        run(self._fs, asyncio.wait_for(call, patience(file.stat().st_size)))
 
     async def _content(self, bucket: str, key: str, limit: int) -> bytes:
         call = self._fs._call_s3("get_object", Bucket=bucket, Key=key)
@@ -222,7 +223,8 @@ class GoogleStorage:
 
     def write(self, uri: bytes, file: Path) -> None:
         """Store a file under a name."""
-        run(self._fs, self._fs._put_file(str(file), uri.decode()))
+        call = self._fs._put_file(str(file), uri.decode())
+        run(self._fs, asyncio.wait_for(call, patience(file.stat().st_size)))
 
     async def _content(self, bucket: str, key: str, limit: int) -> bytes:
         call = self._fs._call(

@@ -97,21 +97,25 @@ def filesystem(scheme: str) -> Any:
 def _opened(scheme: str) -> Any:
     import fsspec
 
-    settings: dict[str, Any] = {}
+    # A listing that is remembered is soon wrong.
+    common = {"use_listings_cache": False, "skip_instance_cache": True}
     if scheme == "s3":
-        import s3fs  # noqa: F401 - to miss it here, if at all
+        import s3fs
 
         # What the environment says of the same stays.
         told = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
-        settings["config_kwargs"] = {"max_pool_connections": CONNECTIONS, **told}
-    elif scheme == "gs":
-        import gcsfs  # noqa: F401
-    else:
-        from aiohttp import ClientTimeout
+        settings = {"max_pool_connections": CONNECTIONS, **told}
+        return s3fs.S3FileSystem(config_kwargs=settings, **common)
+    if scheme == "gs":
+        from gcsfs.core import GCSFileSystem
 
-        wait = ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
-        settings["client_kwargs"] = {"trust_env": True, "timeout": wait}
-    return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **settings)
+        # Not the class that asks for each bucket's kind first, through another service.
+        return GCSFileSystem(**common)
+    from aiohttp import ClientTimeout
+    from fsspec.implementations.http import HTTPFileSystem
+
+    wait = ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
+    return HTTPFileSystem(client_kwargs={"trust_env": True, "timeout": wait}, **common)
 
 
 def store(scheme: str) -> Store:
@@ -177,8 +181,8 @@ _REASONS = {
     "PartialCredentialsError": "no credentials",
     "GoogleAuthError": "no credentials",
     "TimeoutError": "no answer in time",
-    "HTTPClientError": "cannot be reached",
-    "ClientConnectionError": "cannot be reached",
+    "HTTPClientError": "no connection",
+    "ClientConnectionError": "no connection",
 }
 
 
@@ -190,7 +194,7 @@ def reason(error: BaseException) -> str:
     line = str(getattr(error, "strerror", None) or error).strip().partition("\n")[0]
     for kind in type(error).__mro__:
         if known := _REASONS.get(kind.__name__):
-            told = line and known == "cannot be reached"
+            told = line and known == "no connection"
             return f"{known}: {line}" if told else known
     return line or type(error).__name__
 

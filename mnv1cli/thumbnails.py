@@ -7,12 +7,13 @@ import io
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from mnv1cli import imagefile, machine, pixels
+from mnv1cli import imagefile, machine, pixels, readahead
 from mnv1cli.errors import ImageError
 from mnv1cli.inputs import MEMBER
 from mnv1cli.members import Archive, is_archive
 from mnv1cli.ordered import ordered_map
 from mnv1cli.records import ImageRef, PixelSpec
+from mnv1cli.stores import Remote, is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,7 +45,8 @@ def thumbnails(
     def of(ref: ImageRef) -> tuple[bytes, Thumbnail]:
         return ref.path, _thumbnail(ref, spec)
 
-    return ordered_map(of, _refs(dict.fromkeys(paths), folders), machine.cores(), ahead=2)
+    refs = readahead.ahead(_refs(dict.fromkeys(paths), folders), spec.max_bytes)
+    return ordered_map(of, refs, machine.cores(), ahead=2)
 
 
 def _thumbnail(ref: ImageRef, spec: PixelSpec) -> Thumbnail:
@@ -75,6 +77,9 @@ def _refs(paths: Iterable[bytes], folders: Sequence[bytes]) -> Iterator[ImageRef
     """What reads each path: files first, then archives, each of which is gone through once."""
     archives: dict[bytes, dict[bytes, bytes]] = {}
     for path in paths:
+        if is_remote(path):
+            yield ImageRef(0, path, member=Remote(path))
+            continue
         place = _place(path, folders)
         archive, inside, name = place.partition(MEMBER)
         if inside and not os.path.lexists(place) and is_archive(archive):

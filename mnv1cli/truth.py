@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mnv1cli.errors import LabelsError, MissingInputError
 from mnv1cli.labels import find_classes
 from mnv1cli.records import display_path
+from mnv1cli.stores import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +27,9 @@ class FolderTruth:
     """The name of the first folder below one of `roots`, else of the folder that an image is in."""
 
     def __init__(self, roots: Sequence[bytes] = ()) -> None:
-        self._roots = [root.rstrip(b"/") + b"/" for root in roots if os.path.isdir(root)]
+        self._roots = [
+            root.rstrip(b"/") + b"/" for root in roots if is_remote(root) or os.path.isdir(root)
+        ]
 
     def of(self, path: bytes) -> Sequence[str]:
         """What an image shows, as names to be tried in turn; none where nothing tells."""
