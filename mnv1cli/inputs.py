@@ -5,7 +5,6 @@ Names are bytes throughout: a file's name need not be text.
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import glob
 import itertools
@@ -14,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from mnv1cli import globs, prefixes
+from mnv1cli import globs, lists, prefixes
 from mnv1cli.errors import MissingInputError, NoImagesError, OptionError
 from mnv1cli.members import Archive, is_archive
 from mnv1cli.places import scheme
@@ -30,7 +29,6 @@ SUFFIXES = frozenset(b"jpg jpeg jpe jfif png bmp gif webp tif tiff avif heic hei
 STDIN = b"-"
 # What stands between an archive and the name of a file in it.
 MEMBER = b"!/"
-_CHUNK = 1 << 16
 
 
 class _Found(NamedTuple):
@@ -249,16 +247,8 @@ class Listing:
 
     def _paths(self, file: BinaryIO, name: str) -> Iterator[_Found]:
         with file if file is not self._options.stdin else contextlib.nullcontext():
-            records = _records(file, b"\0" if self._options.null else b"\n")
-            for record in _without_mark(records):
-                if b"\0" in record:
-                    raise OptionError(
-                        f"the list {name} has NUL bytes",
-                        "add -0 if they end its paths; else it is no list of paths in UTF-8",
-                    )
-                path = record if self._options.null else _without_return(record)
-                if path:
-                    yield _Found(path, read=Remote(path) if is_remote(path) else None)
+            for path in lists.paths(file, name, self._options.null):
+                yield _Found(path, read=Remote(path) if is_remote(path) else None)
 
 
 def _entries(folder: bytes) -> tuple[list[os.DirEntry[bytes]], str]:
@@ -276,32 +266,3 @@ def _is_folder(entry: os.DirEntry[bytes], follow_links: bool) -> bool:
         return entry.is_dir(follow_symlinks=follow_links)
     except OSError:
         return False
-
-
-def _records(file: BinaryIO, separator: bytes) -> Iterator[bytes]:
-    """The non-empty records of a file as they arrive, so that a slow writer is not waited for."""
-    read = getattr(file, "read1", file.read)
-    rest = b""
-    while chunk := read(_CHUNK):
-        *records, rest = (rest + chunk).split(separator)
-        yield from filter(None, records)
-    if rest:
-        yield rest
-
-
-def _without_mark(records: Iterator[bytes]) -> Iterator[bytes]:
-    """The records without the byte order mark of a list from Windows, unless a name begins so."""
-    for first in itertools.islice(records, 1):
-        bare = first.removeprefix(codecs.BOM_UTF8)
-        yield first if os.path.lexists(first) else bare
-    yield from records
-
-
-def _without_return(path: bytes) -> bytes:
-    """The path without the carriage return of a list from Windows, unless it is the name's own."""
-    bare = path.removesuffix(b"\r")
-    if bare == path or os.path.lexists(path):
-        return path
-    if is_remote(bare):
-        return bare
-    return bare if not bare or os.path.lexists(bare) else path

@@ -17,7 +17,7 @@ FLOORS = [
     {"buckets", "members"},
     {"webpages"},
     {"stores"},
-    {"prefixes", "readahead"},
+    {"lists", "prefixes", "readahead"},
     {
         "archive",
         "attachment",
