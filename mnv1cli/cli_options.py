@@ -79,7 +79,9 @@ def complete_files(
 
 
 _FETCH_OPTIONS = (
-    click.option("--offline", is_flag=True, help="Never open a connection. [env: MNV1_OFFLINE]"),
+    click.option(
+        "--offline", is_flag=True, help="Never open a connection for a module. [env: MNV1_OFFLINE]"
+    ),
     click.option(
         "--insecure",
         is_flag=True,
@@ -220,7 +222,8 @@ WRITING_OPTIONS = (
         "--output",
         metavar="FILE",
         type=PLACE,
-        help="Write to FILE, and its metadata to FILE.meta.json. Default: stdout.",
+        help="Write to FILE, which may be s3:// or gs://, and its metadata to FILE.meta.json. "
+        "Default: stdout.",
     ),
     click.option(
         "-f",
