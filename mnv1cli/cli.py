@@ -72,7 +72,7 @@ def classify(
 ) -> None:
     """The most probable labels of every image.
 
-    INPUT is a file, a folder, a quoted glob, or '-' for paths on stdin.
+    INPUT is a file, a folder, a quoted glob, a URI, or '-' for paths on stdin.
     """
     if math.isnan(min_probability):
         raise click.BadParameter("nan is no probability", param_hint="--min-probability")
@@ -86,7 +86,7 @@ def classify(
 def logits(run: ImageRun, probabilities: bool) -> None:
     """The scores of all classes for every image.
 
-    INPUT is a file, a folder, a quoted glob, or '-' for paths on stdin.
+    INPUT is a file, a folder, a quoted glob, a URI, or '-' for paths on stdin.
     """
     run.start(Task("logits", probabilities=probabilities))
 
@@ -107,7 +107,7 @@ def logits(run: ImageRun, probabilities: bool) -> None:
 def embed(run: ImageRun, endpoint: str, pool: bool) -> None:
     """The feature vector of every image, or another layer's values.
 
-    INPUT is a file, a folder, a quoted glob, or '-' for paths on stdin.
+    INPUT is a file, a folder, a quoted glob, a URI, or '-' for paths on stdin.
     """
     run.start(Task("embed", endpoint=endpoint, pool=pool))
 

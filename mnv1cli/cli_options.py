@@ -22,7 +22,9 @@ from mnv1cli.records import (
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FETCH_OPTIONS = (
-    click.option("--offline", is_flag=True, help="Never open a connection. [env: MNV1_OFFLINE]"),
+    click.option(
+        "--offline", is_flag=True, help="Never open a connection for a module. [env: MNV1_OFFLINE]"
+    ),
     click.option(
         "--insecure",
         is_flag=True,
@@ -184,8 +186,8 @@ WRITING_OPTIONS = (
         "--output",
         metavar="FILE",
         type=PLACE,
-        help="Write to FILE, and its metadata to FILE.meta.json; a name that ends with / is a "
-        "dataset, on disk or in a store, which goes on where it stands. Default: stdout.",
+        help="Write to FILE, which may be s3:// or gs://, and its metadata to FILE.meta.json; a "
+        "name that ends with / is a dataset, which goes on where it stands. Default: stdout.",
     ),
     click.option(
         "-f",

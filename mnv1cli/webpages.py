@@ -78,10 +78,7 @@ class Web:
 
     async def _head(self, url: str) -> Entry:
         async with await self._answer(url) as answer:
-            changed = None
-            if told := answer.headers.get("Last-Modified"):
-                changed = email.utils.parsedate_to_datetime(told).timestamp()
-            return Entry(b"", _length(answer), changed)
+            return Entry(b"", _length(answer), _changed(answer))
 
     async def _content(self, url: str, limit: int) -> bytes:
         try:
@@ -133,6 +130,14 @@ def _length(answer: Any) -> int | None:
     told = answer.headers.get("Content-Length", "")
     packed = answer.headers.get("Content-Encoding", "identity") != "identity"
     return int(told) if told.isdigit() and not packed else None
+
+
+def _changed(answer: Any) -> float | None:
+    """When the file was changed, in seconds since 1970, if the server tells."""
+    try:
+        return email.utils.parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp()
+    except (KeyError, ValueError, OverflowError):
+        return None
 
 
 def _url(uri: bytes) -> str:

@@ -15,7 +15,7 @@ from mnv1cli import Classifier, pillowpool
 from mnv1cli.errors import MissingInputError
 from mnv1cli.inputs import InputOptions, Listing
 from mnv1cli.pipeline import Stream
-from mnv1cli.records import PixelSpec
+from mnv1cli.records import ImageRef, PixelSpec
 from mnv1cli.stores import Remote
 from tests import webserver
 from tests.conftest import ROOT
@@ -73,6 +73,11 @@ def disk(tmp_path: Path) -> Path:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_bytes(data)
     return tmp_path
+
+
+def content(ref: ImageRef) -> bytes:
+    assert ref.member is not None
+    return ref.member(1 << 20)
 
 
 def listed(*names: str, recursive: bool = True) -> list[str]:
@@ -135,6 +140,20 @@ def test_tfdata_and_pillow_give_the_same_bits_as_from_disk(bucket: ObjectStore, 
 def test_what_a_uri_names(bucket: ObjectStore, name: str, keys: list[str]) -> None:
     found = listed(f"s3://photos-bucket/{name}")
     assert [path.removeprefix("s3://photos-bucket/") for path in found] == keys
+
+
+def test_keys_are_taken_as_they_are(object_store: ObjectStore) -> None:
+    keys = ["a/../b.jpg", "a//b.jpg", "/a.jpg", "tab\t.jpg", "a?versionId=3.jpg", "%2e%2e/a.jpg",
+            "a&b=c;d.jpg", "\N{GRINNING FACE}.jpg", "e\u0301.jpg", " / .jpg", "<&amp;>.jpg",
+            "back\\slash.jpg", "\x01.jpg", "+.jpg", "'\"`.jpg", "]a[.jpg", "a*.jpg"]  # fmt: skip
+    object_store.bucket("strange-keys")
+    object_store.put("strange-keys", {key: key.encode() for key in keys})
+    found = {ref.path: ref for ref in Listing([b"s3://strange-keys"])}
+    for key in keys:
+        path = b"s3://strange-keys/" + key.encode()
+        assert content(found[path]) == key.encode()
+        assert [ref.path for ref in Listing([path])] == [path]
+    assert len(found) == len(keys)
 
 
 def test_no_recursion_goes_for_globs_too(bucket: ObjectStore) -> None:
