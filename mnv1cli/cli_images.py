@@ -39,6 +39,7 @@ class ImageRun:
     resume: bool
     skip_existing: Place | None
     append: bool
+    retry: bool
     on_error: OnError
     errors: Path | None
     manifest: Path | None
@@ -141,6 +142,7 @@ class ImageRun:
             self.manifest,
             skipped,
             self.append,
+            self.retry,
         )
 
 

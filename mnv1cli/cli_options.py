@@ -213,6 +213,12 @@ WRITING_OPTIONS = (
         help="Add the rows to the result that is there, by default that of --skip-existing.",
     ),
     click.option(
+        "--retry-failed",
+        "retry",
+        is_flag=True,
+        help="A dataset: do the images once more that failed in earlier runs.",
+    ),
+    click.option(
         "--on-error",
         type=click.Choice(("skip", "row", "fail")),
         default="skip",

@@ -9,6 +9,7 @@ or not at all. Several runs may write at once: their names differ.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import json
@@ -18,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from mnv1cli import stores
 from mnv1cli.errors import OutputError, ResultError
-from mnv1cli.folders import open_folder, writing
+from mnv1cli.folders import open_folder, reading, writing
 from mnv1cli.readers.dataset import (
     PART,
     RUNS,
     SUFFIX,
     common_head,
     of_parts,
+    opened,
     part_names,
 )
 from mnv1cli.records import Fault, Layout
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from mnv1cli.folders import Folder
     from mnv1cli.places import Place
+    from mnv1cli.readers.parquet import ParquetResult
     from mnv1cli.records import ImageRef, Task
 
 # What is worth a row group, as in single files.
@@ -50,6 +53,36 @@ def write_part(folder: Folder, run: str, number: int, table: Any) -> str:
     Raises:
         OutputError: it cannot be written.
     """
+    name = f"{PART}{run}-{number:05}{SUFFIX}"
+    with writing(folder.shown(name)):
+        folder.put(name, _encoded(table))
+    return name
+
+
+def without_faults(folder: Folder, name: str) -> None:
+    """Write a part anew without the rows of images that failed.
+
+    Raises:
+        OutputError: it cannot be written.
+        ResultError: it cannot be read, or is damaged.
+    """
+    from pyarrow import compute, parquet
+
+    with opened(folder, name) as part:
+        if not part.tally()[1]:
+            return
+    calls: Any = compute
+    with reading(folder.shown(name)), contextlib.closing(folder.open(name)) as file:
+        table: Any = parquet.read_table(file)
+    kept = table.filter(calls.equal(table.column("error"), ""))
+    with writing(folder.shown(name)):
+        if kept.num_rows:
+            folder.put(name, _encoded(kept))
+        else:
+            folder.remove(name)
+
+
+def _encoded(table: Any) -> bytes:
     from pyarrow import parquet
 
     rows = max(1, _GROUP_BYTES * table.num_rows // max(table.nbytes, 1))
@@ -57,10 +90,17 @@ def write_part(folder: Folder, run: str, number: int, table: Any) -> str:
     parquet.write_table(
         table, data, compression="zstd", row_group_size=rows, write_page_checksum=True
     )
-    name = f"{PART}{run}-{number:05}{SUFFIX}"
-    with writing(folder.shown(name)):
-        folder.put(name, data.getvalue())
-    return name
+    return data.getvalue()
+
+
+def _all(part: ParquetResult) -> list[bytes]:
+    return list(part.paths())
+
+
+def _good(part: ParquetResult) -> list[bytes]:
+    """The images of a part that did not fail."""
+    failed = {fault.path for fault in part.tally()[1]}
+    return [path for path in part.paths() if path not in failed]
 
 
 def layout(task: Task, shape: tuple[int, ...]) -> Layout:
@@ -76,7 +116,8 @@ class Dataset:
     `metadata` are the settings of the rows that are there, None where there are
     none. `passed` counts the images that had a row already when they came.
 
-    With `force` the rows that are there are replaced: `begin` removes them.
+    With `force` the rows that are there are replaced: `begin` removes them. With
+    `retry` those of images that failed are, which count as missing.
 
     Raises:
         OptionError: pyarrow, or what a store needs, is not installed.
@@ -84,7 +125,7 @@ class Dataset:
         ResultError: a part is damaged, or two parts have different settings.
     """
 
-    def __init__(self, place: Place, force: bool = False) -> None:
+    def __init__(self, place: Place, force: bool = False, retry: bool = False) -> None:
         self.place = place
         self.filesystem, self.root = stores.arrow_filesystem(place)
         self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.urandom(4).hex()}"
@@ -92,6 +133,7 @@ class Dataset:
         self._folder = open_folder(place)
         self._numbers = itertools.count()
         self._force = force
+        self._retry = retry
         with writing(place):
             self._folder.check()
         try:
@@ -119,7 +161,8 @@ class Dataset:
         known: set[bytes] = set()
         if self.metadata is not None:
             compare(self.name, self.metadata, metadata)
-            known.update(*of_parts(self._folder, self._there, lambda part: list(part.paths())))
+            read = _good if self._retry else _all
+            known.update(*of_parts(self._folder, self._there, read))
         return self._lacking(refs, known)
 
     def _lacking(self, refs: Iterable[ImageRef], known: set[bytes]) -> Iterator[ImageRef]:
@@ -145,11 +188,18 @@ class Dataset:
             self._folder.make()
             self._folder.sweep()
             if self._force:
+                self._clear()
+            elif self._retry:
+                # First the old rows go: who is stopped in between finds the images missing.
                 for name in self._there:
-                    self._folder.remove(name)
-                for name in self._folder.entries(RUNS):
-                    if name.endswith(".json"):
-                        self._folder.remove(f"{RUNS}/{name}")
+                    without_faults(self._folder, name)
+
+    def _clear(self) -> None:
+        for name in self._there:
+            self._folder.remove(name)
+        for name in self._folder.entries(RUNS):
+            if name.endswith(".json"):
+                self._folder.remove(f"{RUNS}/{name}")
 
     def write(self, table: Any) -> None:
         """Write a table, with the `schema` of this run, as a part; all rows of an image in one.

@@ -40,7 +40,7 @@ class Depot:
         self._outputs = Outputs(
             None, None, others=(options.errors, options.manifest), force=options.force
         )
-        self.dataset = Dataset(place, options.force)
+        self.dataset = Dataset(place, options.force, options.retry)
 
     @property
     def passed(self) -> int:
@@ -98,5 +98,7 @@ def _check(place: Place, task: Task, options: OutputOptions) -> None:
             f"{place} is a folder: a dataset of Parquet files, not {options.format}",
             "name a file",
         )
+    if options.force and options.retry:
+        raise OptionError("--force begins anew, and --retry-failed goes on", "say one of them")
     if not task.pool:
         raise OptionError("--no-pool keeps arrays, which a dataset cannot hold", "use npy")

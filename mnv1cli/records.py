@@ -215,7 +215,7 @@ class OutputOptions:
 
     `errors` is a file for the faults, `manifest` one for the run's metadata.
     What has a row in `skip_existing` is not done again; with `append` the rows
-    come behind those that `file` has.
+    come behind those that `file` has. With `retry` what failed earlier is done again.
     """
 
     file: Path | None = None
@@ -228,6 +228,7 @@ class OutputOptions:
     manifest: Path | None = None
     skip_existing: Source | None = None
     append: bool = False
+    retry: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,10 @@ class Target:
     ) -> None:
         if options.file is not None:
             refuse_image_name(options.file)
+        if options.retry:
+            raise OptionError(
+                "--retry-failed is for datasets", "--skip-existing FILE --append does so for files"
+            )
         self.options = options
         rows_alone = options.wide or task.meta
         self._format = choose_format(

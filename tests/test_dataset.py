@@ -468,6 +468,59 @@ def test_what_others_have_written_is_never_taken_for_a_part(here: Path) -> None:
     assert os.listdir("out") == [theirs.name]
 
 
+@pytest.mark.parametrize("command", ["classify", "embed"])
+def test_what_failed_is_done_once_more_where_that_is_asked_for(here: Path, command: str) -> None:
+    own = album(here / "own")
+    arguments = (command, "own", "-o", "again/", *BUNDLED)
+    assert mnv1(*arguments).exit_code == 3
+    whole = rows(here / "again")
+    (own / "broken.jpg").write_bytes(sorted(own.glob("0-*"))[0].read_bytes())
+    assert mnv1(*arguments).exit_code == 0
+    assert rows(here / "again") == whole
+    again = mnv1(*arguments, "--retry-failed")
+    assert again.exit_code == 3
+    assert f"{COUNT} were there already" in again.stderr
+    now = rows(here / "again")
+    assert {raw(row) for row in now if row["error"]} == {b"own/empty.png"}
+    assert {raw(row) for row in now} == {raw(row) for row in whole}
+    good = [row for row in now if raw(row) not in (b"own/broken.jpg", b"own/empty.png")]
+    assert [row for row in whole if not row["error"]] == good
+    assert Dataset(Place("again/")).count() == ALL
+
+
+def test_who_is_stopped_while_rows_go_finds_the_images_missing(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("classify", "album", "-o", "out/", *BUNDLED)
+    mnv1(*arguments)
+    whole = rows(here / "out")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gather, "_take", stop)
+        assert mnv1(*arguments, "--retry-failed").exit_code == 130
+    assert not any(row["error"] for row in rows(here / "out"))
+    assert mnv1(*arguments).exit_code == 3
+    assert rows(here / "out") == whole
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("-o", "out.csv"), "is for datasets"),
+        (("-o", "out/", "--force"), "say one of them"),
+    ],
+)
+def test_retry_where_there_is_nothing_to_retry(
+    here: Path, options: tuple[str, ...], said: str
+) -> None:
+    run = mnv1("classify", "album", "--retry-failed", *options, *BUNDLED)
+    assert run.exit_code == 2
+    assert said in run.stderr
+
+
 def test_without_pyarrow_the_extra_is_named(here: Path) -> None:
     code = (
         "import sys\nsys.modules['pyarrow'] = None\n"
