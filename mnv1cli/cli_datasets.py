@@ -9,6 +9,7 @@ from mnv1cli import console
 from mnv1cli.errors import OptionError
 from mnv1cli.places import Place
 from mnv1cli.records import OutputOptions, Runner, Task, display_path
+from mnv1cli.writers import FORMATS, by_suffix
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +31,9 @@ def spread_place(named: Place | None) -> Place:
         raise OptionError("--runner ray writes a dataset", "name its folder with -o")
     if named.is_folder:
         return named
-    if named.suffix or (not named.is_remote and named.path.exists()):
+    # Whoever knows Spark may call a folder labels.parquet.
+    of_file = by_suffix(named.suffix) not in (None, FORMATS["parquet"])
+    if of_file or (not named.is_remote and named.path.exists()):
         raise OptionError(
             f"--runner ray writes a dataset, and {named} is a file", f"name a folder: {named}/"
         )

@@ -72,10 +72,11 @@ def outcome(run: subprocess.CompletedProcess[bytes]) -> str:
 
 def test_ray_gives_the_rows_of_the_local_runner(many: Path, tmp_path: Path) -> None:
     local = program("classify", many, "-o", f"{tmp_path}/local/", *OPTIONS)
-    spread = program("classify", many, "--runner", "ray", "-o", tmp_path / "spread", *OPTIONS)
+    out = tmp_path / "spread.parquet"
+    spread = program("classify", many, "--runner", "ray", "-o", out, *OPTIONS)
     assert (local.returncode, spread.returncode) == (3, 3), outcome(spread)
     rows = found(tmp_path / "local")
-    assert found(tmp_path / "spread") == rows
+    assert found(out) == rows
     assert len(rows) == 604
     assert sum(isinstance(each, str) for each in rows.values()) == 3
     # One line for each fault, and the summary: those of the local runner.

@@ -131,10 +131,13 @@ def choose_format(name: str | None, file: Path | None, task: Task, terminal: boo
     return chosen
 
 
+def by_suffix(suffix: str) -> Format | None:
+    """The format of files whose names end so, in any case of letters; None for others."""
+    return next((item for item in FORMATS.values() if suffix.lower() in item.suffixes), None)
+
+
 def _by_suffix(file: Path) -> Format:
-    suffix = file.suffix.lower()
-    for item in FORMATS.values():
-        if suffix in item.suffixes:
-            return item
+    if found := by_suffix(file.suffix):
+        return found
     known = ", ".join(suffix for item in FORMATS.values() for suffix in item.suffixes)
     raise OptionError(f"the name {file} tells no format", f"end it with {known}, or say it with -f")
