@@ -70,6 +70,8 @@ def export_ray(
     if first is None:
         tally.close()
         return
+    # Before a cluster is started for it.
+    _pickled(Share(0, [first]))
     dataset.begin()
     try:
         with clusters.connected(address, threads) as cluster:

@@ -23,7 +23,20 @@ os.environ["MNV1_OFFLINE"] = "1"
 
 
 # The files that take longest, so that no core is left with one of them at the end.
-LONG = ("trainer", "finetune", "accidents", "quantize", "sources", "similar", "resume", "cli")
+LONG = (
+    "rayrun",
+    "trainer",
+    "rayrun_store",
+    "finetune",
+    "dataset",
+    "accidents",
+    "quantize",
+    "sources",
+    "similar",
+    "resume",
+    "cli",
+    "merge",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -85,23 +85,13 @@ def test_ray_gives_the_rows_of_the_local_runner(many: Path, tmp_path: Path) -> N
     assert len(one) == 3
     assert "601 images in" in outcome(spread)
     assert "3 failed, in" in outcome(spread)
-
-
-def test_a_second_run_reads_no_image_and_needs_no_cluster(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    photos = tmp_path / "photos"
-    shutil.copytree(PHOTOS, photos)
-    arguments = ("embed", photos, "--runner", "ray", "-o", f"{tmp_path}/feats/", *OPTIONS)
-    assert program(*arguments).returncode == 0
-    parts = sorted((tmp_path / "feats").rglob("*"))
-    for photo in photos.iterdir():
-        photo.write_bytes(b"a fault, if anybody looks")
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    again = program(*arguments)
+    # What is there needs neither its images nor a cluster.
+    many.rename(tmp_path / "away")
+    how = ("--runner", "ray", "--ray-address", "127.0.0.1:9", "-o", out)
+    again = program("classify", "-0", "-", *how, *OPTIONS, stdin=b"\0".join(rows))
+    (tmp_path / "away").rename(many)
     assert again.returncode == 0, outcome(again)
     assert "is complete: nothing is left to do" in outcome(again)
-    assert sorted((tmp_path / "feats").rglob("*")) == parts
 
 
 def test_a_node_that_dies_costs_no_row(many: Path, tmp_path: Path) -> None:
@@ -127,7 +117,8 @@ def test_a_run_that_is_stopped_leaves_whole_parts_and_goes_on(many: Path, tmp_pa
     assert run.returncode == 130, told.decode()
     assert b"stopped by a signal" in told
     before = len(found(tmp_path / "out"))
-    again = program(*arguments)
+    # Either runner goes on where the other stood.
+    again = program("classify", many, "-o", f"{tmp_path}/out/", *OPTIONS)
     rows = found(tmp_path / "out")
     assert len(rows) == 604
     if before < 604:
