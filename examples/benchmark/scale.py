@@ -53,7 +53,7 @@ class Watch:
 def _workers() -> Iterator[float]:
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
-            if (status.parent / "cmdline").read_bytes().startswith(b"ray::"):
+            if (status.parent / "cmdline").read_bytes().startswith(b"ray::Map"):
                 lines = status.read_text().splitlines()
                 peak = next(line for line in lines if line.startswith("VmHWM:"))
                 yield int(peak.split()[1]) * 1024 / 1e6
