@@ -72,10 +72,11 @@ def export_ray(
         return
     # Before a cluster is started for it.
     _pickled(Share(0, [first]))
-    dataset.begin()
     try:
         with clusters.connected(address, threads) as cluster:
             run = _Run(cluster, job, dataset, tally, threads)
+            # Not before: rows that are to be replaced stay where nothing can make others.
+            dataset.begin()
             run.all(itertools.chain([first], rest))
         tally.close()
         dataset.finish(job.metadata(tally))
