@@ -60,7 +60,9 @@ def write_part(folder: Folder, run: str, number: int, table: Any) -> str:
 
 
 def without_faults(folder: Folder, name: str) -> None:
-    """Write a part anew without the rows of images that failed.
+    """Write a part anew without the rows of images that failed; it stays, if with no row.
+
+    So others that do the same at the same time, such as other shards, find it still.
 
     Raises:
         OutputError: it cannot be written.
@@ -76,10 +78,7 @@ def without_faults(folder: Folder, name: str) -> None:
         table: Any = parquet.read_table(file)
     kept = table.filter(calls.equal(table.column("error"), ""))
     with writing(folder.shown(name)):
-        if kept.num_rows:
-            folder.put(name, _encoded(kept))
-        else:
-            folder.remove(name)
+        folder.put(name, _encoded(kept))
 
 
 def _encoded(table: Any) -> bytes:
