@@ -98,7 +98,10 @@ def _opened(scheme: str) -> Any:
     import fsspec
 
     # A listing that is remembered is soon wrong.
-    common = {"use_listings_cache": False, "skip_instance_cache": True}
+    common: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    from aiohttp import ClientTimeout
+
+    wait = ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
     if scheme == "s3":
         import s3fs
 
@@ -110,12 +113,18 @@ def _opened(scheme: str) -> Any:
         from gcsfs.core import GCSFileSystem
 
         # Not the class that asks for each bucket's kind first, through another service.
-        return GCSFileSystem(**common)
-    from aiohttp import ClientTimeout
+        # It waits for ever otherwise.
+        return GCSFileSystem(requests_timeout=wait, **common)
     from fsspec.implementations.http import HTTPFileSystem
 
-    wait = ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
     return HTTPFileSystem(client_kwargs={"trust_env": True, "timeout": wait}, **common)
+
+
+def failures() -> Failures:
+    """What the disk, and the stores that this process has asked, raise where they fail."""
+    schemes = {scheme for scheme, _ in tuple(_filesystems)}
+    kinds = (kind for scheme in schemes for kind in store(scheme).failures)
+    return tuple(dict.fromkeys((OSError, *kinds)))
 
 
 def store(scheme: str) -> Store:
@@ -191,7 +200,10 @@ def reason(error: BaseException) -> str:
     code = getattr(error, "code", None)
     if code in (401, 403) or str(error).startswith("Forbidden"):
         return "access denied"
-    line = str(getattr(error, "strerror", None) or error).strip().partition("\n")[0]
+    line, _, rest = str(getattr(error, "strerror", None) or error).strip().partition("\n")
+    if line.endswith(":"):
+        # What was wrong with a name, as botocore tells it, comes in the next one.
+        line += " " + rest.partition("\n")[0].strip()
     for kind in type(error).__mro__:
         if known := _REASONS.get(kind.__name__):
             told = line and known == "no connection"
