@@ -113,7 +113,8 @@ class Dataset:
     `filesystem` and `root` are pyarrow's file system and the folder in it, `run`
     is the unique name of this run, later ones sorting behind earlier ones.
     `metadata` are the settings of the rows that are there, None where there are
-    none. `passed` counts the images that had a row already when they came.
+    none. `passed` counts the images that had a row already when they came; `again`
+    are those of them that cannot be listed, whose faults every run tells.
 
     With `force` the rows that are there are replaced: `begin` removes them. With
     `retry` those of images that failed are, which count as missing.
@@ -129,6 +130,7 @@ class Dataset:
         self.filesystem, self.root = stores.arrow_filesystem(place)
         self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.urandom(4).hex()}"
         self.passed = 0
+        self.again: list[Fault] = []
         self._folder = open_folder(place)
         self._numbers = itertools.count()
         self._force = force
@@ -166,7 +168,10 @@ class Dataset:
 
     def _lacking(self, refs: Iterable[ImageRef], known: set[bytes]) -> Iterator[ImageRef]:
         for ref in refs:
-            if ref.path in known:
+            if ref.path in known and ref.problem:
+                # A folder that cannot be listed, say: what is in it is not there already.
+                self.again.append(Fault(ref.path, ref.problem))
+            elif ref.path in known:
                 self.passed += 1
             else:
                 known.add(ref.path)

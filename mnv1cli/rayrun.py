@@ -68,6 +68,7 @@ def export_ray(
     rest = dataset.missing(refs, job.metadata(tally))
     first = next(rest, None)
     if first is None:
+        tally.join(0, 0, dataset.again)
         tally.close()
         return
     # Before a cluster is started for it.
@@ -78,6 +79,7 @@ def export_ray(
             # Not before: rows that are to be replaced stay where nothing can make others.
             dataset.begin()
             run.all(itertools.chain([first], rest))
+        tally.join(0, 0, dataset.again)
         tally.close()
         dataset.finish(job.metadata(tally))
     except BaseException:

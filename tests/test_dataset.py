@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mnv1cli import dataset as datasets
-from mnv1cli import gather, interrupts
+from mnv1cli import gather, inputs, interrupts
 from mnv1cli.api import Classifier
 from mnv1cli.dataset import Dataset
 from mnv1cli.errors import OptionError
@@ -524,6 +524,28 @@ def test_unfinished_files_of_two_that_write_the_same_part_differ(
     folder.put("a", b"as long")
     assert os.listdir("out") == ["a"]
     assert Path("out/a").read_bytes() == b"as long"
+
+
+@pytest.mark.parametrize("runner", ["local", "ray"])
+def test_a_folder_that_cannot_be_listed_is_told_by_every_run(
+    here: Path, monkeypatch: pytest.MonkeyPatch, runner: str
+) -> None:
+    if runner == "ray":
+        pytest.importorskip("ray")
+    entries = inputs._entries
+    (here / "closed").mkdir()
+    monkeypatch.setattr(
+        inputs,
+        "_entries",
+        lambda folder: ([], "it is closed") if folder == b"closed" else entries(folder),
+    )
+    run("album", "closed", "-o", "out/")
+    before = parts(here / "out")
+    # Another run must not take it for done: nobody knows what is in it.
+    said = run("album", "closed", "-o", "out/", "--runner", runner)
+    assert "closed: it is closed" in said
+    assert f"1 failed, {ALL} were there already" in said
+    assert parts(here / "out") == before
 
 
 def test_two_that_retry_at_the_same_time_do_not_take_parts_from_each_other(here: Path) -> None:
