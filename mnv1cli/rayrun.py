@@ -6,6 +6,7 @@ task that is lost with its node is done again elsewhere, and writes the same par
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -138,10 +139,11 @@ class _Run:
     def all(self, refs: Iterable[ImageRef]) -> None:
         """Do all images, window by window."""
         enough = self._cores() * _SHARES_A_CORE * SHARE
-        for window in windows(refs, enough, max(enough, _MOST)):
-            shares = self._shares(window)
-            parts = [self._counted(outcome) for outcome in self._outcomes(shares)]
-            self._require(parts, shares)
+        with contextlib.closing(windows(refs, enough, max(enough, _MOST))) as listed:
+            for window in listed:
+                shares = self._shares(window)
+                parts = [self._counted(outcome) for outcome in self._outcomes(shares)]
+                self._require(parts, shares)
 
     def _cores(self) -> int:
         cores = max(self._cluster.cores, 1)
