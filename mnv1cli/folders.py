@@ -159,12 +159,13 @@ class _StoreFolder(Folder):
         """See before any work that objects can be put here, by putting one.
 
         Raises:
-            OptionError: the place is on a server that takes none.
+            OptionError: the place is on a server that takes none, or takes it for another one.
         """
         if self.place.scheme not in stores.WRITABLE:
             raise OptionError(
                 f"{self.place.scheme}:// can only be read", "write to a folder, or to a store"
             )
+        stores.require_plain(self.place)
         probe = f".probe-{os.urandom(8).hex()}"
         self.put(probe, b"")
         # Who may write need not be allowed to remove; the name is hidden.

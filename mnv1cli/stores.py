@@ -29,6 +29,8 @@ WRITABLE = ("s3", "gs")
 # How many requests may be under way at once; botocore would let ten of them.
 CONNECTIONS = 64
 _SILENCE = 30.0
+# What s3fs cuts off a name, with all that follows.
+_VERSION = "?versionId="
 
 _filesystems: dict[tuple[str, int], Any] = {}
 _opening = threading.Lock()
@@ -151,6 +153,16 @@ def bucket_store(scheme: str) -> Bucket:
     from mnv1cli.buckets import S3, GoogleStorage
 
     return S3(found) if scheme == "s3" else GoogleStorage(found)
+
+
+def require_plain(place: Place) -> None:
+    """See that results will have the name that was given.
+
+    Raises:
+        OptionError: s3fs would take a part of it for another thing, and write another object.
+    """
+    if place.scheme == "s3" and _VERSION in place.text:
+        raise OptionError(f"{place} names a version of an object", f"leave {_VERSION} out")
 
 
 @dataclass(frozen=True, slots=True)
