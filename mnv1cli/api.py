@@ -146,7 +146,7 @@ class Classifier(Predictor):
         arguments.check("runner", runner, get_args(Runner))
         task = task or Task("classify")
         if not isinstance(dataset, Depot):
-            dataset = Depot(Place(f"{os.fspath(dataset)}/"), task, OutputOptions())
+            dataset = Depot(Place(f"{os.fspath(dataset).rstrip('/')}/"), task, OutputOptions())
         job = self.job(task)
         tally = Tally(progress)
         listed = images if isinstance(images, Listing) else arguments.refs(images)

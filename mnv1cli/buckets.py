@@ -60,6 +60,18 @@ def split(uri: bytes) -> tuple[str, str]:
     return bucket, key
 
 
+def _object(uri: bytes) -> tuple[str, str]:
+    """Bucket and key of an object's URI.
+
+    Raises:
+        ImageError: it names no object.
+    """
+    bucket, key = split(uri)
+    if not bucket or not key:
+        raise ImageError("it names no object: s3://bucket/key does, and gs://bucket/key")
+    return bucket, key
+
+
 def patience(size: int) -> float:
     """How many seconds to wait for so many bytes."""
     return PATIENCE + size / SLOWEST
@@ -129,7 +141,7 @@ class S3:
         Raises:
             ImageError: they are more than `limit`; none was read then.
         """
-        bucket, key = split(uri)
+        bucket, key = _object(uri)
         return persistently(lambda: run(self._fs, self._content(bucket, key, limit)))
 
     def write(self, uri: bytes, file: Path) -> None:
@@ -212,7 +224,7 @@ class GoogleStorage:
         Raises:
             ImageError: they are more than `limit`.
         """
-        bucket, key = split(uri)
+        bucket, key = _object(uri)
         try:
             return run(self._fs, self._content(bucket, key, limit))
         except self._error as error:

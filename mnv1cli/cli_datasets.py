@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import sys
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from mnv1cli import console
@@ -59,7 +61,9 @@ class DatasetRun:
         depot = Depot(self.place, task, self.options)
         listing.require_images()
         classifier = self.reading.classifier(labels, progress, depot.engine_left())
-        tally = classifier.fill(listing, depot, task, self.runner, self.ray_address, progress)
+        # Ray prints what becomes of its processes to stdout, which no setting of its own stops.
+        with contextlib.redirect_stdout(sys.stderr):
+            tally = classifier.fill(listing, depot, task, self.runner, self.ray_address, progress)
         for folder in listing.empty:
             console.log.warning("no images in %s", display_path(folder))
         if depot.passed and not tally.done and not tally.failed:

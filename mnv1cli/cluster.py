@@ -54,7 +54,9 @@ def connected(address: str | None, threads: int | None = None) -> Iterator[Clust
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if ray.is_initialized():
-        yield Cluster(ray, "the cluster")
+        there = Cluster(ray, "the cluster")
+        there.check()
+        yield there
         return
     local = address in (None, "", LOCAL)
     with contextlib.ExitStack() as stack:

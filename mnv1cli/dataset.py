@@ -60,7 +60,9 @@ def write_part(folder: Folder, run: str, number: int, table: Any) -> str:
 
 
 def without_faults(folder: Folder, name: str) -> None:
-    """Write a part anew without the rows of images that failed.
+    """Write a part anew without the rows of images that failed; it stays, if with no row.
+
+    So others that do the same at the same time, such as other shards, find it still.
 
     Raises:
         OutputError: it cannot be written.
@@ -76,10 +78,7 @@ def without_faults(folder: Folder, name: str) -> None:
         table: Any = parquet.read_table(file)
     kept = table.filter(calls.equal(table.column("error"), ""))
     with writing(folder.shown(name)):
-        if kept.num_rows:
-            folder.put(name, _encoded(kept))
-        else:
-            folder.remove(name)
+        folder.put(name, _encoded(kept))
 
 
 def _encoded(table: Any) -> bytes:
@@ -114,7 +113,8 @@ class Dataset:
     `filesystem` and `root` are pyarrow's file system and the folder in it, `run`
     is the unique name of this run, later ones sorting behind earlier ones.
     `metadata` are the settings of the rows that are there, None where there are
-    none. `passed` counts the images that had a row already when they came.
+    none. `passed` counts the images that had a row already when they came; `again`
+    are those of them that cannot be listed, whose faults every run tells.
 
     With `force` the rows that are there are replaced: `begin` removes them. With
     `retry` those of images that failed are, which count as missing.
@@ -130,6 +130,7 @@ class Dataset:
         self.filesystem, self.root = stores.arrow_filesystem(place)
         self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.urandom(4).hex()}"
         self.passed = 0
+        self.again: list[Fault] = []
         self._folder = open_folder(place)
         self._numbers = itertools.count()
         self._force = force
@@ -167,7 +168,10 @@ class Dataset:
 
     def _lacking(self, refs: Iterable[ImageRef], known: set[bytes]) -> Iterator[ImageRef]:
         for ref in refs:
-            if ref.path in known:
+            if ref.path in known and ref.problem:
+                # A folder that cannot be listed, say: what is in it is not there already.
+                self.again.append(Fault(ref.path, ref.problem))
+            elif ref.path in known:
                 self.passed += 1
             else:
                 known.add(ref.path)

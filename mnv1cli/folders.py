@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from mnv1cli import stores
 from mnv1cli.errors import Mnv1Error, OptionError, OutputError, ResultError
+from mnv1cli.places import scheme
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mnv1cli.places import Place
 
-# Where files can be put.
-_WRITABLE = ("s3", "gs")
 # What is being written has a name that every reader of datasets passes over.
 _HIDDEN = "."
 _UNFINISHED = ".unfinished"
 # No file takes so long to write: what is older was left by a process that was killed.
 _LEFT_SECONDS = 24 * 3600
-# Where libraries that a store needs name their failures, for those that are loaded.
-_FAILURES = (
-    ("botocore.exceptions", ("BotoCoreError", "ClientError")),
-    ("aiohttp", ("ClientError",)),
-    ("gcsfs.retry", ("HttpError",)),
-    ("google.auth.exceptions", ("GoogleAuthError",)),
-)
 
 
 class Folder:
@@ -68,7 +59,9 @@ class Folder:
         folder, last = os.path.split(path)
         if not os.path.isdir(folder):
             os.makedirs(folder, exist_ok=True)
-        hidden = os.path.join(folder, f"{_HIDDEN}{last}{_UNFINISHED}")
+        # A name of its own: a task that was given up may be at the same file still.
+        own = os.urandom(4).hex()
+        hidden = os.path.join(folder, f"{_HIDDEN}{last}.{own}{_UNFINISHED}")
         try:
             with open(hidden, "wb") as file:
                 file.write(data)
@@ -166,12 +159,13 @@ class _StoreFolder(Folder):
         """See before any work that objects can be put here, by putting one.
 
         Raises:
-            OptionError: the place is on a server that takes none.
+            OptionError: the place is on a server that takes none, or takes it for another one.
         """
-        if self.place.scheme not in _WRITABLE:
+        if self.place.scheme not in stores.WRITABLE:
             raise OptionError(
                 f"{self.place.scheme}:// can only be read", "write to a folder, or to a store"
             )
+        stores.require_plain(self.place)
         probe = f".probe-{os.urandom(8).hex()}"
         self.put(probe, b"")
         # Who may write need not be allowed to remove; the name is hidden.
@@ -191,15 +185,6 @@ def open_folder(place: Place) -> Folder:
     return _StoreFolder(place) if place.is_remote else Folder(place)
 
 
-def failures() -> tuple[type[BaseException], ...]:
-    """What a folder's methods raise where the disk, the network or the store fails."""
-    found: list[type[BaseException]] = [OSError]
-    for module, names in _FAILURES:
-        if module in sys.modules:
-            found += [getattr(sys.modules[module], name) for name in names]
-    return tuple(found)
-
-
 @contextlib.contextmanager
 def reading(name: object) -> Iterator[None]:
     """Name what cannot be read in one line.
@@ -211,8 +196,10 @@ def reading(name: object) -> Iterator[None]:
         yield
     except Mnv1Error:
         raise
-    except failures() as error:
-        raise ResultError(f"cannot read {name}: {reason(error)}") from error
+    except stores.failures() as error:
+        raise ResultError(
+            f"cannot read {name}: {reason(error, name)}", _remedy(error, name)
+        ) from error
 
 
 @contextlib.contextmanager
@@ -226,14 +213,28 @@ def writing(name: object) -> Iterator[None]:
         yield
     except Mnv1Error:
         raise
-    except failures() as error:
-        raise OutputError(f"cannot write {name}: {reason(error)}") from error
+    except stores.failures() as error:
+        # A name that can be written to lacks nothing but its bucket.
+        missing = _scheme(name) and isinstance(error, FileNotFoundError)
+        what = "no such bucket" if missing else reason(error, name)
+        raise OutputError(f"cannot write {name}: {what}", _remedy(error, name)) from error
 
 
-def reason(error: BaseException) -> str:
-    """What a failure says, in one line."""
+def reason(error: BaseException, name: object) -> str:
+    """What a failure says of a file or an object of this name, in one line."""
+    if _scheme(name):
+        return stores.reason(error)
     told = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(told).split())
+
+
+def _remedy(error: BaseException, name: object) -> str:
+    found = _scheme(name)
+    return stores.remedy(error, found) if found else ""
+
+
+def _scheme(name: object) -> str:
+    return scheme(os.fsencode(str(name)))
 
 
 def _sync(folder: str) -> None:

@@ -87,6 +87,7 @@ def export_dataset(
     rest = dataset.missing(refs, job.metadata(tally))
     first = next(rest, None)
     if first is None:
+        tally.join(0, 0, dataset.again)
         tally.close()
         return
     dataset.begin()
@@ -97,6 +98,7 @@ def export_dataset(
                 _take(table, parts, tally, on_error)
         with interrupts.held():
             parts.flush()
+            tally.join(0, 0, dataset.again)
             tally.close()
             dataset.finish(job.metadata(tally))
             parts.are_complete = True

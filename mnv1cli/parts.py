@@ -119,10 +119,12 @@ class Part:
             ResultError: they are not the rows that were written.
         """
         digest, count, wanted = PathDigest(), 0, self._rows()
+        lengths: set[int] = set()
         for table in self._tables(shape, images):
             for path in table.paths if self.places else ():
                 self._refuse_foreign(path)
                 digest.add(path)
+            self._refuse_torn(table, lengths)
             count += len(table.paths)
             if count > wanted:
                 break
@@ -157,6 +159,15 @@ class Part:
         if shard and not shard.has(path):
             what = f"{self.file} has a row of {display_path(path)}"
             raise ResultError(f"{what}, which is not in shard {shard}", _AGAIN)
+
+    def _refuse_torn(self, table: Table, lengths: set[int]) -> None:
+        """Refuse an image that has lost labels; `lengths` are how many others have."""
+        for path, error, found in zip(table.paths, table.errors, table.predictions, strict=False):
+            ranks = [each.rank for each in found]
+            lengths.update([] if error or self.told.get("min_probability") else [len(ranks)])
+            if ranks != list(range(1, len(ranks) + 1)) or len(lengths) > 1:
+                what = f"{self.file} lacks labels of {display_path(path)}, or of one before it"
+                raise ResultError(what, _AGAIN)
 
     def _tables(self, shape: tuple[int, ...], images: int | None) -> Iterator[Table]:
         for table in self._result.tables(images) if self.layout else ():

@@ -6,6 +6,7 @@ task that is lost with its node is done again elsewhere, and writes the same par
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -68,15 +69,18 @@ def export_ray(
     rest = dataset.missing(refs, job.metadata(tally))
     first = next(rest, None)
     if first is None:
+        tally.join(0, 0, dataset.again)
         tally.close()
         return
     # Before a cluster is started for it.
     _pickled(Share(0, [first]))
-    dataset.begin()
     try:
         with clusters.connected(address, threads) as cluster:
             run = _Run(cluster, job, dataset, tally, threads)
+            # Not before: rows that are to be replaced stay where nothing can make others.
+            dataset.begin()
             run.all(itertools.chain([first], rest))
+        tally.join(0, 0, dataset.again)
         tally.close()
         dataset.finish(job.metadata(tally))
     except BaseException:
@@ -135,10 +139,11 @@ class _Run:
     def all(self, refs: Iterable[ImageRef]) -> None:
         """Do all images, window by window."""
         enough = self._cores() * _SHARES_A_CORE * SHARE
-        for window in windows(refs, enough, max(enough, _MOST)):
-            shares = self._shares(window)
-            parts = [self._counted(outcome) for outcome in self._outcomes(shares)]
-            self._require(parts, shares)
+        with contextlib.closing(windows(refs, enough, max(enough, _MOST))) as listed:
+            for window in listed:
+                shares = self._shares(window)
+                parts = [self._counted(outcome) for outcome in self._outcomes(shares)]
+                self._require(parts, shares)
 
     def _cores(self) -> int:
         cores = max(self._cluster.cores, 1)

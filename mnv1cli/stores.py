@@ -29,6 +29,8 @@ WRITABLE = ("s3", "gs")
 # How many requests may be under way at once; botocore would let ten of them.
 CONNECTIONS = 64
 _SILENCE = 30.0
+# What s3fs cuts off a name, with all that follows.
+_VERSION = "?versionId="
 
 _filesystems: dict[tuple[str, int], Any] = {}
 _opening = threading.Lock()
@@ -98,7 +100,10 @@ def _opened(scheme: str) -> Any:
     import fsspec
 
     # A listing that is remembered is soon wrong.
-    common = {"use_listings_cache": False, "skip_instance_cache": True}
+    common: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    from aiohttp import ClientTimeout
+
+    wait = ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
     if scheme == "s3":
         import s3fs
 
@@ -110,12 +115,18 @@ def _opened(scheme: str) -> Any:
         from gcsfs.core import GCSFileSystem
 
         # Not the class that asks for each bucket's kind first, through another service.
-        return GCSFileSystem(**common)
-    from aiohttp import ClientTimeout
+        # It waits for ever otherwise.
+        return GCSFileSystem(requests_timeout=wait, **common)
     from fsspec.implementations.http import HTTPFileSystem
 
-    wait = ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
     return HTTPFileSystem(client_kwargs={"trust_env": True, "timeout": wait}, **common)
+
+
+def failures() -> Failures:
+    """What the disk, and the stores that this process has asked, raise where they fail."""
+    schemes = {scheme for scheme, _ in tuple(_filesystems)}
+    kinds = (kind for scheme in schemes for kind in store(scheme).failures)
+    return tuple(dict.fromkeys((OSError, *kinds)))
 
 
 def store(scheme: str) -> Store:
@@ -142,6 +153,16 @@ def bucket_store(scheme: str) -> Bucket:
     from mnv1cli.buckets import S3, GoogleStorage
 
     return S3(found) if scheme == "s3" else GoogleStorage(found)
+
+
+def require_plain(place: Place) -> None:
+    """See that results will have the name that was given.
+
+    Raises:
+        OptionError: s3fs would take a part of it for another thing, and write another object.
+    """
+    if place.scheme == "s3" and _VERSION in place.text:
+        raise OptionError(f"{place} names a version of an object", f"leave {_VERSION} out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +212,10 @@ def reason(error: BaseException) -> str:
     code = getattr(error, "code", None)
     if code in (401, 403) or str(error).startswith("Forbidden"):
         return "access denied"
-    line = str(getattr(error, "strerror", None) or error).strip().partition("\n")[0]
+    line, _, rest = str(getattr(error, "strerror", None) or error).strip().partition("\n")
+    if line.endswith(":"):
+        # What was wrong with a name, as botocore tells it, comes in the next one.
+        line += " " + rest.partition("\n")[0].strip()
     for kind in type(error).__mro__:
         if known := _REASONS.get(kind.__name__):
             told = line and known == "no connection"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mnv1cli.errors import Mnv1Error, OptionError, OutputError
 from mnv1cli.places import Place
-from mnv1cli.stores import WRITABLE, bucket_store, reason, remedy
+from mnv1cli.stores import WRITABLE, bucket_store, reason, remedy, require_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,6 +47,7 @@ class Delivery:
             raise OptionError(f"{place}: results cannot be written there", f"they can to {known}")
         if place.is_folder or place.text.count("/") < 3:
             raise OptionError(f"{place} names a folder", "name a file in it")
+        require_plain(place)
         self._store = bucket_store(place.scheme)
         self._folder = Path(tempfile.mkdtemp(prefix="mnv1-results-"))
         self.file = self._folder / place.text.rpartition("/")[2]

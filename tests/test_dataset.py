@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -19,10 +20,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mnv1cli import dataset as datasets
-from mnv1cli import gather, interrupts
+from mnv1cli import gather, inputs, interrupts
 from mnv1cli.api import Classifier
 from mnv1cli.dataset import Dataset
 from mnv1cli.errors import OptionError
+from mnv1cli.folders import open_folder
 from mnv1cli.gather import export_dataset
 from mnv1cli.places import Place
 from mnv1cli.records import ImageRef, Task
@@ -34,7 +36,6 @@ from tests.shell import mnv1
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from mnv1cli.engine import Job
 
@@ -504,6 +505,63 @@ def test_who_is_stopped_while_rows_go_finds_the_images_missing(
     assert not any(row["error"] for row in rows(here / "out"))
     assert mnv1(*arguments).exit_code == 3
     assert rows(here / "out") == whole
+
+
+def test_unfinished_files_of_two_that_write_the_same_part_differ(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = open_folder(Place("out/"))
+    replace = os.replace
+
+    def late(hidden: str, path: str) -> None:
+        # The other one, given up by a cluster, writes when this one is about to be done.
+        monkeypatch.setattr(os, "replace", replace)
+        folder.put("a", b"as long")
+        assert Path(hidden).read_bytes() == b"as long"
+        replace(hidden, path)
+
+    monkeypatch.setattr(os, "replace", late)
+    folder.put("a", b"as long")
+    assert os.listdir("out") == ["a"]
+    assert Path("out/a").read_bytes() == b"as long"
+
+
+@pytest.mark.parametrize("runner", ["local", "ray"])
+def test_a_folder_that_cannot_be_listed_is_told_by_every_run(
+    here: Path, monkeypatch: pytest.MonkeyPatch, runner: str
+) -> None:
+    if runner == "ray":
+        pytest.importorskip("ray")
+    entries = inputs._entries
+    (here / "closed").mkdir()
+    monkeypatch.setattr(
+        inputs,
+        "_entries",
+        lambda folder: ([], "it is closed") if folder == b"closed" else entries(folder),
+    )
+    run("album", "closed", "-o", "out/")
+    before = parts(here / "out")
+    # Another run must not take it for done: nobody knows what is in it.
+    said = run("album", "closed", "-o", "out/", "--runner", runner)
+    assert "closed: it is closed" in said
+    assert f"1 failed, {ALL} were there already" in said
+    assert parts(here / "out") == before
+
+
+def test_two_that_retry_at_the_same_time_do_not_take_parts_from_each_other(here: Path) -> None:
+    run("album/broken.jpg", "-o", "out/")
+    run("album", "-o", "out/", code=3)
+    one, other = (Dataset(Place("out/"), retry=True) for _ in range(2))
+    assert list(one.missing([], one.metadata or {})) == []
+    one.begin()
+    listed = [ImageRef(i, path) for i, path in enumerate((b"album/broken.jpg", b"none.jpg"))]
+    assert list(other.missing(listed, other.metadata or {})) == listed
+    other.begin()
+    assert len(one.parts()) == 2
+    assert not list(one.errors())
+    assert one.count() == COUNT
+    assert run("album", "-o", "out/").endswith("in out/\n")
+    assert one.count() == ALL
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,13 @@ def test_rows_that_are_gone_added_or_moved_are_noticed(parts: list[Path]) -> Non
     refused(parts, r"1\.csv has a row of .*, which is not in shard 1/4; make it again with --force")
 
 
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_labels_that_are_gone_are_noticed(parts: list[Path], rank: int) -> None:
+    lines = parts[1].read_bytes().splitlines(keepends=True)
+    parts[1].write_bytes(b"".join(lines[:rank] + lines[rank + 1 :]))
+    refused(parts, r"1\.csv lacks labels of .*; make it again with --force")
+
+
 @pytest.mark.parametrize(
     "members",
     [

@@ -171,6 +171,37 @@ def test_a_cluster_that_cannot_be_reached_is_an_error(tmp_path: Path) -> None:
     assert len(outcome(run).splitlines()) == 1
 
 
+def test_what_ray_prints_is_no_result(tmp_path: Path) -> None:
+    code = (
+        "from mnv1cli import rayrun\n"
+        "from mnv1cli.__main__ import main\n"
+        "def speaking(*arguments):\n"
+        "    print('(raylet) A worker died')\n"
+        "    raise rayrun.ClusterError('it went')\n"
+        "rayrun.export_ray = speaking\n"
+        "main()\n"
+    )
+    words: list[Any] = [sys.executable, "-c", code, "classify", PHOTOS, "--runner", "ray"]
+    words += ["-o", tmp_path / "out", *map(str, OPTIONS)]
+    run = subprocess.run(words, capture_output=True, cwd=ROOT, check=False)
+    assert (run.returncode, run.stdout) == (1, b"")
+    assert outcome(run).endswith("mnv1: error: it went\n")
+    assert "(raylet)" not in outcome(run)
+    loud = subprocess.run([*words, "-v"], capture_output=True, cwd=ROOT, check=False)
+    assert not loud.stdout
+    assert b"(raylet) A worker died" in loud.stderr
+
+
+def test_rows_that_were_to_be_replaced_stay_without_a_cluster(tmp_path: Path) -> None:
+    place = f"{tmp_path}/out/"
+    assert program("classify", PHOTOS, "-o", place, *OPTIONS).returncode == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
+    arguments = ("--runner", "ray", "--ray-address", "127.0.0.1:9", "--force", "-o", place)
+    run = program("classify", PHOTOS, *arguments, *OPTIONS)
+    assert run.returncode == 1, outcome(run)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")} == before
+
+
 def test_archives_are_left_to_the_local_runner(tmp_path: Path) -> None:
     shutil.make_archive(str(tmp_path / "photos"), "zip", PHOTOS)
     arguments = ("--runner", "ray", "-o", tmp_path / "out")

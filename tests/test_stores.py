@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import subprocess
 import sys
 import threading
@@ -117,6 +119,29 @@ def test_a_silent_store_is_not_waited_for(
         monkeypatch.setattr(f"mnv1cli.{module}.PATIENCE", 0.3)
     web.answers["/bucket/a"] = Answer(b"late", delay=2)
     assert reason(Remote(base + b"/bucket/a")) == "cannot be read: no answer in time"
+
+
+def test_google_storage_is_not_waited_for_either(
+    web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gcsfs")
+    import fsspec
+
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", web.url)
+    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+    monkeypatch.setattr(stores, "_SILENCE", 0.2)
+    monkeypatch.setattr(stores, "_filesystems", {})
+    # It is asked six times, with pauses of a minute in all.
+    monkeypatch.setattr("asyncio.sleep", functools.partial(asyncio.sleep, 0))
+    web.answers["/storage/v1/b/bucket/o/a"] = Answer(b"late", delay=1)
+    assert "no connection" in reason(Remote(b"gs://bucket/a")).replace(
+        "answer in time", "connection"
+    )
+
+
+@pytest.mark.parametrize("name", [b"s3://", b"s3://bucket", b"s3://bucket/", b"s3:///key"])
+def test_names_of_no_object(web: WebServer, name: bytes) -> None:
+    assert reason(Remote(name)).startswith("it names no object: s3://bucket/key does")
 
 
 def test_names_that_are_no_text(web: WebServer, base: bytes) -> None:

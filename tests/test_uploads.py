@@ -96,6 +96,8 @@ def test_objects_are_replaced_by_force_alone(
         (["-o", "s3://no-such-bucket/a.csv", "--force"], 1, "no such bucket"),
         (["-o", "https://host.invalid/a.csv"], 2, "results cannot be written there"),
         (["-o", "s3://results"], 2, "names a folder"),
+        (["-o", "s3://results/a?versionId=1.csv"], 2, "names a version of an object"),
+        (["-o", "s3://results/a?versionId=1/"], 2, "names a version of an object"),
         (["-o", "s3://results/a.what"], 2, "the name s3://results/a.what tells no format"),
         (["-o", "s3://results/a.jpg"], 2, "s3://results/a.jpg is the name of an image"),
         (["-o", "s3://results/a.csv", "--resume"], 2, "--resume cannot go on"),

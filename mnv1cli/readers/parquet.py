@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from mnv1cli import stores
 from mnv1cli.errors import OptionError, ResultError
-from mnv1cli.folders import failures, reason
+from mnv1cli.folders import reason
 from mnv1cli.readers import IMAGES, as_metadata
 from mnv1cli.records import Facts, Fault, Layout, Prediction, Table
 from mnv1cli.sameness import RUN, settings
@@ -46,7 +47,7 @@ class ParquetResult:
         except ImportError:
             raise OptionError("parquet needs pyarrow", "pip install 'mnv1cli[parquet]'") from None
         self._file = file
-        self._damage: Any = (*failures(), pyarrow.ArrowException)
+        self._damage: Any = (*stores.failures(), pyarrow.ArrowException)
         # What is read ahead stays in memory to the end.
         how: dict[str, Any] = {"pre_buffer": far, "buffer_size": 0 if far else _BUFFER}
         how["page_checksum_verification"] = True
@@ -54,7 +55,7 @@ class ParquetResult:
             self._parquet: Any = parquet.ParquetFile(source or file, **how)
             self._pool: Any = pyarrow.default_memory_pool()
         except self._damage as error:
-            raise ResultError(f"cannot read {file}: {reason(error)}") from error
+            raise ResultError(f"cannot read {file}: {reason(error, file)}") from error
         self.layout: Layout | None = self._layout()
         told = (self._parquet.schema_arrow.metadata or {}).get(METADATA_KEY)
         told = (self._parquet.metadata.metadata or {}).get(METADATA_KEY, told)
@@ -179,7 +180,7 @@ class ParquetResult:
                 yield batch
                 self._pool.release_unused()
         except self._damage as error:
-            raise ResultError(f"cannot read {self._file}: {reason(error)}") from error
+            raise ResultError(f"cannot read {self._file}: {reason(error, self._file)}") from error
 
     def _errors(self, batch: Any) -> tuple[str, ...]:
         if "error" not in batch.schema.names:
