@@ -135,8 +135,9 @@ class Classifier(Predictor):
         """Put the rows of the images that a dataset lacks into it; faults are rows, too.
 
         `dataset` is a folder, here or in an object store; `task` is to classify
-        where it is not said. The runner "ray" does it on the Ray cluster at
-        `address`, or on one of this machine's cores.
+        where it is not said. The runner "ray" does it on the cluster that the
+        process is connected to, else on that at `address`, else on one of this
+        machine's cores.
 
         Raises:
             OutputError: the dataset cannot be written, or its folder holds something else.

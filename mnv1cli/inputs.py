@@ -19,7 +19,7 @@ from mnv1cli.members import Archive, is_archive
 from mnv1cli.places import scheme
 from mnv1cli.records import ImageRef, display_path
 from mnv1cli.shards import Shard, Sharded
-from mnv1cli.stores import SCHEMES, Remote, is_remote
+from mnv1cli.stores import SCHEMES, Remote, filesystem, is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -248,6 +248,9 @@ class Listing:
     def _paths(self, file: BinaryIO, name: str) -> Iterator[_Found]:
         with file if file is not self._options.stdin else contextlib.nullcontext():
             for path in lists.paths(file, name, self._options.null):
+                if is_remote(path):
+                    # A library that is missing shows with the first such path, before any work.
+                    filesystem(scheme(path))
                 yield _Found(path, read=Remote(path) if is_remote(path) else None)
 
 

@@ -7,13 +7,14 @@ task that is lost with its node is done again elsewhere, and writes the same par
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import logging
 import os
 import pickle
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mnv1cli import cluster as clusters
 from mnv1cli import dataset as datasets
@@ -26,7 +27,7 @@ from mnv1cli.records import display_path
 from mnv1cli.windows import windows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from mnv1cli.cluster import Cluster
     from mnv1cli.dataset import Dataset
@@ -166,13 +167,14 @@ class _Run:
         context = data.DataContext.get_current().copy()
         context.enable_progress_bars = False
         with data.DataContext.current(context):
-            found = data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            items = data.from_items(rows, override_num_blocks=len(rows))
+            found = items.map_batches(
                 partial(raytask.run, order=self._order),
                 batch_size=None,
                 batch_format="pyarrow",
                 compute=data.TaskPoolStrategy(self._threads),
                 num_cpus=1,
-                ray_remote_args_fn=lambda: {"max_retries": _RETRIES},
+                **_retries(items.map_batches),
             )
             how = {"batch_size": None, "batch_format": "pyarrow", "prefetch_batches": 0}
             with self._cluster.failures():
@@ -197,6 +199,13 @@ class _Run:
             )
         if len(set(parts)) != len(shares):
             raise ClusterError(f"{self._cluster.name} has lost tasks", "the same command goes on")
+
+
+def _retries(map_batches: Callable[..., Any]) -> dict[str, Any]:
+    """The argument that bounds how often a task is tried, where Ray Data has it."""
+    name = "ray_remote_args_fn"
+    there = name in inspect.signature(map_batches).parameters
+    return {name: lambda: {"max_retries": _RETRIES}} if there else {}
 
 
 def _pickled(share: Share) -> bytes:
