@@ -84,6 +84,7 @@ class ImageRun:
             target = Target(task, options, stdout, terminal, listing.sharded)
         if delivery.is_remote:
             target.resumable = False
+            target.advice = "; an object is written anew each time, a dataset (-o NAME/) goes on"
             delivery.require_free(target.outputs.named, self.force)
         listing.require_images()
         classifier = self.reading.classifier(labels, progress, target.engine_left())

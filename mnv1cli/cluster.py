@@ -9,6 +9,8 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli import machine
@@ -21,9 +23,17 @@ log = logging.getLogger(__name__)
 
 LOCAL = "local"
 _ANSWER_SECONDS = 10
+_FOLDER = "mnv1-ray-"
+_DAY = 24 * 3600
+_LONGEST = 24
 # Read by Ray when it is imported. It would report its use, and write its C++ side's news
 # to stderr; both as the user has it where he has said so.
-_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+# A thread of Ray's that comes late must not start a cluster for itself.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+}
 
 
 def require() -> None:
@@ -64,8 +74,8 @@ def connected(address: str | None, threads: int | None = None) -> Iterator[Clust
         if not local:
             _require_answer(str(address))
         else:
-            # Sockets lie in it, whose names may not be long.
-            folder = tempfile.mkdtemp(prefix="mnv1-ray-")
+            _sweep()
+            folder = tempfile.mkdtemp(prefix=_FOLDER, dir=_place())
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             how = {
                 "address": LOCAL,
@@ -177,6 +187,20 @@ def _require_answer(address: str) -> None:
         except OSError as error:
             why = error.strerror or str(error)
             raise ClusterError(f"no Ray cluster at {address}: {why}") from error
+
+
+def _place() -> str:
+    """Where a cluster's folder goes: sockets lie in it, whose names may not be long."""
+    usual = tempfile.gettempdir()
+    return usual if len(usual) < _LONGEST else "/tmp"  # noqa: S108 - mkdtemp makes it ours
+
+
+def _sweep() -> None:
+    """Remove what clusters of processes that were killed have left, a day later."""
+    for left in Path(_place()).glob(f"{_FOLDER}*"):
+        with contextlib.suppress(OSError):
+            if left.stat().st_uid == os.getuid() and time.time() - left.stat().st_mtime > _DAY:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _line(error: BaseException) -> str:

@@ -248,8 +248,7 @@ def _leave(target: Target, prefix: Prefix, tally: Tally, error: BaseException) -
     if keep and target.options.file is not None:
         # A disk that is full has not taken all that was counted.
         done = "what could be written" if isinstance(error, OutputError) else tally.images
-        how = "; the same command with --resume goes on" if target.resumable else ""
-        log.error("done so far: %s, in %s.part%s", done, target.outputs.name, how)
+        log.error("done so far: %s, in %s.part%s", done, target.outputs.name, target.advice)
 
 
 @contextlib.contextmanager

@@ -43,6 +43,7 @@ class _Parts:
 
     def add(self, table: Table) -> None:
         """Take a table, and write a part where it is large enough or old enough."""
+        table = table.without_unread()
         batch = self._rows.batch(table)
         self._batches.append(batch)
         self._waiting += len(table.paths)

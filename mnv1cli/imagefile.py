@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mnv1cli.errors import ImageError
 from mnv1cli.limits import check_bytes
-from mnv1cli.records import MAX_BYTES
+from mnv1cli.records import MAX_BYTES, UNREAD
 
 if TYPE_CHECKING:
     from mnv1cli.records import ImageRef
@@ -51,7 +51,7 @@ def read(path: bytes, limit: int = MAX_BYTES) -> bytes:
         what = "is a link to a missing file" if os.path.islink(path) else MISSING
         raise ImageError(what) from None
     except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+        raise ImageError(f"{UNREAD}: {error.strerror or error}") from error
     except ValueError:
         raise ImageError("no such file: its name has a NUL byte") from None
     if not data:

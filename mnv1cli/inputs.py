@@ -248,6 +248,9 @@ class Listing:
     def _paths(self, file: BinaryIO, name: str) -> Iterator[_Found]:
         with file if file is not self._options.stdin else contextlib.nullcontext():
             for path in lists.paths(file, name, self._options.null):
+                if scheme(path) and not is_remote(path) and not os.path.lexists(path):
+                    yield _Found(path, "not a URI that can be read")
+                    continue
                 if is_remote(path):
                     # A library that is missing shows with the first such path, before any work.
                     filesystem(scheme(path))

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from mnv1cli.errors import ImageError
 from mnv1cli.gauge import MAX_HEADER, MAX_TAIL, ExcessError, Gauge, Unpacked
 from mnv1cli.limits import check_bytes
+from mnv1cli.records import UNREAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -136,7 +137,7 @@ class Archive:
         try:
             data = os.pread(self._file.fileno(), size, place)
         except OSError as error:
-            raise ImageError(f"cannot be read: {error.strerror}") from error
+            raise ImageError(f"{UNREAD}: {error.strerror}") from error
         if len(data) < size:
             raise ImageError("damaged in its archive: it ends too early")
         return data

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnv1cli import cluster as clusters
 from mnv1cli import dataset as datasets
-from mnv1cli import raytask
+from mnv1cli import raytask, stores
 from mnv1cli.errors import ClusterError, OptionError, OutputError
 from mnv1cli.litert import LiteRTModel
 from mnv1cli.places import Place
@@ -27,7 +27,7 @@ from mnv1cli.records import display_path
 from mnv1cli.windows import windows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from mnv1cli.cluster import Cluster
     from mnv1cli.dataset import Dataset
@@ -135,6 +135,7 @@ class _Run:
             schema.metadata,
             os.getcwd(),
             cluster.own_node,
+            stores.whereabouts(),
         )
 
     def all(self, refs: Iterable[ImageRef]) -> None:
@@ -143,7 +144,9 @@ class _Run:
         with contextlib.closing(windows(refs, enough, max(enough, _MOST))) as listed:
             for window in listed:
                 shares = self._shares(window)
-                parts = [self._counted(outcome) for outcome in self._outcomes(shares)]
+                # To be closed here, or Ray goes on with it after the cluster is gone.
+                with contextlib.closing(self._outcomes(shares)) as outcomes:
+                    parts = [self._counted(outcome) for outcome in outcomes]
                 self._require(parts, shares)
 
     def _cores(self) -> int:
@@ -160,7 +163,7 @@ class _Run:
             shares.append(Share(next(self._numbers), refs, there))
         return shares
 
-    def _outcomes(self, shares: Sequence[Share]) -> Iterator[Outcome]:
+    def _outcomes(self, shares: Sequence[Share]) -> Generator[Outcome, None, None]:
         """What becomes of the shares, as they come to their end."""
         rows = [{"share": _pickled(share)} for share in shares]
         data = self._cluster.data
@@ -177,8 +180,9 @@ class _Run:
                 **_retries(items.map_batches),
             )
             how = {"batch_size": None, "batch_format": "pyarrow", "prefetch_batches": 0}
-            with self._cluster.failures():
-                for batch in found.iter_batches(**how):
+            batches = contextlib.closing(iter(found.iter_batches(**how)))
+            with self._cluster.failures(), batches as those:
+                for batch in those:
                     for outcome in batch.column("outcome"):
                         yield pickle.loads(outcome.as_py())  # noqa: S301 - our own
 
@@ -190,14 +194,14 @@ class _Run:
 
     def _require(self, parts: Sequence[str], shares: Sequence[Share]) -> None:
         """See that each share has become a part that is there, seen from here."""
-        lacking = set(parts) - set(self._dataset.parts())
+        lacking = set(filter(None, parts)) - set(self._dataset.parts())
         if lacking:
             raise OutputError(
                 f"{min(lacking)} was written on another node, and is not in {self._dataset.name}",
                 "all nodes must see the dataset: put it on a file system that they share, "
                 "or into a store",
             )
-        if len(set(parts)) != len(shares):
+        if len(parts) != len(shares):
             raise ClusterError(f"{self._cluster.name} has lost tasks", "the same command goes on")
 
 

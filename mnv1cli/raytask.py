@@ -36,7 +36,7 @@ class Order:
     """What all tasks of a run have in common.
 
     `job` is Ray's reference to the job; `folder` is where relative paths begin;
-    `node` is the one that the run was begun on.
+    `node` is the one that the run was begun on, and `stores` tells which stores are meant.
     """
 
     job: Any
@@ -45,6 +45,7 @@ class Order:
     metadata: Mapping[bytes, bytes]
     folder: str
     node: str
+    stores: Mapping[str, str]
     version: str = __version__
 
 
@@ -62,7 +63,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a share; `problem` is why there is no part."""
+    """What became of a share; without a `part` where no image could be got, or for a `problem`."""
 
     number: int
     part: str = ""
@@ -97,10 +98,22 @@ def _outcome(share: Share, order: Order) -> Outcome:
 
 
 def _done(share: Share, order: Order) -> Outcome:
+    """Do a share as if it were where the run was begun."""
     # Relative paths mean the same here as where the run was begun.
     with contextlib.suppress(OSError):
         os.chdir(order.folder)
-    job = _job(order)
+    # And URIs mean the same stores.
+    os.environ.update(order.stores)
+    return done(share, order, _job(order))
+
+
+def done(share: Share, order: Order, job: Job) -> Outcome:
+    """Run a job over the images of a share, and write their part.
+
+    Raises:
+        ClusterError: this node does not see the images.
+        OutputError: the part cannot be written.
+    """
     tally = Tally()
     rows = ArrowRows(layout(job.task, job.shape))
     batches = []
@@ -108,14 +121,17 @@ def _done(share: Share, order: Order) -> Outcome:
     for table in job.tables(share.refs):
         tally.add(table)
         reasons += table.errors
-        batches.append(rows.batch(table))
+        # What could not be got has no row: the next run asks again.
+        batches.append(rows.batch(table.without_unread()))
     _require_files(share, reasons, order)
     import pyarrow
 
     arrow: Any = pyarrow
     found = arrow.Table.from_batches(batches, rows.schema)
     told = found.replace_schema_metadata(order.metadata)
-    part = write_part(open_folder(order.place), order.run, share.number, told)
+    part = ""
+    if told.num_rows:
+        part = write_part(open_folder(order.place), order.run, share.number, told)
     return Outcome(share.number, part, tally.done, tally.unlabelled, tuple(tally.faults))
 
 

@@ -10,7 +10,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
     from typing import TextIO
 
@@ -40,6 +40,9 @@ MAX_THREADS = 1024
 MAX_PIXELS = 200_000_000
 MAX_BYTES = 1 << 30
 MAX_LIMIT = 1 << 62
+# How the reason begins where the bytes of an image could not be got, which says
+# nothing of the image.
+UNREAD = "cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,15 @@ class Table:
     def without_faults(self) -> Table:
         """The table without the images that failed."""
         return self._chosen([not error for error in self.errors]) if any(self.errors) else self
+
+    def without_unread(self) -> Table:
+        """The table without the images whose bytes could not be got: another try may do it."""
+        unread = [error.startswith(UNREAD) for error in self.errors]
+        return self._chosen([not each for each in unread]) if any(unread) else self
+
+    def without(self, paths: Collection[bytes]) -> Table:
+        """The table without these images."""
+        return self._chosen([path not in paths for path in self.paths])
 
     def until_fault(self) -> Table:
         """The table up to its first image that failed, which stays."""

@@ -10,7 +10,7 @@ from mnv1cli.records import Task
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REMEDY = "give the same settings, or write another file"
+REMEDY = "give the same settings, or write another result"
 # What is said of one run, and not of others with the same settings.
 OF_ONE_RUN = ("counts", "seconds", "failures", "run")
 # In a part of a dataset: which run wrote it.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mnv1cli.errors import ImageError, OptionError
 from mnv1cli.limits import check_bytes
 from mnv1cli.places import scheme as scheme_of
+from mnv1cli.records import UNREAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +65,22 @@ class Bucket(Store, Protocol):
     def write(self, uri: bytes, file: Path) -> None:
         """Store a file under a name."""
         ...
+
+
+# Which store is meant; no secrets, of which each machine has its own.
+_WHEREABOUTS = (
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "FSSPEC_S3_ANON",
+    "STORAGE_EMULATOR_HOST",
+)
+
+
+def whereabouts() -> dict[str, str]:
+    """What this process's environment says of where stores are, for one on another machine."""
+    return {name: os.environ[name] for name in _WHEREABOUTS if name in os.environ}
 
 
 def is_remote(name: bytes) -> bool:
@@ -191,7 +208,7 @@ class Remote:
         except asked.failures as error:
             what = reason(error)
             missing = isinstance(error, FileNotFoundError)
-            raise ImageError(what if missing else f"cannot be read: {what}") from error
+            raise ImageError(what if missing else f"{UNREAD}: {what}") from error
 
 
 # What the libraries raise, by the names of their classes: none is imported for it.
@@ -247,7 +264,9 @@ def arrow_filesystem(place: Place) -> tuple[Any, str]:
     try:
         from pyarrow import fs
     except ImportError:
-        raise OptionError("parquet needs pyarrow", "pip install 'mnv1cli[parquet]'") from None
+        extra = _EXTRAS.get(place.scheme)
+        extras = f"parquet,{extra}" if extra else "parquet"
+        raise OptionError("parquet needs pyarrow", f"pip install 'mnv1cli[{extras}]'") from None
     if not place.is_remote:
         return fs.LocalFileSystem(), os.path.abspath(place.text)
     found = filesystem(place.scheme)

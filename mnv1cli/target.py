@@ -97,6 +97,8 @@ class Target:
         # Whether files and counts are of the same images: a checkpoint may be made.
         self._whole = False
         self.is_finished = False
+        # What a run that is stopped says of the next one.
+        self.advice = "; the same command with --resume goes on" if self.resumable else ""
 
     def left(self) -> tuple[Mapping[str, Any], Checkpoint] | None:
         """The settings and the state of the run to go on with; None where there is none.

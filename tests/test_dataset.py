@@ -20,13 +20,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mnv1cli import dataset as datasets
-from mnv1cli import gather, inputs, interrupts
+from mnv1cli import gather, inputs, interrupts, raytask
 from mnv1cli.api import Classifier
 from mnv1cli.dataset import Dataset
-from mnv1cli.errors import OptionError
+from mnv1cli.errors import ImageError, OptionError
 from mnv1cli.folders import open_folder
 from mnv1cli.gather import export_dataset
 from mnv1cli.places import Place
+from mnv1cli.raytask import Order, Share
 from mnv1cli.records import ImageRef, Task
 from mnv1cli.tally import Tally
 from mnv1cli.writers.arrow import METADATA_KEY
@@ -562,6 +563,36 @@ def test_two_that_retry_at_the_same_time_do_not_take_parts_from_each_other(here:
     assert one.count() == COUNT
     assert run("album", "-o", "out/").endswith("in out/\n")
     assert one.count() == ALL
+
+
+@pytest.mark.parametrize("runner", ["local", "task"])
+def test_what_could_not_be_got_has_no_row_and_is_asked_for_again(
+    here: Path, job: Job, runner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away: Any = Away()
+    monkeypatch.setattr(raytask, "_node", str)
+    refs = [ImageRef(0, b"album/broken.jpg"), ImageRef(1, b"away.jpg", member=away)]
+    dataset, tally = Dataset(Place("out/")), Tally()
+    if runner == "task":
+        share = Share(0, refs)
+        schema = dataset.schema(datasets.layout(job.task, job.shape), job.metadata(tally))
+        order = Order(None, Place(f"{here}/out/"), dataset.run, schema.metadata, str(here), "", {})
+        dataset.begin()
+        done = raytask.done(share, order, job)
+        assert (done.done, len(done.faults)) == (0, 2)
+    else:
+        export_dataset(job, refs, dataset, tally)
+        assert [fault.reason for fault in tally.faults][1] == "cannot be read: no answer in time"
+    assert [raw(row) for row in rows(here / "out")] == [b"album/broken.jpg"]
+    left = Dataset(Place("out/")).missing(refs, job.metadata(tally))
+    assert [ref.path for ref in left] == [b"away.jpg"]
+
+
+class Away:
+    """An image in a store that does not answer."""
+
+    def __call__(self, limit: int) -> bytes:
+        raise ImageError("cannot be read: no answer in time")
 
 
 @pytest.mark.parametrize(

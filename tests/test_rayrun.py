@@ -125,6 +125,25 @@ def test_a_run_that_is_stopped_leaves_whole_parts_and_goes_on(many: Path, tmp_pa
         assert f"{before:,} were there already" in outcome(again)
 
 
+def test_a_task_that_refuses_ends_the_run_at_once(many: Path, tmp_path: Path) -> None:
+    code = (
+        "import functools, sys\n"
+        "from mnv1cli import rayrun\n"
+        "rayrun.Order = functools.partial(rayrun.Order, version='0.0.1')\n"
+        "from mnv1cli.cli import main; sys.argv[0] = 'mnv1'; main()"
+    )
+    options = ["--runner", "ray", "-o", tmp_path / "o", "--module", "bundled", "--threads", "2"]
+    words: list[Any] = [sys.executable, "-c", code, "classify", many, *options]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    run = subprocess.run(words, capture_output=True, check=False, timeout=60, env=environment)
+    assert run.returncode == 1
+    assert b"install the same version there" in run.stderr
+    lines = [line for line in run.stderr.splitlines() if b"preparing" not in line]
+    assert len(lines) == 1
+    # Nothing of a cluster is left, and no other one was begun.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o"]
+
+
 def test_without_ray_an_error_names_the_extra(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['ray'] = None\n"

@@ -45,7 +45,7 @@ def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
     monkeypatch.setattr(raytask, "_jobs", {"01": pickle.loads(pickle.dumps(job))})
     monkeypatch.setattr(raytask, "_node", lambda: HERE)
     monkeypatch.chdir("/")
-    return Order(Reference(), place, dataset.run, schema.metadata, str(tmp_path), HERE)
+    return Order(Reference(), place, dataset.run, schema.metadata, str(tmp_path), HERE, {})
 
 
 def done(share: Share, order: Order) -> Outcome:

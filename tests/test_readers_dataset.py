@@ -178,6 +178,22 @@ def test_runs_add_up(tmp_path: Path) -> None:
     assert found["counts"] == {"done": 4, "failed": 2}
 
 
+def test_rows_of_two_runs_that_did_the_same_count_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [b"%d.jpg" % i for i in range(6)]
+    write(tmp_path / "out", vectors(4), paths[:4])
+    write(tmp_path / "out", vectors(4), paths[2:])
+    result = open_result(Place(f"{tmp_path}/out/"))
+    assert list(result.paths()) == paths
+    tables = list(result.tables())
+    assert [path for table in tables for path in table.paths] == paths
+    assert sum(len(table.values) for table in tables if table.values is not None) == 6
+    assert result.metadata is not None
+    assert result.metadata["counts"] == {"done": 6, "failed": 0}
+    assert "rows of 2 images twice" in caplog.text
+
+
 def test_memory_does_not_grow_with_the_parts(tmp_path: Path) -> None:
     code = (
         "import sys\n"

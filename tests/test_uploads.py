@@ -137,7 +137,9 @@ def test_what_was_done_when_a_run_stops_is_kept(bucket: str, tmp_path: Path) -> 
                   "-o", "s3://results/stopped.csv", "--on-error", "fail")  # fmt: skip
     assert result.exit_code == 1
     assert "--resume" not in result.stderr
-    kept = re.search(r"done so far: .*, in (\S+\.part)$", result.stderr, re.M)
+    kept = re.search(
+        r"done so far: .*, in (\S+\.part); .*a dataset \(-o NAME/\) goes on$", result.stderr, re.M
+    )
     assert kept
     assert b"coffee.jpg" in Path(kept[1]).read_bytes()
 

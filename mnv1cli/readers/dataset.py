@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import re
@@ -18,13 +19,15 @@ from mnv1cli.records import display_path
 from mnv1cli.sameness import difference, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from typing import TypeVar
 
     from mnv1cli.places import Place
-    from mnv1cli.records import Layout, Table
+    from mnv1cli.records import Fault, Layout, Table
 
     T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 # What the names of parts begin and end with; the run stands in between.
 PART, SUFFIX = "part-", ".parquet"
@@ -121,6 +124,16 @@ def common_head(folder: Folder, names: Sequence[str]) -> Head | None:
     return first
 
 
+def _run_of(part: str) -> str:
+    return part.removeprefix(PART).rpartition("-")[0]
+
+
+def _without(tally: tuple[int, list[Fault]], twice: Collection[bytes]) -> tuple[int, list[Fault]]:
+    """The tally of a part without some of its images."""
+    images, faults = tally
+    return images - len(twice), [fault for fault in faults if fault.path not in twice]
+
+
 class DatasetResult:
     """The parts of a dataset as one result, in their order.
 
@@ -145,19 +158,43 @@ class DatasetResult:
     def metadata(self) -> Mapping[str, Any] | None:
         """The settings, and what the rows and the runs tell; no part is read for it before."""
         parts = of_parts(self._folder, self._names, ParquetResult.tally)
-        return {**settings(self._settings), **counted(parts, self._seconds())}
+        once = map(_without, parts, (self._doubles.get(name, frozenset()) for name in self._names))
+        return {**settings(self._settings), **counted(once, self._seconds())}
 
     def paths(self) -> Iterator[bytes]:
         """Each image that has a row, part by part."""
         for name in self._names:
+            twice = self._doubles.get(name, ())
             with opened(self._folder, name) as part:
-                yield from part.paths()
+                yield from (path for path in part.paths() if path not in twice)
 
     def tables(self, images: int | None = None) -> Iterator[Table]:
         """The rows, part by part: those of an image are in one part."""
         for name in self._names:
+            twice = self._doubles.get(name)
             with opened(self._folder, name) as part:
-                yield from part.tables(images)
+                for table in part.tables(images):
+                    yield table.without(twice) if twice else table
+
+    @cached_property
+    def _doubles(self) -> Mapping[str, frozenset[bytes]]:
+        """By its name, the images of a part that an earlier one has, too.
+
+        Two runs that did them at the same time have written both.
+        """
+        found: dict[str, frozenset[bytes]] = {}
+        if len({_run_of(name) for name in self._names}) < 2:
+            return found
+        seen: set[bytes] = set()
+        parts = of_parts(self._folder, self._names, lambda part: list(part.paths()))
+        for name, paths in zip(self._names, parts, strict=True):
+            if twice := seen.intersection(paths):
+                found[name] = frozenset(twice)
+            seen.update(paths)
+        if found:
+            number = f"{sum(map(len, found.values())):,}"
+            log.warning("%s has rows of %s images twice; they count once", self._place, number)
+        return found
 
     def _seconds(self) -> float:
         """The time of all runs that came to their end."""
