@@ -72,11 +72,14 @@ def album(folder: Path, photos: Sequence[str], images: int) -> Path:
     return folder
 
 
-def seconds(album: Path, runner: str, threads: int) -> float:
-    """The whole process of one run."""
+def seconds(album: Path, runner: str, number: int) -> float:
+    """The whole process of one run, with all that belongs to it on so many cores."""
+    mine = sorted(os.sched_getaffinity(0))[:number]
+    pinned = ["taskset", "-c", ",".join(map(str, mine))]
     with tempfile.TemporaryDirectory() as folder:
-        where = ["-o", f"{folder}/labels/", "--runner", runner, "--threads", str(threads), "-q"]
-        return measure([*mnv1(), "classify", str(album), "--module", "bundled", *where]).seconds
+        where = ["-o", f"{folder}/labels/", "--runner", runner, "-q"]
+        what = ["classify", str(album), "--module", "bundled"]
+        return measure([*pinned, *mnv1(), *what, *where]).seconds
 
 
 def parse() -> argparse.Namespace:
@@ -104,10 +107,10 @@ def main() -> None:
         kinds = [(runner, n) for n in sorted({1, cores()}) for runner in ("local", "ray")]
         seconds(albums[0], "local", cores())  # compiled, and read once
         for _ in range(options.runs):
-            for runner, threads in kinds:
-                times = (seconds(albums[0], runner, threads), seconds(albums[1], runner, threads))
-                found.setdefault(f"{runner}, {threads}", []).append(times)
-                print(runner, threads, *(f"{t:.1f}" for t in times), file=sys.stderr, flush=True)
+            for runner, number in kinds:
+                times = (seconds(albums[0], runner, number), seconds(albums[1], runner, number))
+                found.setdefault(f"{runner}, {number}", []).append(times)
+                print(runner, number, *(f"{t:.1f}" for t in times), file=sys.stderr, flush=True)
     print("| runner, cores | images/s | start s |", "| --- | --- | --- |", sep="\n")
     figures = {}
     for name, runs in found.items():
