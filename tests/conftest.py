@@ -24,19 +24,9 @@ os.environ["MNV1_OFFLINE"] = "1"
 
 # The files that take longest, so that no core is left with one of them at the end.
 LONG = (
-    "rayrun",
-    "trainer",
-    "rayrun_store",
-    "finetune",
-    "dataset",
-    "accidents",
-    "quantize",
-    "sources",
-    "similar",
-    "resume",
-    "cli",
-    "merge",
-)
+    "resume", "rayrun", "trainer", "sources", "pipeline", "rayrun_store", "docs", "accidents",
+    "quantize", "cli", "similar", "finetune", "builder", "network", "bench", "converter",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
