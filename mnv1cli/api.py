@@ -132,8 +132,9 @@ class Classifier(Predictor):
         address: str | None = None,
         progress: TextIO | None = None,
     ) -> Tally:
-        """Put the rows of the images that a dataset lacks into it; faults are rows, too.
+        """Put the rows of the images that a dataset lacks into it.
 
+        Bad images have rows, too; those whose bytes could not be got have none.
         `dataset` is a folder, here or in an object store; `task` is to classify
         where it is not said. The runner "ray" does it on the cluster that the
         process is connected to, else on that at `address`, else on one of this

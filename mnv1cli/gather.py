@@ -75,10 +75,11 @@ class _Parts:
 def export_dataset(
     job: Job, refs: Iterable[Any], dataset: Dataset, tally: Tally, on_error: OnError = "skip"
 ) -> None:
-    """Run a job over the images that a dataset lacks, and write their rows; faults are rows, too.
+    """Run a job over the images that a dataset lacks, and write their rows.
 
-    With `on_error` "fail" the first fault ends the run; it has no row, so that the next
-    run meets it again.
+    Bad images have rows, too; those whose bytes could not be got have none. With
+    `on_error` "fail" the first fault ends the run; it has no row, so that the next run
+    meets it again.
 
     Raises:
         BadImageError: an image failed and `on_error` is "fail".

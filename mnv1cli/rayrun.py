@@ -56,8 +56,9 @@ def export_ray(
     address: str | None = None,
     threads: int | None = None,
 ) -> None:
-    """Run a job over the images that a dataset lacks, on a Ray cluster; faults are rows.
+    """Run a job over the images that a dataset lacks, on a Ray cluster.
 
+    Bad images have rows, too; those whose bytes could not be got have none.
     At most `threads` cores of the cluster at `address`, or of this machine, are used.
 
     Raises:

@@ -74,6 +74,15 @@ def test_a_share_becomes_a_part_once_however_often_it_is_done(order: Order) -> N
     assert list(open_result(order.place).paths()) == [*PHOTOS, b"missing.jpg"]
 
 
+@pytest.mark.parametrize("command", ["classify", "embed"])
+def test_share_of_which_nothing_could_be_got_makes_no_part(order: Order, command: str) -> None:
+    job = Classifier("bundled", threads=1).job(Task(command))  # type: ignore[arg-type]
+    away = ImageRef(0, b"a.jpg", problem="cannot be read: no answer in time")
+    outcome = raytask.done(Share(0, [away]), order, job)
+    assert (outcome.part, outcome.done, len(outcome.faults)) == ("", 0, 1)
+    assert not Dataset(order.place).parts()
+
+
 def test_relative_paths_begin_where_the_run_was_begun(order: Order, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").symlink_to(Path(PHOTOS[0].decode()))
     assert done(Share(0, refs(b"photo.jpg")), order).done == 1
