@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mnv1cli._version import __version__
+
 if TYPE_CHECKING:
     from mnv1cli.api import Classifier
     from mnv1cli.errors import Mnv1Error
-    from mnv1cli.records import Prediction
-    from mnv1cli.results import Classified, Vector
+    from mnv1cli.records import Classified, Prediction, Vector
 
 __all__ = ["Classified", "Classifier", "Mnv1Error", "Prediction", "Vector", "__version__"]
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Classified": "results",

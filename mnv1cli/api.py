@@ -13,11 +13,12 @@ from mnv1cli.depot import Depot
 from mnv1cli.errors import OptionError
 from mnv1cli.gather import export_dataset
 from mnv1cli.inputs import Listing
+from mnv1cli.options import OutputOptions
 from mnv1cli.places import Place, source
-from mnv1cli.predictor import Predictor
-from mnv1cli.records import OnError, OutputOptions, Runner, Task, TuneOptions
-from mnv1cli.results import Classified, Vector
+from mnv1cli.predictor import Predictor, check
+from mnv1cli.records import Classified, OnError, Runner, Task, Vector
 from mnv1cli.tally import Tally
+from mnv1cli.tuneoptions import TuneOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mnv1cli.arguments import Sources
     from mnv1cli.evaluation import Evaluation
     from mnv1cli.finetune import Tuned
+    from mnv1cli.job import Job
     from mnv1cli.quantize import Price
     from mnv1cli.records import FloatArray
     from mnv1cli.similar import Match
@@ -145,7 +147,7 @@ class Classifier(Predictor):
             ResultError: it was made with other settings.
             ClusterError: the cluster cannot be reached, or fails.
         """
-        arguments.check("runner", runner, get_args(Runner))
+        check("runner", runner, get_args(Runner))
         task = task or Task("classify")
         if not isinstance(dataset, Depot):
             dataset = Depot(Place(f"{os.fspath(dataset).rstrip('/')}/"), task, OutputOptions())
@@ -237,7 +239,7 @@ class Classifier(Predictor):
         tuning = TuneOptions(**options)
         return finetune(self.module, Path(folder), Path(output), self._spec, tuning, *how)
 
-    def _vectors(self, job: loop.Job, images: Sources, on_error: OnError) -> Iterator[Vector]:
+    def _vectors(self, job: Job, images: Sources, on_error: OnError) -> Iterator[Vector]:
         for table in self._tables(job, images, on_error):
             assert table.values is not None
             for path, error, values in zip(table.paths, table.errors, table.values, strict=True):

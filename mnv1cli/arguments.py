@@ -8,27 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from mnv1cli.errors import OptionError
-from mnv1cli.inputs import SUFFIXES, Listing
+from mnv1cli.inputs import Listing
 from mnv1cli.members import is_archive
-from mnv1cli.records import ImageRef
+from mnv1cli.records import IMAGE_SUFFIXES, ImageRef
 from mnv1cli.stores import Remote, is_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
     Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
     Source = Name | Image.Image | NDArray[np.uint8]
     Sources = Source | Iterable[Source]
-
-
-def check(name: str, value: object, known: Collection[object]) -> None:
-    """Refuse a setting that would otherwise be taken for another one."""
-    if not isinstance(value, str | int) or value not in known:
-        choice = f"{known[0]} to {known[-1]}" if isinstance(known, range) else list(known)
-        raise OptionError(f"{name}={value!r} is unknown", f"it is one of {choice}")
 
 
 def refs(images: Sources) -> Iterator[ImageRef]:
@@ -42,7 +34,7 @@ def refs(images: Sources) -> Iterator[ImageRef]:
             index += 1
             continue
         name = os.fsencode(image)
-        if is_remote(name) and os.path.splitext(name)[1].lower()[1:] in SUFFIXES:
+        if is_remote(name) and os.path.splitext(name)[1].lower()[1:] in IMAGE_SUFFIXES:
             # An image by its name: not looked up beforehand, as there may be many.
             yield ImageRef(index, name, member=Remote(name))
             index += 1

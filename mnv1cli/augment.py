@@ -9,7 +9,7 @@ import numpy as np
 
 from mnv1cli import pillowpool
 from mnv1cli.errors import ImageError
-from mnv1cli.records import display_path
+from mnv1cli.path_text import display_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

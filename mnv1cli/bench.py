@@ -18,16 +18,17 @@ from mnv1cli import engine as loop
 from mnv1cli import litert, loading, pictures
 from mnv1cli.errors import Mnv1Error, NoImagesError, OptionError
 from mnv1cli.inputs import Listing
+from mnv1cli.options import OutputOptions
 from mnv1cli.ordered import ordered_map
-from mnv1cli.records import DEFAULT_BATCH, ImageRef, OutputOptions, Task
+from mnv1cli.records import DEFAULT_BATCH, ImageRef, Task
 from mnv1cli.tally import Tally
 from mnv1cli.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from mnv1cli.api import Classifier
-    from mnv1cli.engine import Job
+    from mnv1cli.job import Job
+    from mnv1cli.predictor import Predictor
     from mnv1cli.records import Batch, Engine, FloatArray, PixelSpec, Precision
 
 _TASK = Task("classify")
@@ -77,12 +78,12 @@ class Bench:
 
 
 def bench(
-    inputs: Sequence[bytes], count: int, make: Callable[[Engine, Precision], Classifier]
+    inputs: Sequence[bytes], count: int, make: Callable[[Engine, Precision], Predictor]
 ) -> list[Bench]:
     """Measure over `count` images of `inputs`, named many times over if need be.
 
     Without inputs it is over generated photos of 500x375 and, an eighth as
-    many, 4000x3000. `make` gives a classifier for each engine and precision;
+    many, 4000x3000. `make` gives a predictor for each engine and precision;
     those that the machine or the module does not have are left out.
 
     Raises:
@@ -115,7 +116,7 @@ def _generated(stack: contextlib.ExitStack, count: int) -> list[tuple[str, list[
     return sets
 
 
-def _at_hand(make: Callable[[Engine, Precision], Classifier]) -> Iterator[Job]:
+def _at_hand(make: Callable[[Engine, Precision], Predictor]) -> Iterator[Job]:
     """A job for each engine and precision at hand, made when its turn comes."""
     none = True
     for kind in _KINDS:

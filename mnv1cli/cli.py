@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from click.shell_completion import get_completion_class
 
-from mnv1cli import __version__, console
+from mnv1cli import console
+from mnv1cli._version import __version__
 from mnv1cli.cli_bench import bench
 from mnv1cli.cli_evaluate import evaluate
 from mnv1cli.cli_finetune import finetune

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from mnv1cli import console
 from mnv1cli.errors import OptionError
+from mnv1cli.path_text import display_path
 from mnv1cli.places import Place
-from mnv1cli.records import OutputOptions, Runner, Task, display_path
 from mnv1cli.writers import FORMATS, by_suffix
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from mnv1cli.cli_reading import Reading
     from mnv1cli.inputs import Listing
+    from mnv1cli.options import OutputOptions
+    from mnv1cli.records import Runner, Task
 
 
 def spread_place(named: Place | None) -> Place:

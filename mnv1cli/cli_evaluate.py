@@ -13,8 +13,8 @@ from mnv1cli.cli_options import AS_JSON, FORCE, LABELS, QUIET, VERBOSE
 from mnv1cli.cli_reading import Reading, reading_command
 from mnv1cli.cli_types import FILE, PLACE
 from mnv1cli.errors import OptionError
+from mnv1cli.path_text import display_path
 from mnv1cli.places import Place, source
-from mnv1cli.records import display_path
 
 if TYPE_CHECKING:
     from pathlib import Path

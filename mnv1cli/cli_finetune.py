@@ -22,7 +22,8 @@ from mnv1cli.cli_options import (
 )
 from mnv1cli.cli_types import FILE
 from mnv1cli.errors import OptionError
-from mnv1cli.records import MAX_BATCH, TuneOptions
+from mnv1cli.records import MAX_BATCH
+from mnv1cli.tuneoptions import TuneOptions
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,13 +16,15 @@ from mnv1cli.cli_datasets import DatasetRun, spread_place
 from mnv1cli.cli_options import WRITING_OPTIONS
 from mnv1cli.cli_reading import Reading, folding, reading_command
 from mnv1cli.errors import OptionError
+from mnv1cli.options import OutputOptions
+from mnv1cli.path_text import display_path
 from mnv1cli.places import Place, source
-from mnv1cli.records import OnError, OutputOptions, Runner, Task, display_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mnv1cli.inputs import Listing
+    from mnv1cli.records import OnError, Runner, Task
     from mnv1cli.uploads import Delivery
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -15,8 +15,8 @@ from mnv1cli import console
 from mnv1cli.cli_options import FORCE, QUIET, THREADS, VERBOSE, fetch_options
 from mnv1cli.cli_types import FILE, PLACE, complete_files
 from mnv1cli.errors import OptionError
+from mnv1cli.path_text import display_path
 from mnv1cli.places import Place, source
-from mnv1cli.records import display_path
 
 if TYPE_CHECKING:
     from mnv1cli.records import FetchOptions

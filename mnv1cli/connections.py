@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli import __version__
+from mnv1cli._version import __version__
 from mnv1cli.errors import SourceError
 from mnv1cli.pace import NotInTimeError, Pace, keep_pace, within
 

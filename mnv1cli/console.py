@@ -18,7 +18,7 @@ import click
 
 from mnv1cli import interrupts
 from mnv1cli.errors import Mnv1Error
-from mnv1cli.records import display_path
+from mnv1cli.path_text import display_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

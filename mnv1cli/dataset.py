@@ -20,15 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mnv1cli import stores
 from mnv1cli.errors import OutputError, ResultError
 from mnv1cli.folders import open_folder, reading, writing
-from mnv1cli.readers.dataset import (
-    PART,
-    RUNS,
-    SUFFIX,
-    common_head,
-    of_parts,
-    opened,
-    part_names,
-)
+from mnv1cli.readers.dataset import PART, RUNS, SUFFIX, common_head, of_parts, opened, part_names
 from mnv1cli.records import Fault, Layout
 from mnv1cli.sameness import RUN, compare, settings
 from mnv1cli.writers.arrow import METADATA_KEY, ArrowRows

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 from mnv1cli.dataset import Dataset
 from mnv1cli.earlier import Earlier
 from mnv1cli.errors import OptionError, OutputError
-from mnv1cli.writers.delimited import encode_rows, text
+from mnv1cli.path_text import text
+from mnv1cli.writers.delimited import encode_rows
 from mnv1cli.writers.outputs import Outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from mnv1cli.options import OutputOptions
     from mnv1cli.places import Place
-    from mnv1cli.records import Engine, Fault, ImageRef, OutputOptions, Task
+    from mnv1cli.records import Engine, Fault, ImageRef, Task
 
 
 class Depot:

@@ -7,19 +7,18 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import OptionError, ResultError, ResumeError
+from mnv1cli.path_text import display_path, path_fields, path_of
 from mnv1cli.places import Place
 from mnv1cli.readers import dataset_signature, format_of, open_result
-from mnv1cli.readers.jsonl import path_of
-from mnv1cli.records import display_path
 from mnv1cli.sameness import REMEDY, compare
-from mnv1cli.writers.jsonl import path_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from mnv1cli.options import OutputOptions
     from mnv1cli.places import Source
-    from mnv1cli.records import ImageRef, Layout, OutputOptions, Table
+    from mnv1cli.records import ImageRef, Layout, Table
 
 log = logging.getLogger(__name__)
 

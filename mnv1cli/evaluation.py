@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mnv1cli import labels
+from mnv1cli import labels, ranking
 from mnv1cli.errors import LabelsError, ResultError
 from mnv1cli.metrics import Calibration, wilson
+from mnv1cli.path_text import display_path
 from mnv1cli.readers import open_result
-from mnv1cli.records import Layout, Table, display_path
+from mnv1cli.records import Layout, Table
 from mnv1cli.truth import SavedTruth
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ def ranked(table: Table, names: tuple[ClassName, ...], output: str | None = None
     assert values is not None
     good = np.isfinite(values.max(axis=1))
     paths, values = tuple(itertools.compress(table.paths, good)), values[good]
-    found = labels.top_k(values, names, min(TOP, len(names)))
+    found = ranking.top_k(values, names, min(TOP, len(names)))
     if output == "probabilities" or (output is None and _sum_to_one(values)):
         found = [
             tuple(p._replace(probability=float(row[p.class_id])) for p in image)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli.records import display_path
+from mnv1cli.path_text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,8 +85,3 @@ def _most_confused(pairs: Iterable[tuple[int, int]]) -> list[int]:
 def _cell(count: int, of: int, right: bool) -> dict[str, Any]:
     # A tenth at least, so that it is seen.
     return {"count": count, "shade": max(round(10 * count / of), 1) if count else 0, "right": right}
-
-
-def one_line(text: str) -> str:
-    """Text out of a file, in one line and without what would turn its neighbours round."""
-    return display_path(text.encode("utf-8", "surrogatepass"))

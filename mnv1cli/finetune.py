@@ -28,8 +28,8 @@ from mnv1cli import (
 )
 from mnv1cli import module as modules
 from mnv1cli import split as parting
-from mnv1cli.engine import Job, row_shape
 from mnv1cli.errors import ModuleError, OptionError
+from mnv1cli.job import Job, row_shape
 from mnv1cli.records import DEFAULT_BATCH, Task
 from mnv1cli.reference import TensorFlowModel
 from mnv1cli.scratch import plain_path
@@ -42,17 +42,10 @@ if TYPE_CHECKING:
 
     from mnv1cli.hubmodule import HubModule
     from mnv1cli.labelled import Photos
-    from mnv1cli.records import (
-        Engine,
-        Fault,
-        FloatArray,
-        ImageRef,
-        PixelSpec,
-        TuneOptions,
-        Variant,
-    )
+    from mnv1cli.records import Engine, Fault, FloatArray, ImageRef, PixelSpec, Variant
     from mnv1cli.split import Numbers
     from mnv1cli.trainer import Trained
+    from mnv1cli.tuneoptions import TuneOptions
 
 # Images that the module written is held against the features on, and how far its scores
 # may be off, as a part of their spread.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from mnv1cli import labels
 from mnv1cli.errors import OptionError, ResultError
 from mnv1cli.evaluation import TOP, Evaluation, SavedPredictions, evaluated, ranked
+from mnv1cli.path_text import path_of
 from mnv1cli.readers import open_result
-from mnv1cli.readers.jsonl import path_of
 from mnv1cli.readers.rows import SimilarRows, by_entry
 from mnv1cli.records import Fault, Table
 from mnv1cli.truth import ListTruth, Resolved

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from mnv1cli import dataset as datasets
 from mnv1cli import interrupts
 from mnv1cli.errors import BadImageError, OutputError
-from mnv1cli.records import display_path
+from mnv1cli.path_text import display_path
 from mnv1cli.writers.arrow import ArrowRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mnv1cli.dataset import Dataset
-    from mnv1cli.engine import Job
+    from mnv1cli.job import Job
     from mnv1cli.records import OnError, Table
     from mnv1cli.tally import Tally
 

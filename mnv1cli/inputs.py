@@ -16,16 +16,15 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from mnv1cli import globs, lists, prefixes
 from mnv1cli.errors import MissingInputError, NoImagesError, OptionError
 from mnv1cli.members import Archive, is_archive
+from mnv1cli.path_text import display_path
 from mnv1cli.places import scheme
-from mnv1cli.records import ImageRef, display_path
+from mnv1cli.records import IMAGE_SUFFIXES, ImageRef
 from mnv1cli.shards import Shard, Sharded
 from mnv1cli.stores import SCHEMES, Remote, filesystem, is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-# Taken while folders are walked, in any case of letters.
-SUFFIXES = frozenset(b"jpg jpeg jpe jfif png bmp gif webp tif tiff avif heic heif".split())
 STDIN = b"-"
 # What stands between an archive and the name of a file in it.
 MEMBER = b"!/"
@@ -223,7 +222,7 @@ class Listing:
 
     def _has_suffix(self, name: bytes) -> bool:
         suffix = os.path.splitext(name)[1].lower()
-        if suffix[1:] in SUFFIXES:
+        if suffix[1:] in IMAGE_SUFFIXES:
             return True
         self.skipped[suffix] += 1
         return False

@@ -10,16 +10,17 @@ import numpy as np
 
 from mnv1cli import split
 from mnv1cli.errors import NoImagesError
-from mnv1cli.records import display_path
+from mnv1cli.path_text import display_path
 from mnv1cli.tally import Tally
 from mnv1cli.trainer import Examples
 
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from mnv1cli.engine import Job
-    from mnv1cli.records import FloatArray, ImageRef, TuneOptions
+    from mnv1cli.job import Job
+    from mnv1cli.records import FloatArray, ImageRef
     from mnv1cli.split import ClassFolders, Numbers
+    from mnv1cli.tuneoptions import TuneOptions
 
 log = logging.getLogger(__name__)
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 from mnv1cli import interrupts, tabular
 from mnv1cli.errors import OptionError, OutputError, ResultError
 from mnv1cli.parts import Part
+from mnv1cli.path_text import path_fields
 from mnv1cli.records import Layout, Task
 from mnv1cli.reunion import whole_of
 from mnv1cli.sameness import difference
-from mnv1cli.target import refuse_image_name
 from mnv1cli.writers import choose_format
-from mnv1cli.writers.jsonl import path_fields
-from mnv1cli.writers.outputs import META, Outputs
+from mnv1cli.writers.outputs import META, Outputs, refuse_image_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageFile
 
-from mnv1cli import exif, gif, heif, jpeg, limits, png, tiff
+from mnv1cli import exif, gif, heif, jpeg, limits, png, tiff, webp
 from mnv1cli.errors import ImageError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def opened(data: bytes, spec: PixelSpec) -> Opened:
     elif name == "TIFF":
         tiff.check_directory(data)
     elif name == "WEBP":
-        limits.check_pixels(*limits.webp_size(data), spec.max_pixels)
+        limits.check_pixels(*webp.webp_size(data), spec.max_pixels)
     elif name == "GIF":
         frame = gif.first_frame(data)
         limits.check_pixels(frame.width, frame.height, spec.max_pixels)

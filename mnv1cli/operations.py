@@ -13,7 +13,7 @@ import re
 from functools import cache
 from typing import Any, NamedTuple
 
-from mnv1cli.records import display_path
+from mnv1cli.path_text import display_path
 
 
 class Foreign(NamedTuple):

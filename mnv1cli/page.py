@@ -8,9 +8,9 @@ import os
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli.figures import figures, one_line
+from mnv1cli.figures import figures
 from mnv1cli.gallery import Alike, Card, Entry, Labelled
-from mnv1cli.records import display_path
+from mnv1cli.path_text import display_path, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnv1cli.errors import OptionError, ResultError
+from mnv1cli.path_text import display_path, path_of
 from mnv1cli.positions import SHARD, PathDigest
 from mnv1cli.readers import open_result
-from mnv1cli.readers.jsonl import path_of
-from mnv1cli.records import display_path
 from mnv1cli.shards import Shard
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from mnv1cli.errors import OptionError, ResumeError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from mnv1cli.records import ImageRef, OutputOptions, Table
+    from mnv1cli.records import ImageRef, OnError, Table
     from mnv1cli.shards import Sharded
     from mnv1cli.writers import Format
 
@@ -40,17 +40,21 @@ class Positions:
         OptionError: the output cannot be one of several parts.
     """
 
-    def __init__(self, sharded: Sharded | None, options: OutputOptions, form: Format) -> None:
+    def __init__(
+        self, sharded: Sharded | None, form: Format, on_error: OnError, wide: bool = False
+    ) -> None:
         self._sharded = sharded
         self._marks: list[str] = []
         self._digest = PathDigest()
-        self._on_error = options.on_error
-        without = set() if options.on_error == "row" else {_FAILED}
-        if not form.has_all(options.wide):
+        self._on_error = on_error
+        without = set() if on_error == "row" else {_FAILED}
+        if not form.has_all(wide):
             without.add(_UNLABELLED)
         self._without_row = without
-        if sharded is not None:
-            _refuse(options, form)
+        if sharded is not None and not form.resumable:
+            raise OptionError(
+                f"a {form.name} cannot be put together again", "use csv, tsv or jsonl"
+            )
 
     @property
     def setting(self) -> str | None:
@@ -141,16 +145,3 @@ def _marks(table: Table) -> Iterator[str]:
             yield _FAILED
         else:
             yield _UNLABELLED if table.predictions and not table.predictions[i] else _DONE
-
-
-def _refuse(options: OutputOptions, form: Format) -> None:
-    if options.file is None:
-        raise OptionError("--shard needs a file, for its metadata", "name it with -o")
-    if options.append or options.skip_existing is not None:
-        raise OptionError(
-            "--shard tells where its rows stand among those of all images, and "
-            "--skip-existing and --append make a result of others",
-            "use --resume, or list what is missing with --files-from",
-        )
-    if not form.resumable:
-        raise OptionError(f"a {form.name} cannot be put together again", "use csv, tsv or jsonl")

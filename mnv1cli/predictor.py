@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 import numpy as np
 
 from mnv1cli import arguments, compiled, labels, machine
-from mnv1cli import engine as loop
-from mnv1cli.errors import ImageError, ModuleError, ResultError
+from mnv1cli.errors import ImageError, ModuleError, OptionError, ResultError
+from mnv1cli.job import Job, row_shape
 from mnv1cli.module import open_module
+from mnv1cli.path_text import display_path
 from mnv1cli.records import (
     DEFAULT_BATCH,
     MAX_BATCH,
@@ -27,11 +28,10 @@ from mnv1cli.records import (
     Precision,
     Preprocess,
     Task,
-    display_path,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from mnv1cli.arguments import Sources
     from mnv1cli.compiled import Model
@@ -86,15 +86,15 @@ class Predictor:
         trust_module: bool = False,
         fetch: FetchOptions | None = None,
     ) -> None:
-        arguments.check("preprocess", preprocess, get_args(Preprocess))
-        arguments.check("decode", decode, get_args(Decode))
-        arguments.check("exif", exif, (True, False))
-        arguments.check("engine", engine or "litert", get_args(Engine))
-        arguments.check("precision", precision, get_args(Precision))
-        arguments.check("batch_size", batch_size, range(1, MAX_BATCH + 1))
-        arguments.check("threads", 1 if threads is None else threads, range(1, MAX_THREADS + 1))
-        arguments.check("max_pixels", max_pixels, range(1, MAX_LIMIT))
-        arguments.check("max_bytes", max_bytes, range(1, MAX_LIMIT))
+        check("preprocess", preprocess, get_args(Preprocess))
+        check("decode", decode, get_args(Decode))
+        check("exif", exif, (True, False))
+        check("engine", engine or "litert", get_args(Engine))
+        check("precision", precision, get_args(Precision))
+        check("batch_size", batch_size, range(1, MAX_BATCH + 1))
+        check("threads", 1 if threads is None else threads, range(1, MAX_THREADS + 1))
+        check("max_pixels", max_pixels, range(1, MAX_LIMIT))
+        check("max_bytes", max_bytes, range(1, MAX_LIMIT))
         name = None if module is None else os.fspath(module)
         self.module: HubModule = open_module(
             name,
@@ -155,7 +155,7 @@ class Predictor:
             )
         return found
 
-    def job(self, task: Task) -> loop.Job:
+    def job(self, task: Task) -> Job:
         """The plan for a task: output, model, class names.
 
         Raises:
@@ -163,12 +163,12 @@ class Predictor:
             LabelsError: the class names do not fit the module.
         """
         output = self._output(task)
-        shape = loop.row_shape(self.module, output, task)
+        shape = row_shape(self.module, output, task)
         names: tuple[labels.ClassName, ...] = ()
         if task.command == "classify":
             names = labels.labels_for(shape[0], self._labels, self.module.path)
             shape = (min(task.top, shape[0]),)
-        return loop.Job(
+        return Job(
             module=self.module,
             model=self._model(output),
             spec=self._spec,
@@ -192,8 +192,8 @@ class Predictor:
             )
         return self._models[output.name]
 
-    def _tables(self, job: loop.Job, images: Sources, on_error: OnError) -> Iterator[Table]:
-        arguments.check("on_error", on_error, get_args(OnError))
+    def _tables(self, job: Job, images: Sources, on_error: OnError) -> Iterator[Table]:
+        check("on_error", on_error, get_args(OnError))
         for table in job.tables(arguments.refs(images)):
             if on_error == "fail" and any(table.errors):
                 path, reason = next(
@@ -204,6 +204,13 @@ class Predictor:
                 raise ImageError(f"{display_path(path)}: {reason}" if path else reason)
             yield table.without_faults() if on_error == "skip" else table
 
-    def _stacked(self, job: loop.Job, images: Sources, on_error: OnError) -> FloatArray:
+    def _stacked(self, job: Job, images: Sources, on_error: OnError) -> FloatArray:
         parts = [t.values for t in self._tables(job, images, on_error) if t.values is not None]
         return np.concatenate(parts) if parts else np.empty((0, *job.shape), np.float32)
+
+
+def check(name: str, value: object, known: Collection[object]) -> None:
+    """Refuse a setting that would otherwise be taken for another one."""
+    if not isinstance(value, str | int) or value not in known:
+        choice = f"{known[0]} to {known[-1]}" if isinstance(known, range) else list(known)
+        raise OptionError(f"{name}={value!r} is unknown", f"it is one of {choice}")

@@ -8,8 +8,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from mnv1cli.errors import ImageError, MissingInputError, OptionError
+from mnv1cli.path_text import display_path
 from mnv1cli.places import scheme as scheme_of
-from mnv1cli.records import display_path
 from mnv1cli.stores import Remote, reason, remedy, store
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from mnv1cli import dataset as datasets
 from mnv1cli import raytask, stores
 from mnv1cli.errors import ClusterError, OptionError, OutputError
 from mnv1cli.litert import LiteRTModel
+from mnv1cli.path_text import display_path
 from mnv1cli.places import Place
 from mnv1cli.raytask import Order, Outcome, Share
-from mnv1cli.records import display_path
 from mnv1cli.windows import windows
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from mnv1cli.cluster import Cluster
     from mnv1cli.dataset import Dataset
-    from mnv1cli.engine import Job
+    from mnv1cli.job import Job
     from mnv1cli.records import ImageRef, OnError
     from mnv1cli.tally import Tally
 

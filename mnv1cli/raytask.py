@@ -12,20 +12,21 @@ import pickle
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli import __version__, imagefile
+from mnv1cli import imagefile
+from mnv1cli._version import __version__
 from mnv1cli.dataset import layout, write_part
 from mnv1cli.errors import ClusterError, Mnv1Error
 from mnv1cli.folders import open_folder
-from mnv1cli.records import Fault, display_path
+from mnv1cli.path_text import display_path
 from mnv1cli.tally import Tally
 from mnv1cli.writers.arrow import ArrowRows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mnv1cli.engine import Job
+    from mnv1cli.job import Job
     from mnv1cli.places import Place
-    from mnv1cli.records import ImageRef
+    from mnv1cli.records import Fault, ImageRef
 
 # The job that this process is at, by the name of its object.
 _jobs: dict[str, Job] = {}

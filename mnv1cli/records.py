@@ -5,19 +5,17 @@ numpy is named for type checkers only, so that `--help` does not pay for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from pathlib import Path
     from typing import TextIO
 
     import numpy as np
     from numpy.typing import NDArray
-
-    from mnv1cli.places import Source
 
     FloatArray = NDArray[np.float32]
     ByteArray = NDArray[np.uint8]
@@ -40,6 +38,8 @@ MAX_THREADS = 1024
 MAX_PIXELS = 200_000_000
 MAX_BYTES = 1 << 30
 MAX_LIMIT = 1 << 62
+# Taken while folders are walked, in any case of letters.
+IMAGE_SUFFIXES = frozenset(b"jpg jpeg jpe jfif png bmp gif webp tif tiff avif heic heif".split())
 # How the reason begins where the bytes of an image could not be got, which says
 # nothing of the image.
 UNREAD = "cannot be read"
@@ -222,52 +222,31 @@ class FetchOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class OutputOptions:
-    """Where results go: `file` or stdout, in `format` or the one that suits, and what lies beside.
+class Classified(Sequence[Prediction]):
+    """The labels of one image, best first; a sequence of them.
 
-    `errors` is a file for the faults, `manifest` one for the run's metadata.
-    What has a row in `skip_existing` is not done again; with `append` the rows
-    come behind those that `file` has. With `retry` what failed earlier is done again.
+    `error` says why there are none; `path` is empty for images from memory.
     """
 
-    file: Path | None = None
-    format: str | None = None
-    wide: bool = False
-    force: bool = False
-    resume: bool = False
-    on_error: OnError = "skip"
-    errors: Path | None = None
-    manifest: Path | None = None
-    skip_existing: Source | None = None
-    append: bool = False
-    retry: bool = False
+    path: str
+    predictions: tuple[Prediction, ...]
+    error: str = ""
+
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Prediction, ...]: ...
+    def __getitem__(self, index: int | slice) -> Prediction | tuple[Prediction, ...]:
+        return self.predictions[index]
+
+    def __len__(self) -> int:
+        return len(self.predictions)
 
 
 @dataclass(frozen=True, slots=True)
-class TuneOptions:
-    """How a module is trained for other classes.
+class Vector:
+    """The values of one image, float32, NaN with an `error` that says why."""
 
-    About `held_out` of the images, drawn by `seed`, only test the result. With
-    `full` all layers are trained, for `epochs` at most.
-    """
-
-    held_out: float = 0.2
-    seed: int = 0
-    full: bool = False
-    epochs: int = 10
-    learning_rate: float = 0.001
-    batch_size: int = 32
-    force: bool = False
-    resume: bool = False
-
-
-def display_path(path: bytes) -> str:
-    """`path` for a message: one line, nothing that a terminal would obey."""
-    text = path.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def text_path(path: bytes) -> tuple[str, bool]:
-    """`path` as text with U+FFFD for what is not UTF-8, and whether that lost something."""
-    text = path.decode("utf-8", "replace")
-    return text, text.encode() != path
+    path: str
+    values: FloatArray
+    error: str = ""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mnv1cli import __version__
+from mnv1cli._version import __version__
 from mnv1cli.listings import print_table
+from mnv1cli.path_text import text
 from mnv1cli.tabular import spare
-from mnv1cli.writers.delimited import FLOAT_FORMAT, encode_rows, text
+from mnv1cli.writers.delimited import FLOAT_FORMAT, encode_rows
 from mnv1cli.writers.outputs import Outputs
 
 if TYPE_CHECKING:

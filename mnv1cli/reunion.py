@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from mnv1cli.errors import ResultError
-from mnv1cli.records import Facts, Table, display_path
+from mnv1cli.path_text import display_path
+from mnv1cli.records import Facts, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

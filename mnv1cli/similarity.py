@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnv1cli import __version__
-from mnv1cli.api import Classifier
+from mnv1cli._version import __version__
 from mnv1cli.errors import ResultError
+from mnv1cli.path_text import path_fields
+from mnv1cli.predictor import Predictor
 from mnv1cli.sameness import compare
 from mnv1cli.tally import Tally
-from mnv1cli.writers.jsonl import path_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -62,8 +62,8 @@ class Search:
         """
         listing.require_images()
         told = self._index.metadata
-        classifier = Classifier.as_for(told, module, fetch, threads)
-        job = classifier.job(self._index.task())
+        predictor = Predictor.as_for(told, module, fetch, threads)
+        job = predictor.job(self._index.task())
         compare(self._index.file, told, job.metadata(Tally()))
         self.tally = Tally(self._progress)
         self._settings = {"top": top}

@@ -10,16 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnv1cli import (
-    archive,
-    catalog,
-    fetching,
-    modulefiles,
-    network,
-    store,
-    unreachable,
-    weights,
-)
+from mnv1cli import archive, catalog, fetching, modulefiles, network, store, unreachable, weights
 from mnv1cli.errors import ModuleError, UnreachableError
 from mnv1cli.records import FetchOptions, Variant
 

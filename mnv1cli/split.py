@@ -12,9 +12,10 @@ import numpy as np
 
 from mnv1cli import labels
 from mnv1cli.errors import MissingInputError, NoImagesError, OptionError
-from mnv1cli.inputs import SUFFIXES, Listing
-from mnv1cli.records import ImageRef, display_path, text_path
-from mnv1cli.writers.delimited import encode_rows, text
+from mnv1cli.inputs import Listing
+from mnv1cli.path_text import display_path, text, text_path
+from mnv1cli.records import IMAGE_SUFFIXES, ImageRef
+from mnv1cli.writers.delimited import encode_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +96,7 @@ def _folders(top: bytes) -> list[bytes]:
         )
     with os.scandir(top) as entries:
         visible = sorted((e for e in entries if not e.name.startswith(b".")), key=lambda e: e.name)
-    images = [e for e in visible if e.is_file() and _suffix(e.name) in SUFFIXES]
+    images = [e for e in visible if e.is_file() and _suffix(e.name) in IMAGE_SUFFIXES]
     if images:
         more = f" and {len(images) - 1:,} more images" if len(images) > 1 else ""
         log.warning(

@@ -8,11 +8,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import OptionError
-from mnv1cli.records import display_path, text_path
+from mnv1cli.path_text import display_path, encoded_path, text, text_path
 from mnv1cli.writers import FORMATS
 from mnv1cli.writers.arrow import METADATA_KEY
-from mnv1cli.writers.delimited import FLOAT_FORMAT, encode_rows, text
-from mnv1cli.writers.jsonl import encoded_path, float32_number
+from mnv1cli.writers.delimited import FLOAT_FORMAT, encode_rows
+from mnv1cli.writers.jsonl import float32_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -8,7 +8,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli.records import Fault, display_path
+from mnv1cli.path_text import display_path
+from mnv1cli.records import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

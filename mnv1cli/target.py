@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli import inputs, journal
+from mnv1cli import journal
 from mnv1cli.earlier import Before, Earlier, format_there
 from mnv1cli.errors import OptionError, ResumeError
 from mnv1cli.journal import Checkpoint, Journal
+from mnv1cli.path_text import text
 from mnv1cli.positions import Positions
 from mnv1cli.records import Layout, Table
 from mnv1cli.writers import choose_format
-from mnv1cli.writers.delimited import encode_rows, text
-from mnv1cli.writers.outputs import Outputs
+from mnv1cli.writers.delimited import encode_rows
+from mnv1cli.writers.outputs import Outputs, refuse_image_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from mnv1cli.journal import Prefix
-    from mnv1cli.records import Engine, Fault, ImageRef, OutputOptions, Task
+    from mnv1cli.options import OutputOptions
+    from mnv1cli.records import Engine, Fault, ImageRef, Task
     from mnv1cli.shards import Sharded
     from mnv1cli.tally import Tally
     from mnv1cli.writers import Writer
@@ -75,7 +76,9 @@ class Target:
             raise OptionError(
                 "--append needs a file and a format that can go on", "name one with -o"
             )
-        self._positions = Positions(sharded, options, self._format)
+        if sharded is not None:
+            _refuse_shard(options)
+        self._positions = Positions(sharded, self._format, options.on_error, options.wide)
         others = (options.errors, options.manifest)
         self.outputs = Outputs(
             options.file,
@@ -290,8 +293,13 @@ class Target:
         }
 
 
-def refuse_image_name(file: Path) -> None:
-    """Keep results out of photos, whether by a slip or by `-f csv *.jpg` with a file `-o.jpg`."""
-    suffix = os.fsencode(file.name).lower().rpartition(b".")[2]
-    if suffix in inputs.SUFFIXES:
-        raise OptionError(f"{file} is the name of an image", "results need another")
+def _refuse_shard(options: OutputOptions) -> None:
+    """Refuse a shard whose result could not be put together with the others."""
+    if options.file is None:
+        raise OptionError("--shard needs a file, for its metadata", "name it with -o")
+    if options.append or options.skip_existing is not None:
+        raise OptionError(
+            "--shard tells where its rows stand among those of all images, and "
+            "--skip-existing and --append make a result of others",
+            "use --resume, or list what is missing with --files-from",
+        )

@@ -13,7 +13,7 @@ import numpy as np
 from mnv1cli import interrupts, loading
 from mnv1cli.augment import Views
 from mnv1cli.errors import ResumeError
-from mnv1cli.labels import softmax
+from mnv1cli.ranking import softmax
 from mnv1cli.records import DEFAULT_BATCH
 from mnv1cli.scratch import plain_path
 from mnv1cli.trainable import Network, learning_rate
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mnv1cli.hubmodule import HubModule
-    from mnv1cli.records import FloatArray, ImageRef, PixelSpec, TuneOptions
+    from mnv1cli.records import FloatArray, ImageRef, PixelSpec
+    from mnv1cli.tuneoptions import TuneOptions
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mnv1cli.errors import LabelsError, MissingInputError
 from mnv1cli.labels import find_classes
-from mnv1cli.records import display_path
+from mnv1cli.path_text import display_path
 from mnv1cli.stores import is_remote
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from mnv1cli.errors import OptionError, OutputError, ResumeError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mnv1cli.records import TuneOptions
+    from mnv1cli.tuneoptions import TuneOptions
 
 SPLIT, PART = ".split.csv", ".part"
 _SETTINGS, _WORK = "settings.json", "work"

@@ -13,15 +13,9 @@ import numpy as np
 from pyarrow import parquet
 
 from mnv1cli import engine
-from mnv1cli.records import (
-    Facts,
-    ImageRef,
-    OutputOptions,
-    PixelSpec,
-    Prediction,
-    Table,
-    Task,
-)
+from mnv1cli.job import Job
+from mnv1cli.options import OutputOptions
+from mnv1cli.records import Facts, ImageRef, PixelSpec, Prediction, Table, Task
 from mnv1cli.shards import Shard, Sharded
 from mnv1cli.tally import Tally
 from mnv1cli.target import Target
@@ -70,7 +64,7 @@ class Run:
         engine.export(self.job(), sharded.of(refs) if sharded else refs, target, Tally())
         return file
 
-    def job(self, fingerprint: str = "0" * 64) -> engine.Job:
+    def job(self, fingerprint: str = "0" * 64) -> Job:
         module: Any = SimpleNamespace(handle="made up", fingerprint=fingerprint)
         model: Any = SimpleNamespace(engine="litert", precision="float32", calibrated=None)
         return MadeUp(module, model, PixelSpec(128), self.task, "features", self.shape, BATCH, 1)
@@ -83,7 +77,7 @@ class Run:
         ]
 
 
-class MadeUp(engine.Job):
+class MadeUp(Job):
     """What becomes of an image depends on its path alone."""
 
     def tables(self, refs: Iterable[ImageRef]) -> Iterator[Table]:

@@ -38,7 +38,7 @@ from tests.shell import mnv1
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mnv1cli.engine import Job
+    from mnv1cli.job import Job
 
 ALL = COUNT + 2
 BUNDLED = ("--module", "bundled")

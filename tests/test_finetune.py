@@ -14,8 +14,9 @@ from mnv1cli import Classifier, archive, basemodule, modulefiles, network, pixel
 from mnv1cli.errors import OptionError, OutputError, ResumeError
 from mnv1cli.finetune import Tuned
 from mnv1cli.module import open_module
-from mnv1cli.records import PixelSpec, TuneOptions, Variant
+from mnv1cli.records import PixelSpec, Variant
 from mnv1cli.tunefiles import TuneFiles
+from mnv1cli.tuneoptions import TuneOptions
 from tests.digits import logits_of, write_digits, write_small_module
 from tests.shell import mnv1, rows
 from tests.test_network import random_variables

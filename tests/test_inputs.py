@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnv1cli.errors import MissingInputError, NoImagesError, OptionError
-from mnv1cli.inputs import SUFFIXES, InputOptions, Listing
+from mnv1cli.inputs import InputOptions, Listing
+from mnv1cli.records import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -130,7 +131,7 @@ class TestWalk:
         assert paths(b"./" + name[:-4]) == [b"./" + name[:-4] + b"/x.jpg"]
 
     def test_knows_the_suffixes_that_are_promised(self) -> None:
-        assert sorted(SUFFIXES) == sorted(ALL_SUFFIXES)
+        assert sorted(IMAGE_SUFFIXES) == sorted(ALL_SUFFIXES)
 
     @pytest.mark.parametrize("suffix", ALL_SUFFIXES)
     @pytest.mark.parametrize("case", [bytes.lower, bytes.upper, bytes.title])

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from mnv1cli import labels
 from mnv1cli.errors import LabelsError
-from mnv1cli.labels import ClassName, imagenet, labels_for, read_labels, search, softmax, top_k
+from mnv1cli.labels import ClassName, imagenet, labels_for, read_labels, search
+from mnv1cli.ranking import softmax, top_k
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,7 @@ from mnv1cli.tally import Tally
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
-    from mnv1cli.engine import Job
+    from mnv1cli.job import Job
 
 pytest.importorskip("ray")
 PHOTOS = sorted(str(path).encode() for path in (ROOT / "examples" / "photos").iterdir())

@@ -18,15 +18,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnv1cli import labels, pictures, tabular
+from mnv1cli import labels, pictures, ranking, tabular
 from mnv1cli.errors import OptionError
 from mnv1cli.gallery import Alike, Labelled
+from mnv1cli.path_text import text
 from mnv1cli.readers.rows import open_rows
 from mnv1cli.records import Layout, Prediction, Table
 from mnv1cli.report import ReportOptions, write_report
 from mnv1cli.similarity import GROUPS, MATCHES
 from mnv1cli.writers import FORMATS
-from mnv1cli.writers.delimited import encode_rows, text
+from mnv1cli.writers.delimited import encode_rows
 from mnv1cli.writers.outputs import META, Outputs
 from tests.conftest import ROOT
 from tests.shell import mnv1, program
@@ -190,7 +191,7 @@ def test_five_best_of_scores(folder: Path, form: str, output: str) -> None:
     values = np.full((2, 1001), -20, np.float32)
     values[0, 282], values[1, 968], values[1, 282] = 5, 5, 5 - np.log(3)
     if output == "probabilities":
-        values = labels.softmax(values).astype(np.float32)
+        values = ranking.softmax(values).astype(np.float32)
     table = Table(tuple(map(os.fsencode, paths)), ("", ""), values=values)
     write_result(folder / f"x.{form}", table, Layout((1001,)), {**METADATA, "output": output})
     page = made(folder / f"x.{form}")

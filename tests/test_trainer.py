@@ -17,10 +17,11 @@ from mnv1cli import module as modules
 from mnv1cli import network, trainer
 from mnv1cli.augment import Views
 from mnv1cli.errors import ImageError, ResumeError
-from mnv1cli.records import ImageRef, PixelSpec, TuneOptions, Variant
+from mnv1cli.records import ImageRef, PixelSpec, Variant
 from mnv1cli.sources import Located
 from mnv1cli.trainable import learning_rate
 from mnv1cli.trainer import Examples
+from mnv1cli.tuneoptions import TuneOptions
 from tests.digits import write_digits, write_small_module
 from tests.shell import command, mnv1
 from tests.test_network import random_variables

@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnv1cli.errors import OptionError, OutputError
+from mnv1cli.path_text import path_fields
 from mnv1cli.records import Layout, Prediction, Table, Task
 from mnv1cli.writers import FORMATS, choose_format
 from mnv1cli.writers.delimited import encode_rows
-from mnv1cli.writers.jsonl import path_fields
 from mnv1cli.writers.outputs import Outputs
 
 if TYPE_CHECKING:

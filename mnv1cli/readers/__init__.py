@@ -7,7 +7,6 @@ imported when a format is met, so that nobody pays for the others.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mnv1cli.errors import MissingInputError, ResultError
 from mnv1cli.places import Place
-from mnv1cli.writers.outputs import META
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     from mnv1cli.places import Source
     from mnv1cli.records import Layout, Table
 
-# Images that are read at once.
-IMAGES = 1024
 
 _START_BYTES = 64
 _FORMATS = {
@@ -124,33 +120,3 @@ def _reader(file: Path) -> str:
     if not start and file.suffix.lower() in (".jsonl", ".ndjson"):
         return "jsonl:JsonLinesResult"
     raise ResultError(f"{file} is no result of mnv1")
-
-
-def metadata_beside(file: Path) -> Mapping[str, Any] | None:
-    """What `FILE.meta.json` says; None where it is not there.
-
-    Raises:
-        ResultError: it cannot be read.
-    """
-    beside = file.with_name(file.name + META)
-    try:
-        return as_metadata(beside.read_text("utf-8"), beside)
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ResultError(f"cannot read {beside}: {error}") from error
-
-
-def as_metadata(text: str, source: object) -> Mapping[str, Any]:
-    """A run's metadata out of JSON.
-
-    Raises:
-        ResultError: it is no metadata.
-    """
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not isinstance(found.get("module"), dict):
-        raise ResultError(f"the metadata in {source} are damaged")
-    return found

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mnv1cli.errors import MissingInputError, ResultError
 from mnv1cli.folders import Folder, open_folder, reading
 from mnv1cli.ordered import ordered_map
+from mnv1cli.path_text import display_path
 from mnv1cli.readers.parquet import ParquetResult, counted
-from mnv1cli.records import display_path
 from mnv1cli.sameness import difference, settings
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mnv1cli.errors import ResultError
-from mnv1cli.readers import IMAGES, metadata_beside
+from mnv1cli.readers.common import IMAGES, metadata_beside
 from mnv1cli.records import Facts, Layout, Prediction, Table
 from mnv1cli.writers.delimited import LABEL_FIELDS, META_FIELDS
 

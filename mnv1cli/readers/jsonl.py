@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnv1cli.errors import ResultError
-from mnv1cli.readers import IMAGES, metadata_beside
+from mnv1cli.path_text import path_of
+from mnv1cli.readers.common import IMAGES, metadata_beside
 from mnv1cli.records import Facts, Layout, Prediction, Table
 
 if TYPE_CHECKING:
@@ -89,10 +89,3 @@ class JsonLinesResult:
 def _facts(record: Mapping[str, Any]) -> Facts:
     times = (record["mtime"] or "", record["exif_datetime"] or "")
     return Facts(record["width"], record["height"], *times)
-
-
-def path_of(record: Mapping[str, Any]) -> bytes:
-    """The path's bytes, as `path_fields` of the writer keeps them."""
-    if raw := record.get("path_bytes"):
-        return base64.b64decode(raw)
-    return str(record["path"]).encode("utf-8", "replace")

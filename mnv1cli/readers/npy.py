@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnv1cli.errors import ResultError
-from mnv1cli.readers import IMAGES, metadata_beside
+from mnv1cli.readers.common import IMAGES, metadata_beside
 from mnv1cli.records import Layout, Table
 
 if TYPE_CHECKING:

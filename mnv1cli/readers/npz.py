@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from mnv1cli.errors import ResultError
-from mnv1cli.readers import IMAGES, as_metadata
+from mnv1cli.readers.common import IMAGES, as_metadata
 from mnv1cli.records import Layout, Table
 
 if TYPE_CHECKING:

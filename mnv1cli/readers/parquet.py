@@ -10,12 +10,12 @@ import numpy as np
 from mnv1cli import stores
 from mnv1cli.errors import OptionError, ResultError
 from mnv1cli.folders import reason
-from mnv1cli.readers import IMAGES, as_metadata
+from mnv1cli.path_text import path_fields
+from mnv1cli.readers.common import IMAGES, as_metadata
 from mnv1cli.records import Facts, Fault, Layout, Prediction, Table
 from mnv1cli.sameness import RUN, settings
 from mnv1cli.writers.arrow import METADATA_KEY
 from mnv1cli.writers.delimited import LABEL_FIELDS, META_FIELDS
-from mnv1cli.writers.jsonl import path_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

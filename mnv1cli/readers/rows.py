@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import OptionError, ResultError
-from mnv1cli.readers import IMAGES, as_metadata, metadata_beside
-from mnv1cli.readers.jsonl import path_of
+from mnv1cli.path_text import path_of
+from mnv1cli.readers.common import IMAGES, as_metadata, metadata_beside
 from mnv1cli.writers.arrow import METADATA_KEY
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnv1cli.errors import OptionError
-from mnv1cli.records import text_path
+from mnv1cli.path_text import text_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

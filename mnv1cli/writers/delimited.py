@@ -7,6 +7,7 @@ import io
 import itertools
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mnv1cli.path_text import text
 from mnv1cli.records import Facts
 
 if TYPE_CHECKING:
@@ -94,11 +95,6 @@ class TsvWriter(CsvWriter):
     """Tab-separated values, quoted where a value holds a tab, a quote or a line end."""
 
     delimiter = "\t"
-
-
-def text(path: bytes) -> str:
-    """A path as the text that `encode_rows` turns back into its bytes."""
-    return path.decode("utf-8", "surrogateescape")
 
 
 def encode_rows(rows: Iterable[Iterable[Any]], delimiter: str = ",") -> bytes:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli.records import text_path
+from mnv1cli.path_text import path_fields
 from mnv1cli.writers.delimited import FLOAT_FORMAT
 
 if TYPE_CHECKING:
@@ -67,17 +66,6 @@ class JsonLinesWriter:
         assert table.values is not None
         for row in table.values.tolist():
             yield [float32_number(value) for value in row]
-
-
-def encoded_path(path: bytes) -> str:
-    """The bytes of a path for JSON, in base64."""
-    return base64.b64encode(path).decode()
-
-
-def path_fields(path: bytes) -> dict[str, Any]:
-    """`path` as text, and `path_bytes` in base64 where that lost something."""
-    text, lossy = text_path(path)
-    return {"path": text, **({"path_bytes": encoded_path(path)} if lossy else {})}
 
 
 def float32_number(value: float) -> float | None:

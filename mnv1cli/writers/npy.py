@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from mnv1cli.writers.delimited import encode_rows, text
+from mnv1cli.path_text import text
+from mnv1cli.writers.delimited import encode_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from mnv1cli.writers.delimited import text
+from mnv1cli.path_text import text
 from mnv1cli.writers.outputs import reread
 
 if TYPE_CHECKING:

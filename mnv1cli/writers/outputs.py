@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mnv1cli.errors import OptionError, OutputError, ResumeError
+from mnv1cli.records import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -294,3 +295,10 @@ def reread(file: BinaryIO) -> BinaryIO:
 def text_stream(stream: BinaryIO) -> io.TextIOWrapper:
     """A text layer over a binary stream for names that need not be UTF-8."""
     return io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="", write_through=True)
+
+
+def refuse_image_name(file: Path) -> None:
+    """Keep results out of photos, whether by a slip or by `-f csv *.jpg` with a file `-o.jpg`."""
+    suffix = os.fsencode(file.name).lower().rpartition(b".")[2]
+    if suffix in IMAGE_SUFFIXES:
+        raise OptionError(f"{file} is the name of an image", "results need another")

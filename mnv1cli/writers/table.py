@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from mnv1cli.records import display_path
+from mnv1cli.path_text import display_path
 from mnv1cli.writers.outputs import text_stream
 
 if TYPE_CHECKING:

@@ -1,0 +1,23 @@
+"""WebP: the size that its header claims."""
+
+from __future__ import annotations
+
+import struct
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height that a WebP claims, (0, 0) where that cannot be told.
+
+    Its decoder takes memory for them as soon as it is made.
+    """
+    kind = data[12:16]
+    if kind == b"VP8X" and len(data) >= 30:
+        width, height = (int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        return width + 1, height + 1
+    if kind == b"VP8L" and len(data) >= 25:
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 " and len(data) >= 30:
+        width, height = struct.unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return 0, 0
