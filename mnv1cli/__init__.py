@@ -15,16 +15,16 @@ from mnv1cli._version import __version__
 if TYPE_CHECKING:
     from mnv1cli.api import Classifier
     from mnv1cli.errors import Mnv1Error
-    from mnv1cli.records import Classified, Prediction, Vector
+    from mnv1cli.types import Classified, Prediction, Vector
 
 __all__ = ["Classified", "Classifier", "Mnv1Error", "Prediction", "Vector", "__version__"]
 
 _HOMES = {
-    "Classified": "results",
+    "Classified": "types",
     "Classifier": "api",
-    "Vector": "results",
+    "Vector": "types",
     "Mnv1Error": "errors",
-    "Prediction": "records",
+    "Prediction": "types",
 }
 
 

@@ -9,9 +9,9 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Run the program; Ctrl-C is quiet from the first import on."""
     try:
-        from mnv1cli import cli
+        from mnv1cli.cli import main as program
 
-        cli.main()
+        program.main()
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -7,32 +7,32 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from mnv1cli import arguments
-from mnv1cli import engine as loop
-from mnv1cli.depot import Depot
 from mnv1cli.errors import OptionError
-from mnv1cli.gather import export_dataset
-from mnv1cli.inputs import Listing
-from mnv1cli.options import OutputOptions
-from mnv1cli.places import Place, source
-from mnv1cli.predictor import Predictor, check
-from mnv1cli.records import Classified, OnError, Runner, Task, Vector
-from mnv1cli.tally import Tally
-from mnv1cli.tuneoptions import TuneOptions
+from mnv1cli.inference.predictor import Predictor, check
+from mnv1cli.inputs import from_python
+from mnv1cli.inputs.listing import Listing
+from mnv1cli.runs import loop
+from mnv1cli.runs.dataset_output import Depot
+from mnv1cli.runs.dataset_sink import export_dataset
+from mnv1cli.runs.options import OutputOptions
+from mnv1cli.runs.tally import Tally
+from mnv1cli.storage.location import Place, source
+from mnv1cli.training.options import TuneOptions
+from mnv1cli.types import Classified, OnError, Runner, Task, Vector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
 
-    from mnv1cli.arguments import Sources
-    from mnv1cli.evaluation import Evaluation
-    from mnv1cli.finetune import Tuned
-    from mnv1cli.job import Job
-    from mnv1cli.quantize import Price
-    from mnv1cli.records import FloatArray
-    from mnv1cli.similar import Match
-    from mnv1cli.target import Target
-    from mnv1cli.truth import Resolved, Truth
+    from mnv1cli.analysis.evaluate import Evaluation
+    from mnv1cli.analysis.search_index import Match
+    from mnv1cli.analysis.truth import Resolved, Truth
+    from mnv1cli.inference.job import Job
+    from mnv1cli.inference.quantize import Price
+    from mnv1cli.inputs.from_python import Sources
+    from mnv1cli.runs.file_sink import Target
+    from mnv1cli.training.finetune import Tuned
+    from mnv1cli.types import FloatArray
 
 
 class Classifier(Predictor):
@@ -153,11 +153,11 @@ class Classifier(Predictor):
             dataset = Depot(Place(f"{os.fspath(dataset).rstrip('/')}/"), task, OutputOptions())
         job = self.job(task)
         tally = Tally(progress)
-        listed = images if isinstance(images, Listing) else arguments.refs(images)
+        listed = images if isinstance(images, Listing) else from_python.refs(images)
         refs = dataset.refs(listed, job.metadata(tally))
         on_error = dataset.options.on_error
         if runner == "ray":
-            from mnv1cli.rayrun import export_ray
+            from mnv1cli.cluster.run import export_ray
 
             export_ray(job, refs, dataset.dataset, tally, on_error, address, self._limit)
         else:
@@ -181,8 +181,8 @@ class Classifier(Predictor):
         Raises:
             LabelsError: of no image it is known what it shows.
         """
-        from mnv1cli.evaluation import TOP, evaluated
-        from mnv1cli.truth import FolderTruth, ListTruth, Resolved
+        from mnv1cli.analysis.evaluate import TOP, evaluated
+        from mnv1cli.analysis.truth import FolderTruth, ListTruth, Resolved
 
         job = self.job(Task("classify", top=TOP))
         if truth is None:
@@ -191,7 +191,7 @@ class Classifier(Predictor):
         elif isinstance(truth, str | os.PathLike):
             truth = ListTruth(Path(truth))
         resolved = Resolved(truth, job.names)
-        refs = images if isinstance(images, Listing) else arguments.refs(images)
+        refs = images if isinstance(images, Listing) else from_python.refs(images)
         with contextlib.closing(Tally(progress)) as tally:
             tables = map(tally.counted, job.tables(refs))
             return evaluated(tables, resolved, job.names), resolved
@@ -207,8 +207,8 @@ class Classifier(Predictor):
         Raises:
             ResultError: the index came about with other settings than these.
         """
-        from mnv1cli.sameness import compare
-        from mnv1cli.similar import Index
+        from mnv1cli.analysis.search_index import Index
+        from mnv1cli.results.metadata import compare
 
         found = Index(source(Place(os.fspath(index))))
         job = self.job(found.task())
@@ -222,10 +222,10 @@ class Classifier(Predictor):
 
         `endpoint` names another layer than logits and feature vector.
         """
-        from mnv1cli.quantize import quantize
+        from mnv1cli.inference.quantize import quantize
 
         outputs = [self.module.endpoint(endpoint)] if endpoint else self.module.main_outputs()
-        refs = images if isinstance(images, Listing) else arguments.refs(images)
+        refs = images if isinstance(images, Listing) else from_python.refs(images)
         return quantize(self.module, outputs, refs, self._spec, samples, seed, self._threads)
 
     def finetune(self, folder: str | Path, output: str | Path, **options: Any) -> Tuned:
@@ -233,7 +233,7 @@ class Classifier(Predictor):
 
         `options` are those of `TuneOptions`, and `progress`, a stream for a bar.
         """
-        from mnv1cli.finetune import finetune
+        from mnv1cli.training.finetune import finetune
 
         how = (self._threads, self._engine, options.pop("progress", None))
         tuning = TuneOptions(**options)

@@ -11,9 +11,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mnv1cli.hubmodule import HubModule
-    from mnv1cli.records import FloatArray
-    from mnv1cli.shelf import CompiledModel
+    from mnv1cli.modules.artifacts import CompiledModel
+    from mnv1cli.modules.hub_module import HubModule
+    from mnv1cli.types import FloatArray
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,8 +24,8 @@ os.environ["MNV1_OFFLINE"] = "1"
 
 # The files that take longest, so that no core is left with one of them at the end.
 LONG = (
-    "resume", "rayrun", "trainer", "sources", "pipeline", "rayrun_store", "docs", "accidents",
-    "quantize", "cli", "similar", "finetune", "builder", "network", "bench", "converter",
+    "resume", "run", "full", "locate", "tf_data", "run_store", "docs", "accidents",
+    "quantize", "main", "search", "finetune", "build", "mobilenet", "benchmark", "convert",
 )  # fmt: skip
 
 
@@ -88,24 +88,24 @@ def photo_pixels(photos: Path) -> FloatArray:
     """The photos as a module of 128x128 sees them, in the order of their names."""
     import numpy as np
 
-    from mnv1cli import pixels
-    from mnv1cli.records import PixelSpec
+    from mnv1cli.images import decode
+    from mnv1cli.types import PixelSpec
 
     spec = PixelSpec(128)
-    return np.stack([pixels.load(path.read_bytes(), spec) for path in sorted(photos.iterdir())])
+    return np.stack([decode.load(path.read_bytes(), spec) for path in sorted(photos.iterdir())])
 
 
 @pytest.fixture(scope="session")
 def bundled_module(cache: Path) -> HubModule:
     """The bundled module."""
-    from mnv1cli import module
+    from mnv1cli.modules import inspection
 
-    return module.open_module("bundled")
+    return inspection.open_module("bundled")
 
 
 @pytest.fixture(scope="session")
 def compiled_both(bundled_module: HubModule) -> CompiledModel:
     """The bundled module compiled for logits and features in one pass."""
-    from mnv1cli import converter
+    from mnv1cli.inference import convert
 
-    return converter.compile_module(bundled_module, bundled_module.main_outputs())
+    return convert.compile_module(bundled_module, bundled_module.main_outputs())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from mnv1cli.records import Engine
+    from mnv1cli.types import Engine
 
 PHOTOS = ROOT / "examples" / "photos"
 CAT = PHOTOS / "chelsea.png"

@@ -15,7 +15,7 @@ import pytest
 def test_start_pays_for_no_large_library(arguments: list[str]) -> None:
     code = (
         "import sys\n"
-        "from mnv1cli.cli import cli\n"
+        "from mnv1cli.cli.main import cli\n"
         f"try: cli({arguments!r})\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "heavy = {'tensorflow', 'numpy', 'requests', 'PIL', 'tqdm', 'rich', 'google', 'jinja2',\n"

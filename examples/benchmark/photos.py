@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-from mnv1cli.pictures import picture
+from mnv1cli.analysis.synthetic_photos import picture
 
 _QUALITY = 92
 

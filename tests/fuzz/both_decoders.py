@@ -18,12 +18,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from mnv1cli import pixels
 from mnv1cli.errors import ImageError
-from mnv1cli.pipeline import Stream
-from mnv1cli.records import ImageRef, PixelSpec
+from mnv1cli.images import decode
+from mnv1cli.images.tf_data import Stream
+from mnv1cli.types import ImageRef, PixelSpec
 from tests.fuzz.mutations import forms, mutated
-from tests.reading import different, unpacked
+from tests.support.reading import different, unpacked
 
 SLOW_SECONDS = 2.0
 SPEC = PixelSpec(64)
@@ -43,7 +43,7 @@ def main(photos: Path, count: int, seed: int) -> int:
             path.write_bytes(harmed)
             started = time.process_time()
             try:
-                pixels.load(harmed, SPEC)
+                decode.load(harmed, SPEC)
                 reasons["accepted"] += 1
             except ImageError as error:
                 reasons[_kind(str(error))] += 1

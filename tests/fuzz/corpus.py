@@ -12,8 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests import images
 from tests.fuzz.mutations import forms
+from tests.support import images
 
 
 def main(corpus: Path, photos: Path | None = None) -> None:

@@ -18,8 +18,8 @@ MOST_BYTES = 64 << 20
 
 
 def load() -> Callable[[bytes], None]:
-    from mnv1cli import archive
     from mnv1cli.errors import ModuleError
+    from mnv1cli.modules import unpack
 
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
@@ -29,7 +29,7 @@ def load() -> Callable[[bytes], None]:
         file.write_bytes(data if data[:1] == b"\x1f" else gzip.compress(data, 1))
         directory.mkdir()
         try:
-            archive.unpack(file, directory)
+            unpack.unpack(file, directory)
         except ModuleError:
             pass
         finally:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def load() -> Callable[[bytes], None]:
-    from mnv1cli import exif
+    from mnv1cli.images import exif
 
     def target(data: bytes) -> None:
         first, _, second = data.partition(b"\0xmp\0")

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def load() -> Callable[[bytes], None]:
-    from mnv1cli import labels
     from mnv1cli.errors import LabelsError
+    from mnv1cli.labels import names as labels
 
     file = Path(tempfile.mkdtemp(), "labels.csv")
 

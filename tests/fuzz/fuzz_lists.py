@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def load() -> Callable[[bytes], None]:
     from mnv1cli.errors import OptionError
-    from mnv1cli.inputs import InputOptions, Listing
+    from mnv1cli.inputs.listing import InputOptions, Listing
     from mnv1cli.path_text import display_path
 
     def target(data: bytes) -> None:

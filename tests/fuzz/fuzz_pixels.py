@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 def load() -> Callable[[bytes], None]:
     import numpy as np
 
-    from mnv1cli import pixels
     from mnv1cli.errors import ImageError
-    from mnv1cli.records import PixelSpec
+    from mnv1cli.images import decode
+    from mnv1cli.types import PixelSpec
 
     spec = PixelSpec(16, "pad", max_pixels=4_000_000)
 
     def target(data: bytes) -> None:
         try:
-            found = pixels.load(data, spec)
+            found = decode.load(data, spec)
             reason = ""
         except ImageError as error:
             found, reason = np.zeros(1, np.float32), str(error)

@@ -32,8 +32,8 @@ _PROGRAM = """
 import os, sys
 from pathlib import Path
 from mnv1cli import console, loading
-from mnv1cli.cli import cli
-from mnv1cli.pipeline import Stream
+from mnv1cli.cli.main import cli
+from mnv1cli.images.tf_data import Stream
 from tests.memory import most
 {loading}
 code = 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from tests import images
+from tests.support import images
 
 if TYPE_CHECKING:
     from collections.abc import Callable

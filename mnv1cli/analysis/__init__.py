@@ -1,0 +1,1 @@
+"""What results say: accuracy, similar images, and how fast this machine is."""

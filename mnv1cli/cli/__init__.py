@@ -1,0 +1,1 @@
+"""The command line: it folds options and calls the library."""

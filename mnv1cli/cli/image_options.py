@@ -1,0 +1,109 @@
+"""The options of reading images, folded into one value."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
+
+from mnv1cli.cli.options import READING_OPTIONS
+from mnv1cli.errors import OptionError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mnv1cli.api import Classifier
+    from mnv1cli.inputs.listing import Listing
+    from mnv1cli.inputs.shards import Shard
+    from mnv1cli.types import Engine, FetchOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """Which images are read, how, and by which module, by the options' names."""
+
+    inputs: tuple[str, ...]
+    files_from: tuple[str, ...]
+    null: bool
+    shard: Shard | None
+    recursive: bool
+    module: str | None
+    fetch: FetchOptions
+    image_size: int | None
+    preprocess: Any
+    decode: Any
+    exif: bool
+    max_pixels: int
+    max_bytes: int
+    engine: Any
+    precision: Any
+    threads: int | None
+    batch_size: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no input is named."""
+        return not self.inputs and not self.files_from
+
+    def listing(self) -> Listing:
+        """The images; to be closed."""
+        from mnv1cli.inputs.listing import InputOptions, Listing
+
+        if self.is_empty:
+            raise OptionError("no input", "name files or folders, '-' or --files-from")
+        if (*self.inputs, *self.files_from).count("-") > 1:
+            raise OptionError("stdin can be read once only")
+        stdin = sys.stdin.buffer if sys.stdin else None
+        options = InputOptions(self.recursive, self.null, stdin, self.shard)
+        return Listing(
+            [os.fsencode(name) for name in self.inputs],
+            [os.fsencode(name) for name in self.files_from],
+            options,
+        )
+
+    def classifier(
+        self, labels: Path | None = None, bar: TextIO | None = None, engine: Engine | None = None
+    ) -> Classifier:
+        """The module with its settings; `engine` where none was named."""
+        from mnv1cli.api import Classifier
+
+        return Classifier(
+            self.module,
+            preprocess=self.preprocess,
+            decode=self.decode,
+            exif=self.exif,
+            max_pixels=self.max_pixels,
+            max_bytes=self.max_bytes,
+            image_size=self.image_size,
+            labels=labels,
+            engine=self.engine or engine,
+            precision=self.precision,
+            threads=self.threads,
+            batch_size=self.batch_size,
+            fetch=dataclasses.replace(self.fetch, bar=bar),
+        )
+
+
+def reading_command(function: F) -> F:
+    """Give a command the options of reading images, folded into `reading`."""
+    return folding(function, Reading, "reading", READING_OPTIONS)
+
+
+def folding(function: F, kind: Any, argument: str, options: Iterable[Any]) -> F:
+    """Give a command options, folded into a value of the dataclass `kind` as `argument`."""
+    fields = [field.name for field in dataclasses.fields(kind)]
+
+    @functools.wraps(function)
+    def folded(**values: Any) -> Any:
+        value = kind(**{name: values.pop(name) for name in fields})
+        return function(**{argument: value}, **values)
+
+    decorated = cast("F", folded)
+    for option in reversed(tuple(options)):
+        decorated = option(decorated)
+    return decorated

@@ -1,0 +1,225 @@
+"""A run into a dataset on a Ray cluster: Ray Data spreads the images over its cores.
+
+The images go out in shares, each of which becomes a part, whole or not at all. A
+task that is lost with its node is done again elsewhere, and writes the same part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import itertools
+import logging
+import os
+import pickle
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from mnv1cli.cluster import ray_cluster as clusters
+from mnv1cli.cluster import task
+from mnv1cli.cluster.task import Order, Outcome, Share
+from mnv1cli.cluster.windows import windows
+from mnv1cli.errors import ClusterError, OptionError, OutputError
+from mnv1cli.inference.litert_model import LiteRTModel
+from mnv1cli.path_text import display_path
+from mnv1cli.results import dataset as datasets
+from mnv1cli.storage import stores
+from mnv1cli.storage.location import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Sequence
+
+    from mnv1cli.cluster.ray_cluster import Cluster
+    from mnv1cli.inference.job import Job
+    from mnv1cli.results.dataset import Dataset
+    from mnv1cli.runs.tally import Tally
+    from mnv1cli.types import ImageRef, OnError
+
+log = logging.getLogger(__name__)
+
+# Images of a part: what a core does in some seconds. A task that is lost costs as much.
+SHARE = 2_000
+# Shares for each core in a window, so that all cores end at about the same time.
+_SHARES_A_CORE = 4
+# Images that are listed ahead, unless the cores could not be kept busy with so few.
+_MOST = 200_000
+# Ray would try for ever, also a task that ends its process each time.
+_RETRIES = 5
+
+
+def export_ray(
+    job: Job,
+    refs: Iterable[ImageRef],
+    dataset: Dataset,
+    tally: Tally,
+    on_error: OnError = "skip",
+    address: str | None = None,
+    threads: int | None = None,
+) -> None:
+    """Run a job over the images that a dataset lacks, on a Ray cluster.
+
+    Bad images have rows, too; those whose bytes could not be got have none.
+    At most `threads` cores of the cluster at `address`, or of this machine, are used.
+
+    Raises:
+        OptionError: Ray is not installed, or the job cannot be sent elsewhere.
+        ClusterError: the cluster cannot be reached, is too small, or fails.
+        OutputError: the dataset cannot be written.
+        ResultError: it was made with other settings.
+    """
+    check(job, on_error)
+    rest = dataset.missing(refs, job.metadata(tally))
+    first = next(rest, None)
+    if first is None:
+        tally.join(0, 0, dataset.again)
+        tally.close()
+        return
+    # Before a cluster is started for it.
+    _pickled(Share(0, [first]))
+    try:
+        with clusters.connected(address, threads) as cluster:
+            run = _Run(cluster, job, dataset, tally, threads)
+            # Not before: rows that are to be replaced stay where nothing can make others.
+            dataset.begin()
+            run.all(itertools.chain([first], rest))
+        tally.join(0, 0, dataset.again)
+        tally.close()
+        dataset.finish(job.metadata(tally))
+    except BaseException:
+        if tally.done or tally.failed:
+            log.error(
+                "done so far: %s, in %s; the same command goes on", tally.images, dataset.name
+            )
+        raise
+    finally:
+        tally.close()
+
+
+def check(job: Job, on_error: OnError) -> None:
+    """See before any work that a job can be done on a cluster.
+
+    Raises:
+        OptionError: it cannot, or Ray is not installed.
+    """
+    clusters.require()
+    if not isinstance(job.model, LiteRTModel):
+        raise OptionError("--runner ray has the engine litert alone", "--runner local has both")
+    if on_error == "fail":
+        raise OptionError(
+            "--on-error fail is not for --runner ray: images are under way on many cores",
+            "faults are rows with a reason there",
+        )
+
+
+class _Run:
+    """One run on one cluster."""
+
+    def __init__(
+        self, cluster: Cluster, job: Job, dataset: Dataset, tally: Tally, threads: int | None
+    ) -> None:
+        self._cluster = cluster
+        self._dataset = dataset
+        self._tally = tally
+        self._threads = threads
+        self._numbers = itertools.count()
+        model = job.model
+        assert isinstance(model, LiteRTModel)
+        sent = replace(job, threads=1, model=model.for_workers(1))
+        schema = dataset.schema(datasets.layout(job.task, job.shape), job.metadata(tally))
+        place = dataset.place
+        if not place.is_remote:
+            place = Place(os.path.abspath(place.text) + os.sep)
+        self._order = Order(
+            cluster.put(sent),
+            place,
+            dataset.run,
+            schema.metadata,
+            os.getcwd(),
+            cluster.own_node,
+            stores.whereabouts(),
+        )
+
+    def all(self, refs: Iterable[ImageRef]) -> None:
+        """Do all images, window by window."""
+        enough = self._cores() * _SHARES_A_CORE * SHARE
+        with contextlib.closing(windows(refs, enough, max(enough, _MOST))) as listed:
+            for window in listed:
+                shares = self._shares(window)
+                # To be closed here, or Ray goes on with it after the cluster is gone.
+                with contextlib.closing(self._outcomes(shares)) as outcomes:
+                    parts = [self._counted(outcome) for outcome in outcomes]
+                self._require(parts, shares)
+
+    def _cores(self) -> int:
+        cores = max(self._cluster.cores, 1)
+        return min(cores, self._threads) if self._threads else cores
+
+    def _shares(self, window: Sequence[ImageRef]) -> list[Share]:
+        size = min(SHARE, -(-len(window) // (self._cores() * _SHARES_A_CORE)))
+        elsewhere = self._cluster.nodes > 1
+        shares = []
+        for start in range(0, len(window), size):
+            refs = window[start : start + size]
+            there = [os.path.lexists(ref.path) for ref in refs] if elsewhere else []
+            shares.append(Share(next(self._numbers), refs, there))
+        return shares
+
+    def _outcomes(self, shares: Sequence[Share]) -> Generator[Outcome, None, None]:
+        """What becomes of the shares, as they come to their end."""
+        rows = [{"share": _pickled(share)} for share in shares]
+        data = self._cluster.data
+        context = data.DataContext.get_current().copy()
+        context.enable_progress_bars = False
+        with data.DataContext.current(context):
+            items = data.from_items(rows, override_num_blocks=len(rows))
+            found = items.map_batches(
+                partial(task.run, order=self._order),
+                batch_size=None,
+                batch_format="pyarrow",
+                compute=data.TaskPoolStrategy(self._threads),
+                num_cpus=1,
+                **_retries(items.map_batches),
+            )
+            how = {"batch_size": None, "batch_format": "pyarrow", "prefetch_batches": 0}
+            batches = contextlib.closing(iter(found.iter_batches(**how)))
+            with self._cluster.failures(), batches as those:
+                for batch in those:
+                    for outcome in batch.column("outcome"):
+                        yield pickle.loads(outcome.as_py())  # noqa: S301 - our own
+
+    def _counted(self, outcome: Outcome) -> str:
+        if outcome.problem is not None:
+            raise outcome.problem
+        self._tally.join(outcome.done, outcome.unlabelled, outcome.faults)
+        return outcome.part
+
+    def _require(self, parts: Sequence[str], shares: Sequence[Share]) -> None:
+        """See that each share has become a part that is there, seen from here."""
+        lacking = set(filter(None, parts)) - set(self._dataset.parts())
+        if lacking:
+            raise OutputError(
+                f"{min(lacking)} was written on another node, and is not in {self._dataset.name}",
+                "all nodes must see the dataset: put it on a file system that they share, "
+                "or into a store",
+            )
+        if len(parts) != len(shares):
+            raise ClusterError(f"{self._cluster.name} has lost tasks", "the same command goes on")
+
+
+def _retries(map_batches: Callable[..., Any]) -> dict[str, Any]:
+    """The argument that bounds how often a task is tried, where Ray Data has it."""
+    name = "ray_remote_args_fn"
+    there = name in inspect.signature(map_batches).parameters
+    return {name: lambda: {"max_retries": _RETRIES}} if there else {}
+
+
+def _pickled(share: Share) -> bytes:
+    try:
+        return pickle.dumps(share)
+    except (TypeError, AttributeError, pickle.PicklingError):
+        path = next((ref.path for ref in share.refs if ref.member is not None), b"")
+        raise OptionError(
+            f"{display_path(path)} lies in an archive, which --runner ray does not read",
+            "unpack it, or use --runner local",
+        ) from None

@@ -1,0 +1,91 @@
+"""The bytes of an image file, from regular files alone, and no more than allowed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from mnv1cli.errors import ImageError
+from mnv1cli.limits import check_bytes
+from mnv1cli.types import MAX_BYTES, UNREAD
+
+if TYPE_CHECKING:
+    from mnv1cli.types import ImageRef
+
+# A file may become a FIFO between two looks at it: to open that must not wait.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_LEAST = 1 << 16
+MISSING = "no such file"
+
+
+def content(ref: ImageRef, limit: int) -> bytes:
+    """The bytes of an image, from a file of its own or out of an archive.
+
+    Raises:
+        ImageError: as `read`.
+    """
+    if ref.member is None:
+        return read(ref.path, limit)
+    data = ref.member(limit)
+    if not data:
+        raise ImageError("the file is empty")
+    return data
+
+
+def read(path: bytes, limit: int = MAX_BYTES) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        ImageError: missing, unreadable, empty, of more than `limit` bytes, or no regular file.
+    """
+    try:
+        # Asked before opening too: that alone can wind a tape or wake a device.
+        _require_regular(os.stat(path))
+        descriptor = os.open(path, _FLAGS | getattr(os, "O_CLOEXEC", 0))
+        try:
+            data = _content(descriptor, limit)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        what = "is a link to a missing file" if os.path.islink(path) else MISSING
+        raise ImageError(what) from None
+    except OSError as error:
+        raise ImageError(f"{UNREAD}: {error.strerror or error}") from error
+    except ValueError:
+        raise ImageError("no such file: its name has a NUL byte") from None
+    if not data:
+        raise ImageError("the file is empty")
+    return data
+
+
+def _content(descriptor: int, limit: int) -> bytes:
+    """All there is, but for a file that grows: of that, one byte more than is allowed."""
+    status = os.fstat(descriptor)
+    _require_regular(status)
+    check_bytes(status.st_size, limit)
+    parts: list[bytes] = []
+    size = 0
+    # One byte more than expected, so that a second call is enough to see the end.
+    wanted = max(status.st_size + 1, _LEAST)
+    while part := os.read(descriptor, min(wanted, limit + 1 - size)):
+        parts.append(part)
+        size += len(part)
+        check_bytes(size, limit)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _require_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"is a {_kind(status.st_mode)}, not a file")
+
+
+def _kind(mode: int) -> str:
+    for test, name in (
+        (stat.S_ISDIR, "folder"),
+        (stat.S_ISSOCK, "socket"),
+        (stat.S_ISFIFO, "named pipe"),
+    ):
+        if test(mode):
+            return name
+    return "device"

@@ -1,0 +1,1 @@
+"""Image formats, and what their decoders leave to their callers."""

@@ -1,0 +1,187 @@
+"""A file's bytes to an image of Pillow's, by their content; nothing is decoded yet.
+
+Pillow's plug-ins are called directly. `Image.open` would hold the image against
+a limit that belongs to the whole process, and warn.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageFile
+
+from mnv1cli import limits
+from mnv1cli.errors import ImageError
+from mnv1cli.images import exif
+from mnv1cli.images.formats import gif, heif, jpeg, png, tiff, webp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mnv1cli.types import PixelSpec
+
+_PLUGINS = {
+    "JPEG": "Jpeg", "PNG": "Png", "BMP": "Bmp", "GIF": "Gif", "WEBP": "WebP", "TIFF": "Tiff",
+    "AVIF": "Avif",
+}  # fmt: skip
+_HEIF = "HEIF"
+FORMATS = (*_PLUGINS, _HEIF)
+# Its runs are unpacked by Python.
+_MAX_RLE_PIXELS = 25_000_000
+
+# What Pillow's decoders raise on damaged files, beyond their own OSError and
+# SyntaxError: whatever the code that meets the damage happens to raise. And
+# warnings, where a program has made them errors.
+DAMAGE = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
+    EOFError, MemoryError, RuntimeError, SystemError, struct.error, zlib.error, AssertionError,
+    Image.DecompressionBombError, Warning,
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Opened:
+    """An image that is not decoded yet.
+
+    `data` is what was given to Pillow. `orientation` is 0 where it is only
+    known after decoding.
+    """
+
+    image: ImageFile.ImageFile
+    format: str
+    data: bytes
+    orientation: int = 0
+
+
+def opened(data: bytes, spec: PixelSpec) -> Opened:
+    """Find the decoder, and hold what the image claims against the limits.
+
+    Raises:
+        ImageError: not an image, damaged, or too large.
+    """
+    name = _format(data)
+    if name == "JPEG":
+        found = jpeg.read(data)
+        limits.check_pixels(found.width, found.height, spec.max_pixels)
+        image = _opened(name, found.data)
+        return Opened(image, name, found.data, exif.orientation(found.exif, found.xmp))
+    if name == "PNG":
+        data = png.cleaned(data)
+    elif name == "TIFF":
+        tiff.check_directory(data)
+    elif name == "WEBP":
+        limits.check_pixels(*webp.webp_size(data), spec.max_pixels)
+    elif name == "GIF":
+        frame = gif.first_frame(data)
+        limits.check_pixels(frame.width, frame.height, spec.max_pixels)
+    image = _opened(name, data)
+    limits.check_pixels(image.width, image.height, spec.max_pixels)
+    _check_tiles(image, name, spec)
+    return Opened(image, name, data)
+
+
+def _check_tiles(image: ImageFile.ImageFile, name: str, spec: PixelSpec) -> None:
+    if name == "TIFF":
+        limits.check_pixels(*tiff.tile_size(image), spec.max_pixels)
+        tiff.check_strips(image)
+        # Pillow would make the same after a look at its own limit.
+        image.im = Image.new(image.mode, tiff.stored_size(image)).im
+    elif name == "BMP" and image.tile[0][0] == "bmp_rle":
+        _check_runs(image)
+
+
+def _check_runs(image: ImageFile.ImageFile) -> None:
+    size = f"{image.width}x{image.height}"
+    if image.width * image.height > _MAX_RLE_PIXELS:
+        raise ImageError(f"a BMP of {size} in run lengths would take too long")
+
+
+@functools.cache
+def _plugin(name: str) -> tuple[Callable[..., Any], Callable[[bytes], Any]]:
+    """What opens a format, and what knows it by its first bytes."""
+    importlib.import_module(f"PIL.{_PLUGINS[name]}ImagePlugin")
+    factory, accept = Image.OPEN[name]
+    assert accept is not None
+    if name == "JPEG":
+        # The registered one looks for the further pictures of an MPO.
+        factory = importlib.import_module("PIL.JpegImagePlugin").JpegImageFile
+    return factory, accept
+
+
+def _format(data: bytes) -> str:
+    if heif.is_heif(data):
+        # Pillow would take some for AVIF.
+        return _HEIF
+    start = data[:16]
+    for name in _PLUGINS:
+        if _plugin(name)[1](start) is True:
+            return name
+    raise ImageError(_unidentified(data))
+
+
+def _opened(name: str, data: bytes) -> ImageFile.ImageFile:
+    opener = heif.factory() if name == _HEIF else _plugin(name)[0]
+    file = _Whole(data) if name in ("BMP", "TIFF") else io.BytesIO(data)
+    try:
+        image: ImageFile.ImageFile = opener(file, "")
+    except (SyntaxError, IndexError, TypeError, struct.error) as error:
+        raise ImageError(_unidentified(data)) from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"too large for Pillow: {first_line(error)}") from error
+    except DAMAGE as error:
+        raise ImageError(f"damaged, or not an image: {first_line(error)}") from error
+    return image
+
+
+class _Whole(io.BytesIO):
+    """A file that must not end early, though `ImageFile.LOAD_TRUNCATED_IMAGES` is set."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        if not found and size and ImageFile.LOAD_TRUNCATED_IMAGES:
+            raise OSError("image file is truncated")
+        return found
+
+
+def check_rows(found: Opened) -> None:
+    """Refuse a decoded image whose pixels ended before its last row.
+
+    Raises:
+        ImageError: they did.
+    """
+    if found.format == "PNG":
+        png.check_rows(found.image, found.data)
+    elif found.format == "GIF":
+        _check_gif(found)
+
+
+def _check_gif(found: Opened) -> None:
+    """Where the last row may be what was there before, decode again over something else."""
+    frame = gif.first_frame(found.data)
+    if not gif.untouched(found.image, frame, found.image.info.get("transparency", 0)):
+        return
+    again = _opened("GIF", gif.opaque(found.data, frame))
+    again.im = Image.new(again.mode, again.size, 255).im
+    again.load()
+    if gif.untouched(again, frame, 255):
+        raise ImageError("damaged GIF: its pixels end before its last row")
+
+
+def _unidentified(data: bytes) -> str:
+    start = data[:512]
+    if not any(start):
+        return "not an image: the file holds zeros"
+    if all(byte >= 32 or byte in b"\t\n\r\f" for byte in start) and b"\x7f" not in start:
+        return "not an image: the file holds text"
+    return f"not an image, or a damaged one (known are {', '.join(FORMATS)})"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,61 @@
+"""The pixels of a Pillow image as an array, without a copy where Pillow allows that.
+
+Pillow exports an image by the Arrow C data interface
+(https://arrow.apache.org/docs/format/CDataInterface.html), a stable ABI: a
+capsule with a pointer to a struct, of which the first fields are read here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from mnv1cli.types import ByteArray
+
+
+class _ArrowArray(ctypes.Structure):
+    """The struct ArrowArray up to its children."""
+
+
+_ArrowArray._fields_ = [
+    ("length", ctypes.c_int64),
+    ("null_count", ctypes.c_int64),
+    ("offset", ctypes.c_int64),
+    ("n_buffers", ctypes.c_int64),
+    ("n_children", ctypes.c_int64),
+    ("buffers", ctypes.POINTER(ctypes.c_void_p)),
+    ("children", ctypes.POINTER(ctypes.POINTER(_ArrowArray))),
+]
+
+_pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
+_pointer_of.restype = ctypes.c_void_p
+_pointer_of.argtypes = [ctypes.py_object, ctypes.c_char_p]
+
+
+def rgbx_of(image: Image.Image) -> ByteArray:
+    """RGBX uint8 [h, w, 4] of a loaded image of mode RGB; not to be written to.
+
+    Four bytes a pixel is what Pillow has in memory; the fourth means nothing.
+    """
+    if image.size != image.im.size:
+        # Of a TIFF that is to be turned Pillow tells the size that it would have then.
+        image = image.copy()
+    try:
+        _, capsule = image.__arrow_c_array__()
+    except (AttributeError, ValueError):
+        # Images of many megapixels may lie in several blocks of memory.
+        rgbx = np.frombuffer(image.tobytes("raw", "RGBX"), np.uint8)
+        return rgbx.reshape(image.height, image.width, 4)
+    whole = _ArrowArray.from_address(_pointer_of(capsule, b"arrow_array"))
+    pixels = whole.children[0].contents
+    size = image.width * image.height * 4
+    assert pixels.length - pixels.offset >= size
+    memory: Any = (ctypes.c_uint8 * size).from_address(pixels.buffers[1] + pixels.offset)
+    # The capsule holds the image's memory, and the array holds the capsule.
+    memory.capsule = capsule
+    return np.frombuffer(memory, np.uint8).reshape(image.height, image.width, 4)

@@ -1,0 +1,177 @@
+"""Which part of an image is used, and how it becomes pixels of the wanted size.
+
+Images are RGBX here: four bytes a pixel, as Pillow holds them, of which the
+last means nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mnv1cli.types import ByteArray, FloatArray, PixelSpec
+
+# float32(255) * SCALE is exactly 1. A product, not a quotient, so that no graph
+# optimiser has a reason to replace it by something that rounds differently.
+SCALE = np.float32(1 / 255)
+_PAD = np.float32(0.5)
+
+# JPEG decoders can leave out what a reduction by these would discard anyway.
+_REDUCTIONS = (8, 4, 2, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where a decoded image lands: crop (y, x, h, w), then its size and offset in the result."""
+
+    y: int
+    x: int
+    h: int
+    w: int
+    target_h: int
+    target_w: int
+    offset_y: int
+    offset_x: int
+
+
+def reduction(height: int, width: int, spec: PixelSpec) -> int:
+    """The r of a JPEG that is decoded at 1/r.
+
+    The largest of 1, 2, 4 and 8 that leaves the shorter side of the crop at
+    least twice the wanted size, so that bilinear sampling still has two pixels
+    to choose from for each one.
+    """
+    if spec.decode == "full":
+        return 1
+    crop = frame(height, width, spec)
+    shorter = min(crop.h, crop.w)
+    return next((r for r in _REDUCTIONS if shorter >= 2 * spec.size * r), 1)
+
+
+def frame(height: int, width: int, spec: PixelSpec) -> Frame:
+    """The part of an image of this size that is used, and where it lands."""
+    size = spec.size
+    if spec.preprocess == "slim":
+        y, x = height // 16, width // 16
+        return Frame(y, x, height - 2 * y, width - 2 * x, size, size, 0, 0)
+    if spec.preprocess == "square":
+        side = max(7 * min(height, width) // 8, 1)
+        return Frame((height - side) // 2, (width - side) // 2, side, side, size, size, 0, 0)
+    if spec.preprocess == "squash":
+        return Frame(0, 0, height, width, size, size, 0, 0)
+    longer = max(height, width)
+    # n * size / longer, rounded half up, in integers.
+    target_h, target_w = (max((2 * n * size + longer) // (2 * longer), 1) for n in (height, width))
+    offset_y, offset_x = (size - target_h) // 2, (size - target_w) // 2
+    return Frame(0, 0, height, width, target_h, target_w, offset_y, offset_x)
+
+
+def frame_pixels(rgbx: ByteArray, spec: PixelSpec, out: FloatArray | None = None) -> FloatArray:
+    """Crop and resize RGBX uint8 [h, w, 4] to float32 [size, size, 3] in [0, 1], into `out`."""
+    f = frame(rgbx.shape[0], rgbx.shape[1], spec)
+    if out is None:
+        out = np.empty((spec.size, spec.size, 3), np.float32)
+    if (f.target_h, f.target_w) != (spec.size, spec.size):
+        out.fill(_PAD)
+    rows, columns = (
+        slice(f.offset_y, f.offset_y + f.target_h),
+        slice(f.offset_x, f.offset_x + f.target_w),
+    )
+    resize_bilinear(rgbx[f.y : f.y + f.h, f.x : f.x + f.w], out[rows, columns])
+    return out
+
+
+def resize_bilinear(rgbx: ByteArray, out: FloatArray) -> None:
+    """Bilinear resize of RGBX uint8 [h, w, 4] into RGB float32 [height, width, 3] in [0, 1].
+
+    Every operation of TensorFlow's `ResizeBilinear` with
+    `half_pixel_centers=False`, in its order and in float32, so that the bits
+    are equal; then `SCALE`. A pixel's four bytes are gathered as one number.
+    """
+    height, width = out.shape[:2]
+    plan = _plan(rgbx.shape[0], rgbx.shape[1], height, width)
+    space = _Workspace.of_this_thread(height, width)
+    words = rgbx.view(np.uint32)[:, :, 0]
+    # The longer side first, so that what lies between stays small for any image.
+    wide = words.shape[1] > 4 * words.shape[0]
+    chosen = words if wide else words[plan.rows]
+    for columns, side in ((plan.left, space.first), (plan.right, space.both)):
+        if wide:
+            np.take(words[:, columns], plan.rows, axis=0, out=space.words, mode="clip")
+        else:
+            np.take(chosen, columns, axis=1, out=space.words, mode="clip")
+        np.copyto(side, space.words.view(np.uint8))
+    both = space.both
+    both -= space.first
+    both *= plan.dx
+    both += space.first
+    upper, lower = both[:height], both[height:]
+    lower -= upper
+    lower *= plan.dy
+    lower += upper
+    pixels = lower.reshape(height, width, 4)
+    # Channel by channel: numpy is slow where the last axis is short.
+    for channel in range(3):
+        np.multiply(pixels[:, :, channel], SCALE, out=out[:, :, channel])
+
+
+class _Workspace(threading.local):
+    """Arrays of a thread that are used again for every image.
+
+    New ones each time would cost more than what is done with them: the system
+    hands out fresh pages, one fault each.
+    """
+
+    size = (0, 0)
+    words: NDArray[np.uint32]
+    first: FloatArray
+    both: FloatArray
+
+    @staticmethod
+    def of_this_thread(height: int, width: int) -> _Workspace:
+        """The arrays for images of this size."""
+        space = _SPACE
+        if space.size != (height, width):
+            space.size = (height, width)
+            space.words = np.empty((2 * height, width), np.uint32)
+            space.first = np.empty((2 * height, 4 * width), np.float32)
+            space.both = np.empty((2 * height, 4 * width), np.float32)
+        return space
+
+
+_SPACE = _Workspace()
+
+
+class _Plan(NamedTuple):
+    """Which pixels of the source the result is mixed from: upper rows, then lower ones."""
+
+    rows: NDArray[np.int64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    dx: FloatArray
+    dy: FloatArray
+
+
+# Photos of one folder have few sizes.
+@lru_cache(maxsize=64)
+def _plan(h: int, w: int, height: int, width: int) -> _Plan:
+    top, bottom, dy = _samples(h, height)
+    left, right, dx = _samples(w, width)
+    return _Plan(np.concatenate([top, bottom]), left, right, np.repeat(dx, 4), dy[:, None])
+
+
+def _samples(n: int, target: int) -> tuple[Any, Any, FloatArray]:
+    """For each target pixel its two neighbours in the source and the weight of the second."""
+    scale = np.float32(n) / np.float32(target)
+    place = np.arange(target, dtype=np.float32) * scale
+    low = np.floor(place)
+    first = low.astype(np.int64)
+    second = np.minimum(np.ceil(place).astype(np.int64), n - 1)
+    return np.minimum(first, n - 1), second, place - low

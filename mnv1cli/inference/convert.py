@@ -1,0 +1,133 @@
+"""From a module to a model for LiteRT: frozen, pruned, batch norm folded; int8 where asked for."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from mnv1cli.errors import ModuleError
+from mnv1cli.inference.litert_model import LiteRTModel
+from mnv1cli.inference.tf_model import TensorFlowModel
+from mnv1cli.modules.artifacts import CompiledModel
+from mnv1cli.modules.savedmodel import reason
+from mnv1cli.system import tempdirs
+from mnv1cli.system.threads import ordered_map
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from mnv1cli.modules.hub_module import HubModule, Output
+    from mnv1cli.types import FloatArray
+
+# Raise this with every change of what is made here: compiled models are made anew then.
+REVISION = 1
+
+# How far a compiled module may be from the module itself, for values of about 1 and more.
+_TOLERANCE = 1e-3
+
+
+def version() -> str:
+    """What compiled models depend on beside the module, told without importing TensorFlow."""
+    for name in ("tensorflow-cpu", "tensorflow"):
+        try:
+            return f"{REVISION}/{metadata.version(name)}"
+        except metadata.PackageNotFoundError:
+            continue
+    return f"{REVISION}/unknown"
+
+
+def is_current(compiled: CompiledModel) -> bool:
+    """Whether a model is what would be made now."""
+    return compiled.converter == version()
+
+
+def is_usable(compiled: CompiledModel) -> bool:
+    """Whether a model was made as it would be now, by whatever TensorFlow.
+
+    One that was calibrated cannot be made anew without its images.
+    """
+    return compiled.converter.partition("/")[0] == str(REVISION)
+
+
+def compile_module(module: HubModule, outputs: Sequence[Output]) -> CompiledModel:
+    """The module's inference graph with these outputs, in float32, checked against the module.
+
+    Raises:
+        ModuleError: the graph cannot be converted, or gives other results then.
+    """
+    reference = TensorFlowModel(module, outputs)
+    model = _convert(module, outputs, reference)
+    names = tuple(output.name for output in outputs)
+    _check(LiteRTModel(model, names, workers=1), reference, module, outputs)
+    return CompiledModel(model, names, "float32", version())
+
+
+def quantize_module(
+    module: HubModule,
+    outputs: Sequence[Output],
+    images: Iterable[FloatArray],
+    calibration: Mapping[str, Any],
+) -> CompiledModel:
+    """The same with weights and activations in int8; input and outputs stay float32.
+
+    Weights have a scale a channel, activations one a tensor, settled by
+    `images`: pixels float32 [1, size, size, 3] each.
+
+    Raises:
+        ModuleError: the graph cannot be converted.
+    """
+    model = _convert(module, outputs, TensorFlowModel(module, outputs), list(images))
+    names = tuple(output.name for output in outputs)
+    return CompiledModel(model, names, "int8", version(), calibration)
+
+
+def _convert(
+    module: HubModule,
+    outputs: Sequence[Output],
+    reference: TensorFlowModel,
+    images: list[FloatArray] | None = None,
+) -> bytes:
+    import tensorflow as tf
+
+    size = outputs[0].images.shape[1]
+
+    def named(images: Any) -> dict[str, Any]:
+        results = reference.function(images)
+        # An output that is another's twin would be left out.
+        return {f"output_{i}": tf.identity(result) for i, result in enumerate(results)}
+
+    spec = tf.TensorSpec([None, size, size, 3], tf.float32, name="images")
+    try:
+        function = tf.function(named, autograph=False).get_concrete_function(spec)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function], reference.owner)
+        if images is not None:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ([image] for image in images)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        with tempdirs.temporary_files():
+            # In a thread, for a signal must not be raised amid what the converter catches.
+            (model,) = ordered_map(lambda made: made.convert(), [converter], workers=1)
+    except Exception as error:  # the converter raises whatever its passes raise
+        raise ModuleError(
+            f"module {module.handle} cannot be compiled for LiteRT: {reason(error)}",
+            "--engine tf runs it as it is",
+        ) from error
+    return bytes(model)
+
+
+def _check(
+    model: LiteRTModel, reference: TensorFlowModel, module: HubModule, outputs: Sequence[Output]
+) -> None:
+    """Hold the compiled module against the module on a few images of noise."""
+    import numpy as np
+
+    size = outputs[0].images.shape[1]
+    images = np.random.default_rng(0).random((3, size, size, 3), dtype=np.float32)
+    wanted, found = reference(images), model(images)
+    for name, values in wanted.items():
+        limit = _TOLERANCE * max(1.0, float(np.abs(values).max()))
+        if not np.allclose(found[name], values, rtol=0, atol=limit, equal_nan=True):
+            raise ModuleError(
+                f"module {module.handle} gives other {name} when it is compiled for LiteRT",
+                "--engine tf runs it as it is",
+            )

@@ -1,0 +1,66 @@
+"""From logits to probabilities and the best classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mnv1cli.types import Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mnv1cli.labels.names import ClassName
+    from mnv1cli.types import FloatArray
+
+
+def softmax(logits: FloatArray) -> NDArray[np.float64]:
+    """Probabilities of logits [n, classes], summed in float64."""
+    import numpy as np
+
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    normalised: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return normalised
+
+
+def _best_first(logits: FloatArray, top: int) -> NDArray[np.int64]:
+    """The classes of the `top` highest logits of each row; of equal ones the lower id first."""
+    import numpy as np
+
+    if np.isnan(logits).any() or top >= logits.shape[1]:
+        order: NDArray[np.int64] = np.argsort(-logits, axis=1, kind="stable")[:, :top]
+        return order
+    # Floats sort like their bits, once those of negative ones are turned over; with
+    # the id in the lower half no two keys are equal, and a partition is enough.
+    bits = (-logits + np.float32(0)).view(np.int32).astype(np.int64)
+    bits = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    keys = (bits << 32) | np.arange(logits.shape[1])
+    best = np.partition(keys, top - 1, axis=1)[:, :top]
+    best.sort(axis=1)
+    ids: NDArray[np.int64] = best & 0xFFFFFFFF
+    return ids
+
+
+def top_k(
+    logits: FloatArray, names: tuple[ClassName, ...], top: int, min_probability: float = 0.0
+) -> list[tuple[Prediction, ...]]:
+    """The best classes of each row of logits [n, classes], best first.
+
+    Of equal ones the lower class id comes first. Those under `min_probability`
+    are left out.
+    """
+    import numpy as np
+
+    probabilities = softmax(logits).astype(np.float32)
+    order = _best_first(logits, top)
+    best = np.take_along_axis(probabilities, order, axis=1)
+    # As float32, so that a limit copied from a result keeps the row it was copied from.
+    limit = float(np.float32(min_probability))
+    return [
+        tuple(
+            Prediction(rank, i, names[i].wnid, names[i].label, p)
+            for rank, (i, p) in enumerate(zip(ids, values, strict=True), start=1)
+            if p >= limit
+        )
+        for ids, values in zip(order.tolist(), best.tolist(), strict=True)
+    ]

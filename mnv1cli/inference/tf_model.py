@@ -1,0 +1,78 @@
+"""The reference engine: a module's own graph in TensorFlow."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from mnv1cli.errors import ModuleError
+from mnv1cli.modules import savedmodel
+from mnv1cli.modules.hub_module import TF2
+from mnv1cli.system import tempdirs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mnv1cli.modules.hub_module import HubModule, Output
+    from mnv1cli.types import FloatArray
+
+
+class TensorFlowModel:
+    """A module's graph, pruned to the outputs asked for.
+
+    `function` gives them as a list, in their order, for a tensor of images;
+    `owner` holds its variables.
+
+    Raises:
+        ModuleError: the module's files are damaged.
+    """
+
+    engine = "tf"
+    precision = "float32"
+    calibrated: str | None = None
+    # TensorFlow spreads one batch over the cores by itself.
+    workers = 1
+
+    def __init__(
+        self, module: HubModule, outputs: Sequence[Output], threads: int | None = None
+    ) -> None:
+        import tensorflow as tf
+
+        if threads is not None:
+            # Settled for good by the first computation in the process.
+            with contextlib.suppress(RuntimeError):
+                tf.config.threading.set_intra_op_parallelism_threads(threads)
+        self._names = [output.name for output in outputs]
+        self._constant = tf.constant
+        if module.format == TF2:
+            size = outputs[0].images.shape[1]
+            whole: Any = savedmodel.load_function(module.path, size)
+            self.owner: Any = whole.mnv1_owner
+            # All the outputs that such a model has are one and the same.
+            self.function: Any = lambda images: [whole(images)] * len(outputs)
+            return
+        try:
+            # The tag is none: a TF1 Hub module has no `serve` graph.
+            self.owner = tf.saved_model.load(tempdirs.plain_path(module.path), tags=[])
+        except Exception as error:  # a graph made for it brings TensorFlow to raise anything
+            raise ModuleError(
+                f"module {module.handle} in {module.path} cannot be loaded: "
+                f"{savedmodel.reason(error)}",
+                "its files are damaged: build or copy a directory anew; what was fetched "
+                f"'mnv1 module fetch {module.handle}' mends in the cache",
+            ) from error
+        # Called as it is, a signature would compute every output that it has.
+        self.function = self.owner.prune(
+            outputs[0].images.tensor, [output.result.tensor for output in outputs]
+        )
+
+    def __call__(self, pixels: FloatArray) -> Mapping[str, FloatArray]:
+        """Each output by its name, for pixels float32 [n, size, size, 3]."""
+        import numpy as np
+
+        n = len(pixels)
+        # At batch 1 TensorFlow picks other kernels, whose sums round differently;
+        # a row must not depend on its batch.
+        batch = np.repeat(pixels, 2, axis=0) if n == 1 else pixels
+        results = self.function(self._constant(batch))
+        return {name: result.numpy()[:n] for name, result in zip(self._names, results, strict=True)}

@@ -1,0 +1,1 @@
+"""From arguments to images: folders, globs, lists, archives, stores and shards."""

@@ -1,0 +1,48 @@
+"""What Python callers pass: settings checked, images unfolded into refs."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from mnv1cli.inputs.archives import is_archive
+from mnv1cli.inputs.listing import Listing
+from mnv1cli.storage.stores import Remote, is_remote
+from mnv1cli.types import IMAGE_SUFFIXES, ImageRef
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+    Source = Name | Image.Image | NDArray[np.uint8]
+    Sources = Source | Iterable[Source]
+
+
+def refs(images: Sources) -> Iterator[ImageRef]:
+    """One or many images as refs, numbered in their order."""
+    if isinstance(images, str | bytes | os.PathLike | Image.Image | np.ndarray):
+        images = [images]
+    index = 0
+    for image in images:
+        if not isinstance(image, str | bytes | os.PathLike):
+            yield ImageRef(index, b"", source=image)
+            index += 1
+            continue
+        name = os.fsencode(image)
+        if is_remote(name) and os.path.splitext(name)[1].lower()[1:] in IMAGE_SUFFIXES:
+            # An image by its name: not looked up beforehand, as there may be many.
+            yield ImageRef(index, name, member=Remote(name))
+            index += 1
+            continue
+        if not is_remote(name) and not os.path.isdir(name) and not is_archive(name):
+            yield ImageRef(index, name)
+            index += 1
+            continue
+        for ref in Listing([name]):
+            yield ImageRef(index, ref.path, problem=ref.problem, member=ref.member)
+            index += 1

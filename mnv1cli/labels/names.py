@@ -1,0 +1,156 @@
+"""The names of classes, and the best of them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnv1cli.errors import LabelsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+FIELDS = ("class_id", "wnid", "label", "synonyms")
+# Where a module that was trained for other classes has their names.
+ASSET = "assets/labels.csv"
+_TABLE = "imagenet_1001.csv"
+_WNID = re.compile(r"n[0-9]{8}(?![0-9a-z])")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassName:
+    """One class of the table; `wnid` is its WordNet id."""
+
+    class_id: int
+    wnid: str
+    label: str
+    synonyms: str = ""
+
+
+@cache
+def imagenet() -> tuple[ClassName, ...]:
+    """The 1001 classes of the module, index 0 the background."""
+    packaged = resources.files("mnv1cli") / "data" / "labels" / _TABLE
+    if packaged.is_file():
+        return _table(packaged.read_text("utf-8"), _TABLE)
+    # An editable install has the table beside the package, where it is kept.
+    beside = Path(__file__).resolve().parents[2] / "labels" / _TABLE
+    return _table(beside.read_text("utf-8"), str(beside))
+
+
+def read_labels(path: Path) -> tuple[ClassName, ...]:
+    """Class names from a file: a name a line, or CSV with the header of `FIELDS`.
+
+    Of the CSV only the column `label` must be there.
+
+    Raises:
+        LabelsError: missing, empty, not UTF-8, or CSV whose ids do not count up from 0.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except OSError as error:
+        raise LabelsError(f"cannot read the labels in {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LabelsError(f"the labels in {path} are not UTF-8 text: {error.reason}") from error
+    header = next(csv.reader(io.StringIO(text)), [])
+    if "label" in header:
+        found = _table(text, str(path))
+    else:
+        found = tuple(ClassName(i, "", name.strip()) for i, name in enumerate(text.splitlines()))
+    if not any(name.label for name in found):
+        raise LabelsError(f"the labels file {path} is empty")
+    return found
+
+
+def _table(text: str, source: str) -> tuple[ClassName, ...]:
+    rows = list(csv.DictReader(io.StringIO(text)))
+    for i, row in enumerate(rows):
+        if row.get("class_id") not in (None, str(i)):
+            raise LabelsError(
+                f"{source}: row {i + 1} has the class id {row['class_id']!r}, not {i}",
+                "ids count up from 0",
+            )
+    return tuple(
+        ClassName(i, row.get("wnid") or "", row["label"] or "", row.get("synonyms") or "")
+        for i, row in enumerate(rows)
+    )
+
+
+def labels_for(
+    classes: int, own: Path | None = None, module: Path | None = None
+) -> tuple[ClassName, ...]:
+    """The names of a module's classes: from the file `own`, else its own, else ImageNet's.
+
+    Those of a module that has its own lie in the file `ASSET` of its directory `module`.
+
+    Raises:
+        LabelsError: their number is not that of the classes.
+    """
+    asset = module / ASSET if module else None
+    source = own or (asset if asset and asset.is_file() else None)
+    names = imagenet() if source is None else read_labels(source)
+    if len(names) == classes:
+        return names
+    remedy = "name your own with --labels FILE"
+    if own is not None:
+        remedy = "one line a class is needed"
+        if len(names) == 1000 and classes == 1001:
+            remedy = "class 0 of this module is the background: put a line for it first"
+    found = f"{source or 'the built-in table'} has {len(names)} names"
+    raise LabelsError(f"{found}, the module {classes} classes", remedy)
+
+
+def search(pattern: str, names: tuple[ClassName, ...]) -> list[ClassName]:
+    """The class of the id `pattern`, or those whose WordNet id, label or synonyms hold it."""
+    if pattern.isdecimal():
+        return [name for name in names if pattern in (str(name.class_id), name.wnid[1:])]
+    wanted = pattern.casefold()
+    return [
+        name
+        for name in names
+        if any(wanted in text.casefold() for text in (name.wnid, name.label, name.synonyms))
+    ]
+
+
+def digest(names: Sequence[ClassName]) -> str | None:
+    """What tells one set of names from another; None without any."""
+    if not names:
+        return None
+    text = "\n".join(f"{name.wnid} {name.label}" for name in names)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def find_classes(text: str, names: Sequence[ClassName]) -> tuple[int, ...]:
+    """The class ids that a WordNet id, a class id, a label or a synonym means.
+
+    Case does not matter, nor whether spaces are written as underscores; more
+    may follow a WordNet id. Where two classes have one label both are given; a
+    label goes before a synonym, and as it is written before other case.
+    """
+    if text.isdecimal():
+        return (int(text),) if int(text) < len(names) else ()
+    wanted = _plain(text)
+    if not wanted:
+        return ()
+    wnid = _WNID.match(wanted)
+    if wnid and (named := tuple(name.class_id for name in names if name.wnid == wnid[0])):
+        return named
+    exact = text.strip().replace("_", " ")
+    # Case tells the dog Cardigan from the garment.
+    found = tuple(name.class_id for name in names if exact == name.label)
+    found = found or tuple(name.class_id for name in names if wanted == _plain(name.label))
+    return found or tuple(
+        name.class_id for name in names if wanted in map(_plain, name.synonyms.split(";"))
+    )
+
+
+def _plain(text: str) -> str:
+    return text.strip().casefold().replace("_", " ")

@@ -1,0 +1,1 @@
+"""Modules of TensorFlow Hub: found, fetched, kept, checked, built."""

@@ -1,0 +1,93 @@
+"""Building a module from weights at hand, into a directory or an archive of the user's."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnv1cli.errors import OutputError, WeightsError
+from mnv1cli.modules import catalog, files, mobilenet, unpack, weights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def build(
+    checkpoint: Path | None,
+    npz: Path | None,
+    depth_multiplier: float | None,
+    image_size: int | None,
+    output: Path,
+    as_tar: bool = False,
+) -> str:
+    """Write a TF1 Hub module to `output`, which must not exist; its fingerprint.
+
+    The variables come from a TF-Slim `checkpoint` (a prefix, a folder or a
+    `.tgz`) or from an `npz` file. Without `image_size` the one in the
+    file's name counts, as in mobilenet_v1_1.0_160, else 128.
+
+    Raises:
+        WeightsError: the file cannot be read, or its variables do not fit.
+        OutputError: `output` exists, or cannot be written.
+    """
+    if os.path.lexists(output):
+        raise OutputError(f"{output} exists", "name another place")
+    if not output.parent.is_dir():
+        raise OutputError(f"cannot write {output}: there is no folder {output.parent}")
+    source = checkpoint or npz
+    assert source is not None
+    variables = weights.read_weights(source) if npz else _checkpoint(source)
+    told = catalog.archive_variant(source.name)
+    size = image_size or (told.image_size if told else None)
+    variant = weights.variant_of(variables, depth_multiplier, size)
+    # Beside the target, so that the rename stays on one disk.
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".mnv1-") as work:
+        directory = Path(work) / "module"
+        directory.mkdir()
+        mobilenet.write_module(directory, variables, variant)
+        fingerprint = files.fingerprint(directory)
+        if as_tar:
+            _pack(directory, Path(work) / "module.tar.gz")
+            directory = Path(work) / "module.tar.gz"
+        os.rename(directory, output)
+    return fingerprint
+
+
+def _checkpoint(source: Path) -> dict[str, Any]:
+    if source.suffix not in (".tgz", ".gz"):
+        if not source.is_dir() and not list(source.parent.glob(f"{source.name}*")):
+            raise WeightsError(f"no such checkpoint: {source}")
+        return weights.read_checkpoint(source)
+    with _unpacked(source) as folder:
+        return weights.read_checkpoint(folder)
+
+
+@contextlib.contextmanager
+def _unpacked(source: Path) -> Iterator[Path]:
+    if not source.is_file():
+        raise WeightsError(f"no such checkpoint: {source}")
+    with tempfile.TemporaryDirectory(prefix="mnv1-") as folder:
+        unpack.unpack(source, Path(folder))
+        yield Path(folder)
+
+
+def _pack(directory: Path, target: Path) -> None:
+    """A `.tar.gz` as the hub serves it, the same bytes for the same module."""
+    with (
+        target.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for name in files.module_files(directory):
+            member = tarfile.TarInfo(f"./{name}")
+            path = directory / name
+            member.size = path.stat().st_size
+            with path.open("rb") as file:
+                tar.addfile(member, file)
+    shutil.rmtree(directory)

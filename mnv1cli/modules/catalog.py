@@ -1,0 +1,150 @@
+"""What is known beforehand of the MobileNet V1 family: handles, archives, checksums."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+from mnv1cli.types import Variant
+
+HUB = "https://tfhub.dev/google/imagenet/"
+DEFAULT_HANDLE = HUB + "mobilenet_v1_100_128/classification/1"
+
+DEPTHS = {"025": 0.25, "050": 0.5, "075": 0.75, "100": 1.0}
+IMAGE_SIZES = (128, 160, 192, 224)
+KINDS = ("classification", "feature_vector")
+VERSIONS = (1, 3, 4, 5)
+
+_BUCKET = "https://storage.googleapis.com/tfhub-modules/"
+_CHECKPOINTS = (
+    "https://storage.googleapis.com/download.tensorflow.org/models/mobilenet_v1_2018_02_22/"
+)
+_KAGGLE_API = "https://www.kaggle.com/api/v1/models/"
+
+_FAMILY = re.compile(r"mobilenet[_-]v1[_-](025|050|075|100)[_-](128|160|192|224)(?![0-9])")
+_KAGGLE_MODEL = re.compile(
+    r"https://(?:www\.)?kaggle\.com/models/([^/]+)/([^/]+)/"
+    r"(?:frameworks/)?([^/]+)/(?:variations/)?([^/]+)/(?:versions/)?(\d+)/?"
+)
+_ARCHIVE = re.compile(r"mobilenet_v1_(1\.0|0\.75|0\.5|0\.25)_(128|160|192|224)(?![0-9])")
+_KAGGLE_SIZE = re.compile(r"/mobilenet-v1/.*/(025|050|075|100)-(128|160|192|224)-")
+
+# sha256 of the TF-Slim archives, as public build recipes pin them.
+_SHA256 = {
+    (1.0, 224): "1ccb74dbd9c5f7aea879120614e91617db9534bdfaa53dfea54b7c14162e126b",
+    (1.0, 192): "ad683fb270cd1b0f49c820c4acf5fcbbfa546ae354b1345a4fff5f19f99d7c44",
+    (1.0, 160): "1f612ebeda0e7e149897273c445b790ca8924a8a1488e6a61d36166a562fd89c",
+    (1.0, 128): "d16f3102c1cb087eacf94c6a5abf0477767158fb891b2710409472bca4d988a8",
+    (0.75, 224): "bf61b3ce7ca2d045bb35fa6ab9a68732e3531291266db4a8c7715227d7425657",
+    (0.75, 192): "3d91d279cd06c055500aabdff8dfbd51a63797c7bb6b3f9a39e243f7c13997e9",
+    (0.75, 160): "90b3f26406a89df489373358aa89d9db7bcb66d2400160f16f3687f79e4f66b2",
+    (0.75, 128): "54a28065f6f230d0b71cf8fbbc50bbb89b4fdfada8e7e2a622da68b971d5ab97",
+    (0.5, 224): "0eb9be8d18dcf9466a2a2d2157e71c83cd70dc168255d76d72bfe965318db725",
+    (0.5, 192): "57c81cc48349d1079377f8cdeed3f017500aeb98a12f16c6ed2086a50848ecb6",
+    (0.5, 160): "fb01b76ca1fb053e5f98d297e21c6c53d0d9f6a8b02ad2e88ac22b33b2adf729",
+    (0.5, 128): "5a0def0d844327526385b110cdcaa6428d0828ff6d07515ef25bf3976e049d88",
+    (0.25, 224): "eee166d4d1de004e2ee5de19a4f5045574d764ef59569dc284545f805a295074",
+    (0.25, 192): "4889d7afabc31011f5218f6111532947ff7d5b6b9368afe1f152c67c6f30ea73",
+    (0.25, 160): "8eb4540af0227e5e59849c41ca6da6f07e257cca887ec0f8cd33aeb46f1405cf",
+    (0.25, 128): "34c52de7562259f66399993ef5ea222cc625d2e6f6f886a01fdc6cc99a0c7ee6",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A URL that may serve a module.
+
+    With a `variant` it serves the checkpoint that the module is built from,
+    with its head if the module `classifies`.
+    """
+
+    url: str
+    sha256: str | None = None
+    variant: Variant | None = None
+    classifies: bool = True
+
+
+def family_name(text: str) -> Variant | None:
+    """The variant that a family name or a handle speaks of, if any."""
+    found = _FAMILY.search(text) or _KAGGLE_SIZE.search(text)
+    return Variant(DEPTHS[found[1]], int(found[2])) if found else None
+
+
+def handle_of(name: str) -> str | None:
+    """The hub's handle for a family name such as `mobilenet_v1_050_160`, if it is one."""
+    if not _FAMILY.fullmatch(name):
+        return None
+    return f"{HUB}{name.replace('-', '_')}/classification/1"
+
+
+def kaggle_handle(url: str) -> str | None:
+    """The short spelling of a Kaggle handle, whichever of the two it came in."""
+    found = _KAGGLE_MODEL.fullmatch(url)
+    return f"https://www.kaggle.com/models/{'/'.join(found.groups())}" if found else None
+
+
+def archive_name(variant: Variant) -> str:
+    """The name of a size's TF-Slim archive, without the suffix."""
+    # 1.0, 0.75, 0.5, 0.25: as Python writes them.
+    return f"mobilenet_v1_{variant.depth_multiplier}_{variant.image_size}"
+
+
+def archive_variant(name: str) -> Variant | None:
+    """The variant that the name of a TF-Slim archive or checkpoint speaks of, if any."""
+    found = _ARCHIVE.search(name)
+    return Variant(float(found[1]), int(found[2])) if found else None
+
+
+def known_handles() -> list[str]:
+    """Every handle of the family, for telling a cached module's name from its directory."""
+    return [
+        f"{HUB}mobilenet_v1_{depth}_{size}/{kind}/{version}"
+        for depth, size, kind, version in itertools.product(DEPTHS, IMAGE_SIZES, KINDS, VERSIONS)
+    ]
+
+
+def sources_of(handle: str, mirrors: list[str]) -> list[Source]:
+    """Where a handle's module may be had, in the order in which to ask.
+
+    The mirrors, the handle itself, the hub's bucket, the checkpoint, and the
+    export on Kaggle that tfhub.dev leads to since 2023.
+    """
+    if kaggle_handle(handle) == handle:
+        path = handle.removeprefix("https://www.kaggle.com/models/")
+        named = [Source(f"{mirror}/{path}.tar.gz") for mirror in mirrors]
+        return [*named, Source(f"{_KAGGLE_API}{path}/download")]
+    path = urlsplit(handle).path.strip("/")
+    variant = family_name(handle)
+    checkpoint = None
+    if variant is not None and path.rpartition("/")[2] in ("1", "3"):
+        checkpoint = archive_name(variant)
+    classifies = "feature_vector" not in path
+    found = []
+    for mirror in mirrors:
+        found.append(Source(f"{mirror}/{path}?tf-hub-format=compressed"))
+        found.append(Source(f"{mirror}/{path}.tar.gz"))
+        if checkpoint:
+            url = f"{mirror}/{checkpoint}.tgz"
+            found.append(Source(url, variant=variant, classifies=classifies))
+    found.append(Source(_compressed(handle)))
+    if handle.startswith("https://tfhub.dev/"):
+        found.append(Source(f"{_BUCKET}{path}.tar.gz"))
+    if checkpoint and variant is not None:
+        digest = _SHA256[variant.depth_multiplier, variant.image_size]
+        url = f"{_CHECKPOINTS}{checkpoint}.tgz"
+        found.append(Source(url, digest, variant, classifies))
+    if variant is not None and handle.startswith(HUB):
+        kind = "classification" if classifies else "feature-vector"
+        depth = f"{round(variant.depth_multiplier * 100):03d}"
+        name = f"google/mobilenet-v1/tensorFlow2/{depth}-{variant.image_size}-{kind}/2"
+        found.append(Source(f"{_KAGGLE_API}{name}/download"))
+    return found
+
+
+def _compressed(handle: str) -> str:
+    """The handle with the hub's query argument for an archive, other arguments kept."""
+    parts = urlsplit(handle)
+    query = "&".join(filter(None, (parts.query, "tf-hub-format=compressed")))
+    return urlunsplit(parts._replace(query=query))

@@ -1,0 +1,219 @@
+"""One URL to one file: retried, resumed, bounded in time, and checked."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from mnv1cli.errors import ChecksumError, SourceError
+from mnv1cli.modules import connections, pace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import TextIO
+
+    from mnv1cli.modules.connections import Line, Policy
+
+_CHUNK = 1 << 16
+_RESUMES = 3
+_MAX_BYTES = 2 << 30
+
+GZIP = b"\x1f\x8b"
+
+
+def fetch(url: str, target: Path, policy: Policy, sha256: str | None = None) -> int:
+    """Download a gzip archive to `target`; the number of bytes.
+
+    A transfer that breaks off goes on where it stopped, where the server can.
+
+    Raises:
+        SourceError: the source cannot be reached, refuses, or sends something else.
+        ChecksumError: what came is not what was published.
+        OSError: `target` cannot be written.
+    """
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    line = connections.Line(policy, checked=sha256 is not None)
+    try:
+        with line.waiting():
+            _resolve(url, min(policy.connect, policy.answer))
+        _Transfer(line, url, target, policy.bar).run()
+    except (requests.RequestException, HTTPError) as error:
+        raise SourceError(_reason(error) or str(error).partition("\n")[0]) from error
+    finally:
+        line.close()
+    found = _digest(target)
+    if sha256 is not None and found != sha256:
+        raise ChecksumError(f"{url} has the sha256 {found}, not {sha256}")
+    return target.stat().st_size
+
+
+def _resolve(url: str, seconds: float) -> None:
+    """Look a host's name up, so that this alone can be told to have failed."""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    host = urlsplit(url).hostname
+    if not host or select_proxy(url, get_environ_proxies(url, no_proxy=None)):
+        return
+
+    def look() -> None:
+        # What it finds out is found out again by who connects.
+        with contextlib.suppress(OSError, UnicodeError):
+            socket.getaddrinfo(host, None)
+
+    try:
+        pace.within(seconds, look)
+    except pace.NotInTimeError:
+        raise SourceError("its name cannot be resolved in time") from None
+
+
+class _Transfer:
+    """A download under way: how much has come, and of which version of the file."""
+
+    def __init__(self, line: Line, url: str, target: Path, bar: TextIO | None) -> None:
+        self._line = line
+        self._url = url
+        self._target = target
+        self._bar = bar
+        self._answered = False
+        self._version = ""
+        self._total: int | None = None
+
+    def run(self) -> None:
+        """Ask until everything has come, or nothing more comes."""
+        import requests
+        from urllib3.exceptions import HTTPError
+
+        broken: list[Exception] = []
+        with self._target.open("wb") as file:
+            while len(broken) <= _RESUMES:
+                if not self._line.pause(connections.PAUSE_SECONDS * len(broken)):
+                    break
+                try:
+                    self._once(file)
+                except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
+                    if not self._answered:
+                        raise
+                    broken.append(error)
+                else:
+                    return
+        raise SourceError(self._broken_off(broken)) from broken[-1]
+
+    def _broken_off(self, broken: list[Exception]) -> str:
+        times = "once" if len(broken) == 1 else f"{len(broken)} times"
+        of = f" of {self._total:,}" if self._total else ""
+        why = _reason(broken[-1])
+        return f"the transfer broke off {times}, at {self._target.stat().st_size:,} bytes{of}" + (
+            f": {why}" if why else ""
+        )
+
+    def _once(self, file: Any) -> None:
+        """One request, from where the last one stopped."""
+        start = file.tell()
+        headers = {}
+        if start and self._version:
+            headers = {"Range": f"bytes={start}-", "If-Range": self._version}
+        with self._line.ask(self._url, headers) as answer:
+            self._answered = True
+            if answer.status_code != 206:
+                file.seek(0)
+                file.truncate()
+                start = 0
+                self._total = _length(answer)
+                self._version = _validator(answer)
+            if (self._total or 0) > _MAX_BYTES:
+                raise SourceError(f"it sends more than {_MAX_BYTES >> 30} GiB")
+            with self._line.reading():
+                self._copy(answer, file, start)
+
+    def _copy(self, answer: Any, file: Any, start: int) -> None:
+        with _bar(self._bar, self._total, start, self._url) as bar:
+            # As it is: a server may call the archive's own gzip an encoding of the transfer.
+            for chunk in answer.raw.stream(_CHUNK, decode_content=False):
+                if not file.tell() and not GZIP.startswith(chunk[:2]) and chunk[:2] != GZIP:
+                    kind = answer.headers.get("Content-Type", "unknown type")
+                    raise SourceError(f"it sent no archive but {kind.partition(';')[0]}")
+                file.write(chunk)
+                if file.tell() > _MAX_BYTES:
+                    raise SourceError(f"it sends more than {_MAX_BYTES >> 30} GiB")
+                bar.update(len(chunk))
+
+
+def _length(answer: Any) -> int | None:
+    length = answer.headers.get("Content-Length", "")
+    # No file has so many bytes that more digits count.
+    return int(length[:19]) if length.isdecimal() else None
+
+
+def _validator(answer: Any) -> str:
+    """What tells this version of the file from another; a weak tag cannot."""
+    tag: str = answer.headers.get("ETag", "")
+    if tag and not tag.startswith("W/"):
+        return tag
+    modified: str = answer.headers.get("Last-Modified", "")
+    return modified
+
+
+def _bar(stream: TextIO | None, total: int | None, start: int, url: str) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(
+        file=stream,
+        disable=stream is None,
+        total=total,
+        initial=start,
+        desc=os.path.basename(url.partition("?")[0]) or url,
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        dynamic_ncols=True,
+    )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong in a few words, without the library's nesting; empty where there are none."""
+    import requests
+    from urllib3 import exceptions as inner
+
+    kinds: tuple[tuple[type[BaseException], str], ...] = (
+        (inner.NameResolutionError, "its name cannot be resolved"),
+        (ConnectionRefusedError, "it refuses the connection"),
+        (inner.ConnectTimeoutError, "no connection in time"),
+        (pace.TooSlowError, "it sends too slowly"),
+        (inner.ReadTimeoutError, "it stopped answering"),
+        (inner.ProxyError, "the proxy cannot be reached"),
+        (inner.SSLError, "its certificate is not trusted"),
+        (requests.exceptions.InvalidURL, "it is not a valid URL"),
+        (requests.Timeout, "it stopped answering"),
+        # The same kind of error is raised of a transfer, where it says nothing.
+        (requests.ConnectionError, "it cannot be reached"),
+    )
+    causes = list(_causes(error))
+    return next(
+        (words for kind, words in kinds if any(isinstance(cause, kind) for cause in causes)), ""
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that it wraps, by any of the ways that libraries wrap them."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        cause = waiting.pop(0)
+        if not isinstance(cause, BaseException) or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        reason = getattr(cause, "reason", None)
+        waiting += [*cause.args, reason, cause.__cause__, cause.__context__]

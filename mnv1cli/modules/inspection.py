@@ -1,0 +1,216 @@
+"""Opening modules: where one comes from, and what its graph says.
+
+Reading the graph takes TensorFlow, so what it says is noted in the cache.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from mnv1cli.errors import ModuleError
+from mnv1cli.modules import artifacts, audit, catalog, files, hub_attachment, locate, savedmodel
+from mnv1cli.modules.hub_module import (
+    FEATURES_SIGNATURE,
+    INPUT,
+    LOGITS_SIGNATURE,
+    OUTPUT,
+    RECORD,
+    TF1,
+    TF2,
+    HubModule,
+    Signature,
+    TensorSpec,
+    from_record,
+    refuse_foreign,
+    to_record,
+)
+from mnv1cli.types import FetchOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mnv1cli.modules.locate import Located
+
+
+def open_module(
+    name: str | None = None, options: FetchOptions | None = None, image_size: int | None = None
+) -> HubModule:
+    """The module that `name` means, ready to be run; None is the default.
+
+    `name` is what `sources.locate` takes; `image_size` is for modules that do
+    not tell their own.
+
+    Raises:
+        ModuleError: there is no such module, it cannot be read, or it does more
+            than compute and is not trusted.
+    """
+    options = options or FetchOptions()
+    found = inspect_module(name, options, image_size)
+    if not options.trust:
+        refuse_foreign(found.handle, found.path, found.foreign)
+    return found
+
+
+def inspect_module(
+    name: str | None = None, options: FetchOptions | None = None, image_size: int | None = None
+) -> HubModule:
+    """The module that `name` means, to be looked at: its `foreign` operations are not refused.
+
+    Those that loading would run are, where the module has to be loaded for that.
+    """
+    options = options or FetchOptions()
+    located = locate.locate(name, options)
+    if known := _recalled(located, image_size):
+        return known
+    # New to us, or no longer what it was when it came.
+    sound = locate.intact(located, name, options)
+    if sound is not located and (known := _recalled(sound, image_size)):
+        return known
+    found = read(sound, image_size, options.trust)
+    artifacts.note(found.fingerprint, _key(sound, image_size), to_record(found))
+    return found
+
+
+def _recalled(located: Located, image_size: int | None) -> HubModule | None:
+    """What is known of a module with just these files."""
+    fingerprint = files.fingerprint(located.path)
+    record = artifacts.recall(fingerprint, _key(located, image_size))
+    return from_record(record, located.handle, located.path, fingerprint)
+
+
+def _key(located: Located, image_size: int | None) -> str:
+    # The handle may tell the image size, or what a TF2 SavedModel is.
+    return json.dumps([RECORD, located.handle, image_size])
+
+
+def read(located: Located, image_size: int | None = None, trust: bool = False) -> HubModule:
+    """Read what a module says of itself, and hold against the rules what it would run.
+
+    Raises:
+        ModuleError: `saved_model.pb` is damaged or holds no graph to run; or
+            the module has to be loaded, and may not be without `trust`.
+    """
+    from google.protobuf.message import DecodeError
+
+    try:
+        return _read(located, image_size, trust)
+    except (DecodeError, OSError) as error:
+        file = located.path / "saved_model.pb"
+        raise ModuleError(f"cannot read {file}: {error}", "get the module anew") from error
+
+
+def _read(located: Located, image_size: int | None, trust: bool) -> HubModule:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved_model = saved_model_pb2.SavedModel()
+    saved_model.ParseFromString((located.path / "saved_model.pb").read_bytes())
+    graphs: dict[tuple[str, ...], Any] = {}
+    for graph in saved_model.meta_graphs:
+        # Of several with the same tags TensorFlow loads the first.
+        graphs.setdefault(tuple(graph.meta_info_def.tags), graph)
+    tags = next((tags for tags in ((), ("serve",)) if tags in graphs), None)
+    if tags is None or (tags == () and audit.loads_objects(saved_model, graphs[tags])):
+        raise ModuleError(f"{located.path} has neither a graph without tags nor one to serve")
+    graph = graphs[tags]
+    foreign = audit.of_module(saved_model, graph)
+    if tags == ():
+        signatures = _tf1_signatures(graph)
+        told = _image_size(graph, signatures, located.handle)
+    else:
+        if not trust:
+            refuse_foreign(located.handle, located.path, foreign)
+        serving = graph.signature_def[savedmodel.SERVING]
+        told = _tf2_image_size(serving, located.handle)
+        function = _tf2_function(located, told or image_size)
+        signatures = _tf2_signatures(located, serving, function)
+        traced = audit.of_function(function.graph.as_graph_def())
+        foreign = audit.unique([*foreign, *traced])
+    training = [graph for tags, graph in graphs.items() if "train" in tags]
+    return HubModule(
+        handle=located.handle,
+        path=located.path,
+        fingerprint=files.fingerprint(located.path),
+        format=TF2 if tags else TF1,
+        tags=tuple(graphs),
+        signatures=signatures,
+        image_size=told,
+        foreign=foreign,
+        foreign_training=audit.unique(
+            each for graph in training for each in audit.of_training(graph)
+        ),
+    )
+
+
+def _tf1_signatures(graph: Any) -> dict[str, Signature]:
+    return {
+        name: Signature(_specs(found.inputs), _specs(found.outputs))
+        for name, found in sorted(graph.signature_def.items())
+    }
+
+
+def _tf2_image_size(serving: Any, handle: str) -> int | None:
+    """The size in the shape of the signature's input, else that in the handle's name."""
+    shapes = [spec.shape for spec in _specs(serving.inputs).values()]
+    return _square(shapes, handle)
+
+
+def _tf2_function(located: Located, image_size: int | None) -> Any:
+    if image_size is None:
+        raise ModuleError(
+            f"module {located.handle} does not tell its image size", "say it with --image-size N"
+        )
+    return savedmodel.load_function(located.path, image_size)
+
+
+def _tf2_signatures(located: Located, serving: Any, function: Any) -> dict[str, Signature]:
+    """A TF2 SavedModel's one function under the name of the hub's signature for what it gives."""
+    shape = tuple(-1 if n is None else n for n in function.structured_outputs.shape)
+    (_, size, _, _) = function.inputs[0].shape
+    images = TensorSpec("", "float32", (-1, size, size, 3))
+    result = TensorSpec("", "float32", shape)
+    signature = Signature({INPUT: images}, {OUTPUT: result})
+    words = f"{located.handle} {' '.join(serving.outputs)}".replace("-", "_")
+    if "feature_vector" in words:
+        return {FEATURES_SIGNATURE: signature}
+    if "classification" in words or "logits" in words:
+        return {LOGITS_SIGNATURE: signature}
+    # Nothing tells which it is: it is what it is used for.
+    return {LOGITS_SIGNATURE: signature, FEATURES_SIGNATURE: signature}
+
+
+def _specs(tensors: Any) -> dict[str, TensorSpec]:
+    from tensorflow import dtypes
+
+    return {
+        key: TensorSpec(
+            info.name,
+            dtypes.as_dtype(info.dtype).name,
+            tuple(dimension.size for dimension in info.tensor_shape.dim),
+        )
+        for key, info in sorted(tensors.items())
+    }
+
+
+def _image_size(meta_graph: Any, signatures: Mapping[str, Signature], handle: str) -> int | None:
+    """What `hub.get_expected_image_size` would say, else what the handle's name says."""
+    attachments = meta_graph.collection_def[hub_attachment.COLLECTION].bytes_list.value
+    attached = [hub_attachment.image_size(wire) for wire in attachments]
+    shapes = [
+        signature.inputs[INPUT].shape
+        for signature in signatures.values()
+        if INPUT in signature.inputs
+    ]
+    return _square([(-1, *size, 3) for size in attached if size] + shapes, handle)
+
+
+def _square(shapes: Sequence[tuple[int, ...]], handle: str) -> int | None:
+    """The side of the first shape [batch, h, w, c] that is known, else that in the name."""
+    known = ((s[1], s[2]) for s in shapes if len(s) == 4 and s[1] > 0 and s[2] > 0)
+    found = next(known, None)
+    if found is None:
+        variant = catalog.family_name(handle)
+        return variant.image_size if variant else None
+    if found[0] != found[1]:
+        raise ModuleError(f"module {handle} takes images of {found[0]}x{found[1]}, not square ones")
+    return found[0]

@@ -1,0 +1,213 @@
+"""The MobileNet V1 graph, and the TF1 Hub module written from its variables.
+
+The network is that of Howard et al., "MobileNets" (arXiv:1704.04861), table 1,
+with the variable and endpoint names of TF-Slim's `mobilenet_v1.py`. What is
+written here has the layout that `hub.Module.export` gives a module: two
+metagraphs without a saver, signatures, an attachment that names the image
+size, and a checkpoint. It is written deterministically: the same variables
+give the same bytes in every process.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mnv1cli.modules import hub_attachment
+from mnv1cli.modules.weights import SCOPE, Layer, check, classes_of, layers, variable_shapes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mnv1cli.modules.weights import Variables
+    from mnv1cli.types import Variant
+
+# Raise this with every change of what is written: caches of built modules key on it.
+REVISION = 1
+
+_BATCH_NORM_EPSILON = 0.001
+# How much of a moving average stays in each training step.
+BATCH_NORM_DECAY = 0.9997
+_DROPOUT_RATE = 0.001
+
+# The format v3 of tfhub_module.pb.
+_HUB_FORMAT = b"\x08\x03"
+
+# The GraphDef version that the graph claims. Fixed, so that the bytes do not
+# follow the TensorFlow that wrote them; that of TF 2.15, which knows every op
+# used here.
+_PRODUCER = 1645
+
+
+def write_module(directory: Path, variables: Variables, variant: Variant) -> None:
+    """Write a TF1 Hub module with `variables` (TF-Slim names) into an empty `directory`.
+
+    Variables are cast to float32. With the head `MobilenetV1/Logits/...` among
+    them the module classifies, with as many classes as its biases; without, it
+    gives feature vectors alone. Names that MobileNet V1 does not have (the
+    optimizer's, say) are left out.
+
+    Raises:
+        WeightsError: a variable is missing or of another shape.
+        OSError: the module cannot be written.
+    """
+    import numpy as np
+    import tensorflow as tf
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    classes = classes_of(variables)
+    shapes = variable_shapes(variant.depth_multiplier, classes)
+    check(variables, shapes)
+    saved_model = saved_model_pb2.SavedModel()
+    for training in (False, True):
+        meta_graph = saved_model.meta_graphs.add()
+        meta_graph.CopyFrom(_meta_graph(variant, classes, training))
+    (directory / "variables").mkdir()
+    names = sorted(shapes)
+    try:
+        tf.raw_ops.SaveV2(
+            prefix=str(directory / "variables" / "variables"),
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            tensors=[tf.constant(np.asarray(variables[name], np.float32)) for name in names],
+        )
+    except tf.errors.OpError as error:
+        raise OSError(f"cannot write the variables to {directory}: {error.message}") from error
+    (directory / "assets").mkdir()
+    (directory / "saved_model.pb").write_bytes(saved_model.SerializeToString(deterministic=True))
+    (directory / "tfhub_module.pb").write_bytes(_HUB_FORMAT)
+
+
+def _meta_graph(variant: Variant, classes: int | None, training: bool) -> Any:
+    """The MetaGraphDef of one mode, signatures and attachment included."""
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        # A process that wants its operations deterministic must have one; it is not written.
+        tf.compat.v1.set_random_seed(0)
+        # The names that the signatures of the hub's own modules lead to.
+        size = variant.image_size
+        images = tf.compat.v1.placeholder(tf.float32, [None, size, size, 3], name="Placeholder")
+        outputs = _network(images, variant.depth_multiplier, classes, training)
+        tf.compat.v1.add_to_collection(hub_attachment.COLLECTION, hub_attachment.image_info(size))
+        meta_graph = tf.compat.v1.train.export_meta_graph(graph=graph, strip_default_attrs=True)
+    for name, fetches in _signatures(outputs).items():
+        meta_graph.signature_def[name].CopyFrom(_signature_def(images, fetches))
+    if training:
+        meta_graph.meta_info_def.tags.append("train")
+    _make_reproducible(meta_graph)
+    return meta_graph
+
+
+def _network(images: Any, depth_multiplier: float, classes: int | None, training: bool) -> Any:
+    """Every output by its endpoint's name, `features` and `logits` among them."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    net = tf.subtract(tf.multiply(images, 2.0, name="mul"), 1.0, name="sub")
+    outputs = {}
+    with v1.variable_scope(SCOPE, use_resource=True):
+        for layer in layers(depth_multiplier):
+            net = _convolve(net, layer, training)
+            outputs[layer.name] = net
+        side = net.shape[1]
+        pooled = tf.nn.avg_pool2d(net, side, 1, "VALID", name="Logits/AvgPool_1a")
+        outputs["global_pool"] = pooled
+    outputs["features"] = tf.squeeze(pooled, [1, 2], name="Squeeze")
+    if classes is None:
+        return outputs
+    with v1.variable_scope(f"{SCOPE}/Logits", use_resource=True):
+        if training:
+            pooled = tf.nn.dropout(pooled, rate=_DROPOUT_RATE, name="Dropout_1b")
+        with v1.variable_scope("Conv2d_1c_1x1"):
+            shape = [1, 1, pooled.shape[-1], classes]
+            weights = v1.get_variable("weights", shape)
+            biases = v1.get_variable("biases", [classes], initializer=v1.zeros_initializer())
+            scores = tf.nn.conv2d(pooled, weights, 1, "SAME", name="Conv2D")
+            scores = tf.nn.bias_add(scores, biases, name="BiasAdd")
+        logits = tf.squeeze(scores, [1, 2], name="SpatialSqueeze")
+    outputs["logits"] = outputs["Logits"] = logits
+    outputs["Predictions"] = tf.nn.softmax(logits, name=f"{SCOPE}/Predictions/Softmax")
+    return outputs
+
+
+def _convolve(net: Any, layer: Layer, training: bool) -> Any:
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with v1.variable_scope(layer.name):
+        kernel = v1.get_variable(layer.kernel, layer.kernel_shape(net.shape[-1]))
+        if layer.depthwise:
+            strides = [1, layer.stride, layer.stride, 1]
+            net = tf.nn.depthwise_conv2d(net, kernel, strides, "SAME", name="depthwise")
+        else:
+            net = tf.nn.conv2d(net, kernel, layer.stride, "SAME", name="Conv2D")
+        net = _batch_norm(net, training)
+        return tf.nn.relu6(net, name="Relu6")
+
+
+def _batch_norm(net: Any, training: bool) -> Any:
+    """Batch norm over the channels; in training it also adds the `update_ops`."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    channels = net.shape[-1:]
+    zeros, ones = v1.zeros_initializer(), v1.ones_initializer()
+    with v1.variable_scope("BatchNorm"):
+        gamma = v1.get_variable("gamma", channels, initializer=ones)
+        beta = v1.get_variable("beta", channels, initializer=zeros)
+        # Each replica of a distributed training keeps its own; read, they are averaged.
+        moving = {
+            "trainable": False,
+            "synchronization": tf.VariableSynchronization.ON_READ,
+            "aggregation": tf.VariableAggregation.MEAN,
+        }
+        mean = v1.get_variable("moving_mean", channels, initializer=zeros, **moving)
+        variance = v1.get_variable("moving_variance", channels, initializer=ones, **moving)
+        statistics = {} if training else {"mean": mean, "variance": variance}
+        net, batch_mean, batch_variance = v1.nn.fused_batch_norm(
+            net, gamma, beta, epsilon=_BATCH_NORM_EPSILON, is_training=training, **statistics
+        )
+        if training:
+            for average, value in ((mean, batch_mean), (variance, batch_variance)):
+                with v1.name_scope("AssignMovingAvg"):
+                    update = average.assign_sub((average - value) * (1.0 - BATCH_NORM_DECAY))
+                v1.add_to_collection(v1.GraphKeys.UPDATE_OPS, update.op)
+    return net
+
+
+def _signatures(outputs: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Signature name to its outputs: `default`, and on the named ones every endpoint."""
+    features, logits = outputs.pop("features"), outputs.pop("logits", None)
+    head = {f"{SCOPE}/{n}": outputs.pop(n) for n in ("Logits", "Predictions") if n in outputs}
+    hidden = {f"{SCOPE}/{name}": tensor for name, tensor in outputs.items()}
+    signatures = {"image_feature_vector": {"default": features, **hidden}}
+    if logits is None:
+        return {"default": {"default": features}, **signatures}
+    signatures["image_classification"] = {"default": logits, **hidden, **head}
+    return {"default": {"default": logits}, **signatures}
+
+
+def _signature_def(images: Any, outputs: dict[str, Any]) -> Any:
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    def info(tensor: Any) -> Any:
+        shape, dtype = tensor.shape.as_proto(), tensor.dtype.as_datatype_enum
+        return meta_graph_pb2.TensorInfo(name=tensor.name, dtype=dtype, tensor_shape=shape)
+
+    return meta_graph_pb2.SignatureDef(
+        inputs={"images": info(images)},
+        outputs={name: info(tensor) for name, tensor in outputs.items()},
+    )
+
+
+def _make_reproducible(meta_graph: Any) -> None:
+    """Clear what tells the TensorFlow that wrote the graph and says nothing about it."""
+    for field in ("tensorflow_version", "tensorflow_git_version", "stripped_op_list"):
+        meta_graph.meta_info_def.ClearField(field)
+    meta_graph.graph_def.versions.Clear()
+    meta_graph.graph_def.versions.producer = _PRODUCER
+    for node in meta_graph.graph_def.node:
+        # Younger than the rest: TensorFlow before 2.15 would refuse the graph for it.
+        node.attr.pop("debug_name", None)
+        for seed in ("seed", "seed2"):
+            node.attr.pop(seed, None)

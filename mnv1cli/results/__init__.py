@@ -1,0 +1,1 @@
+"""Results: their formats, files, metadata and datasets."""

@@ -1,0 +1,91 @@
+"""JSON lines read back."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mnv1cli.errors import ResultError
+from mnv1cli.path_text import path_of
+from mnv1cli.results.readers.common import IMAGES, metadata_beside
+from mnv1cli.types import Facts, Layout, Prediction, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+
+class JsonLinesResult:
+    """An object an image."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._length = 0
+        self.layout: Layout | None = self._layout()
+        self.metadata = metadata_beside(file)
+
+    def paths(self) -> Iterator[bytes]:
+        """Each image that has a row, in their order."""
+        for record in self._records():
+            yield path_of(record)
+
+    def tables(self, images: int | None = None) -> Iterator[Table]:
+        """The rows, in the tables that a writer takes."""
+        records = self._records()
+        while taken := list(itertools.islice(records, images or IMAGES)):
+            try:
+                yield self._table(taken)
+            except (KeyError, TypeError, ValueError) as error:
+                raise ResultError(f"{self._file} is damaged: {error}") from error
+
+    def _layout(self) -> Layout | None:
+        # The first image that did not fail tells the length.
+        first = None
+        for record in self._records():
+            first = first or record
+            if record.get("values") or record.get("predictions") is not None:
+                break
+        else:
+            if first is None:
+                return None
+            record = first
+        errors = "error" in first
+        if "predictions" in record:
+            return Layout((0,), labels=True, errors=errors, meta="width" in first)
+        self._length = len(record.get("values") or ())
+        return Layout((self._length,), errors=errors)
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        try:
+            with self._file.open("rb") as stream:
+                for number, line in enumerate(stream, start=1):
+                    record = json.loads(line)
+                    if not isinstance(record, dict) or not isinstance(record.get("path"), str):
+                        raise ResultError(f"line {number} of {self._file} is no image's")
+                    yield record
+        except OSError as error:
+            raise ResultError(f"cannot read {self._file}: {error.strerror}") from error
+        except ValueError as error:
+            raise ResultError(f"line {number} of {self._file} is no JSON: {error}") from error
+
+    def _table(self, records: list[dict[str, Any]]) -> Table:
+        paths = tuple(map(path_of, records))
+        errors = tuple(record.get("error") or "" for record in records)
+        assert self.layout is not None
+        if self.layout.labels:
+            found = (record["predictions"] or () for record in records)
+            predictions = tuple(tuple(Prediction(**each) for each in image) for image in found)
+            facts = tuple(map(_facts, records)) if self.layout.meta else ()
+            return Table(paths, errors, predictions=predictions, facts=facts)
+        blank = [None] * self._length
+        # What is no number in JSON is null there, and NaN here.
+        values = np.array([record["values"] or blank for record in records], np.float64)
+        return Table(paths, errors, values=values.astype(np.float32))
+
+
+def _facts(record: Mapping[str, Any]) -> Facts:
+    times = (record["mtime"] or "", record["exif_datetime"] or "")
+    return Facts(record["width"], record["height"], *times)

@@ -1,0 +1,118 @@
+"""Results as Arrow's columns, which Parquet files hold."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mnv1cli.errors import OptionError
+from mnv1cli.path_text import text_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mnv1cli.types import Facts, Layout, Table
+
+# Under which a schema's or a file's metadata have those of the run, as JSON.
+METADATA_KEY = b"mnv1"
+# rank, class_id, wnid, label, probability
+_LABEL_CELLS = 5
+
+
+class ArrowRows:
+    """Tables as record batches: a row an image, or for labels a row an image and rank.
+
+    `path` is text, with U+FFFD for what is not UTF-8; only then `path_bytes`
+    has the bytes.
+
+    Raises:
+        OptionError: pyarrow is not installed.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        try:
+            import pyarrow
+        except ImportError:
+            raise OptionError("parquet needs pyarrow", "pip install 'mnv1cli[parquet]'") from None
+        self._arrow: Any = pyarrow
+        self._layout = layout
+        self.schema: Any = self._make_schema()
+
+    def batch(self, table: Table) -> Any:
+        """Consecutive images' results as a record batch."""
+        columns = self._labels(table) if self._layout.labels else self._values(table)
+        return self._arrow.record_batch(columns, schema=self.schema)
+
+    def _make_schema(self) -> Any:
+        pa = self._arrow
+        fields = [("path", pa.string()), ("path_bytes", pa.binary())]
+        if self._layout.labels:
+            fields += [
+                ("rank", pa.int32()),
+                ("class_id", pa.int32()),
+                ("wnid", pa.string()),
+                ("label", pa.string()),
+                ("probability", pa.float32()),
+            ]
+        else:
+            fields.append(("values", pa.list_(pa.float32(), self._layout.shape[0])))
+        if self._layout.meta:
+            fields += [("width", pa.int32()), ("height", pa.int32())]
+            # Without a zone, which many a reader needs another library for.
+            fields += [("mtime", pa.timestamp("s")), ("exif_datetime", pa.timestamp("s"))]
+        if self._layout.errors:
+            fields.append(("error", pa.string()))
+        return pa.schema(fields)
+
+    def _labels(self, table: Table) -> list[Any]:
+        blank: tuple[Any, ...] = (None,) * _LABEL_CELLS
+        rows: list[tuple[Any, ...]] = []
+        paths: list[bytes] = []
+        errors: list[str] = []
+        facts = [_times(each) for each in table.facts] or [()] * len(table.paths)
+        if self._layout.meta:
+            blank = (None,) * (_LABEL_CELLS + 4)
+        for path, error, found, told in zip(
+            table.paths, table.errors, table.predictions, facts, strict=True
+        ):
+            kept: Sequence[tuple[Any, ...]] = [blank] if error else [(*p, *told) for p in found]
+            if self._layout.every and not kept:
+                kept = [(*blank[:_LABEL_CELLS], *told)]
+            rows += kept
+            paths += [path] * len(kept)
+            errors += [error] * len(kept)
+        columns = list(zip(*rows, strict=True)) if rows else [()] * len(blank)
+        return self._complete(paths, columns, errors)
+
+    def _values(self, table: Table) -> list[Any]:
+        assert table.values is not None
+        pa = self._arrow
+        flat = pa.array(np.ascontiguousarray(table.values, np.float32).reshape(-1))
+        failed = np.array([bool(error) for error in table.errors], bool)
+        values = pa.FixedSizeListArray.from_arrays(
+            flat, self._layout.shape[0], mask=pa.array(failed) if failed.any() else None
+        )
+        return self._complete(table.paths, [values], table.errors)
+
+    def _complete(
+        self, paths: Sequence[bytes], columns: Sequence[Any], errors: Sequence[str]
+    ) -> list[Any]:
+        """The columns with the paths before and the errors behind them, as the schema has them."""
+        texts = [text_path(path) for path in paths]
+        names = [text for text, _ in texts]
+        raw = [path if lossy else None for path, (_, lossy) in zip(paths, texts, strict=True)]
+        every = [names, raw, *columns, *([errors] if self._layout.errors else [])]
+        return [
+            column
+            if isinstance(column, self._arrow.Array)
+            else self._arrow.array(column, field.type)
+            for column, field in zip(every, self.schema, strict=True)
+        ]
+
+
+def _times(facts: Facts) -> tuple[Any, ...]:
+    """Facts with their times as Arrow takes them."""
+    times = (datetime.fromisoformat(t.removesuffix("Z")) if t else None for t in facts[2:])
+    return (*facts[:2], *times)

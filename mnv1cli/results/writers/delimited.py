@@ -1,0 +1,116 @@
+"""CSV and TSV: a header, then a row an image, or for labels a row an image and rank."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mnv1cli.path_text import text
+from mnv1cli.types import Facts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from mnv1cli.results.files import Outputs
+    from mnv1cli.types import Layout, Table
+
+LABEL_FIELDS = ("rank", "class_id", "wnid", "label", "probability")
+META_FIELDS = Facts._fields
+
+# Nine significant digits tell any two float32 apart.
+FLOAT_FORMAT = "%.9g"
+
+
+class CsvWriter:
+    """Comma-separated values as in RFC 4180, with bare line feeds and raw bytes in paths."""
+
+    delimiter: ClassVar[str] = ","
+
+    def __init__(
+        self, outputs: Outputs, layout: Layout, state: Mapping[str, Any] | None = None
+    ) -> None:
+        self._stream = outputs.stream()
+        self._layout = layout
+        if state is None:
+            self._emit([self._header()])
+
+    def write(self, table: Table) -> None:
+        """Write consecutive images' results."""
+        self._emit(self._rows(table))
+
+    def state(self) -> Mapping[str, Any]:
+        """There is nothing to know."""
+        return {}
+
+    def close(self, metadata: Mapping[str, Any] | None = None) -> None:
+        """Nothing is held back."""
+
+    def _emit(self, rows: Iterable[Iterable[str]]) -> None:
+        self._stream.write(encode_rows(rows, self.delimiter))
+
+    def _header(self) -> list[str]:
+        if not self._layout.labels:
+            columns = [str(i) for i in range(self._layout.shape[0])]
+        elif self._layout.wide:
+            ranks = range(1, self._layout.shape[0] + 1)
+            columns = [f"{name}_{k}" for k in ranks for name in ("label", "probability")]
+        else:
+            columns = list(LABEL_FIELDS)
+        meta = META_FIELDS if self._layout.meta else ()
+        return ["path", *columns, *meta, *(["error"] if self._layout.errors else [])]
+
+    def _rows(self, table: Table) -> Iterator[list[str]]:
+        values = self._label_cells(table) if self._layout.labels else self._value_cells(table)
+        facts = table.facts or itertools.repeat(())
+        for path, error, cells, told in zip(table.paths, table.errors, values, facts, strict=False):
+            last = ["" if value is None else str(value) for value in told]
+            last += [error] if self._layout.errors else []
+            for row in cells:
+                yield [text(path), *row, *last]
+
+    def _label_cells(self, table: Table) -> Iterator[list[list[str]]]:
+        """The rows of each image, without path and error."""
+        for error, predictions in zip(table.errors, table.predictions, strict=True):
+            if self._layout.wide:
+                cells = [c for p in predictions for c in (p.label, FLOAT_FORMAT % p.probability)]
+                yield [cells + [""] * (2 * self._layout.shape[0] - len(cells))]
+            elif error:
+                yield [[""] * len(LABEL_FIELDS)]
+            else:
+                yield [
+                    [str(rank), str(class_id), wnid, label, FLOAT_FORMAT % probability]
+                    for rank, class_id, wnid, label, probability in predictions
+                ]
+
+    def _value_cells(self, table: Table) -> Iterator[list[list[str]]]:
+        assert table.values is not None
+        blank = [""] * self._layout.shape[0]
+        for error, row in zip(table.errors, table.values.tolist(), strict=True):
+            yield [blank if error else [FLOAT_FORMAT % value for value in row]]
+
+
+class TsvWriter(CsvWriter):
+    """Tab-separated values, quoted where a value holds a tab, a quote or a line end."""
+
+    delimiter = "\t"
+
+
+def encode_rows(rows: Iterable[Iterable[Any]], delimiter: str = ",") -> bytes:
+    """Rows of text as delimited bytes."""
+    buffer = io.StringIO()
+    # The terminator \r\n makes every Python quote a value with either of them in it.
+    writer = csv.writer(_LineFeeds(buffer), delimiter=delimiter, lineterminator="\r\n")
+    writer.writerows(rows)
+    return buffer.getvalue().encode("utf-8", "surrogateescape")
+
+
+class _LineFeeds:
+    """Takes the rows of a csv writer, one a call, and ends them with a bare line feed."""
+
+    def __init__(self, buffer: io.StringIO) -> None:
+        self._buffer = buffer
+
+    def write(self, row: str) -> int:
+        return self._buffer.write(row.removesuffix("\r\n") + "\n")

@@ -1,0 +1,73 @@
+"""JSON lines: one object an image."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from mnv1cli.path_text import path_fields
+from mnv1cli.results.writers.delimited import FLOAT_FORMAT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mnv1cli.results.files import Outputs
+    from mnv1cli.types import Layout, Table
+
+
+class JsonLinesWriter:
+    """`{path, predictions}` or `{path, values}` a line; `path_bytes` where a name is not UTF-8."""
+
+    def __init__(
+        self,
+        outputs: Outputs,
+        layout: Layout,
+        state: Mapping[str, Any] | None = None,  # noqa: ARG002 - there is no header
+    ) -> None:
+        self._stream = outputs.stream()
+        self._layout = layout
+
+    def write(self, table: Table) -> None:
+        """Write consecutive images' results."""
+        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in self._records(table))
+        self._stream.write("".join(lines).encode())
+
+    def state(self) -> Mapping[str, Any]:
+        """There is nothing to know."""
+        return {}
+
+    def close(self, metadata: Mapping[str, Any] | None = None) -> None:
+        """Nothing is held back."""
+
+    def _records(self, table: Table) -> Iterator[dict[str, Any]]:
+        results = self._predictions(table) if self._layout.labels else self._values(table)
+        key = "predictions" if self._layout.labels else "values"
+        facts = table.facts or itertools.repeat(None)
+        for path, error, result, told in zip(
+            table.paths, table.errors, results, facts, strict=False
+        ):
+            record = path_fields(path)
+            record[key] = None if error else result
+            if told is not None:
+                record |= {name: value or None for name, value in told._asdict().items()}
+            if self._layout.errors:
+                record["error"] = error or None
+            yield record
+
+    def _predictions(self, table: Table) -> Iterator[list[dict[str, Any]]]:
+        for predictions in table.predictions:
+            yield [
+                {**p._asdict(), "probability": float32_number(p.probability)} for p in predictions
+            ]
+
+    def _values(self, table: Table) -> Iterator[list[float | None]]:
+        assert table.values is not None
+        for row in table.values.tolist():
+            yield [float32_number(value) for value in row]
+
+
+def float32_number(value: float) -> float | None:
+    """A float32 with no more digits than it has; JSON knows no NaN and no infinity."""
+    return float(FLOAT_FORMAT % value) if math.isfinite(value) else None

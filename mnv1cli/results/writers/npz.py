@@ -1,0 +1,119 @@
+"""NPZ as a stream: values, paths and metadata in one file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from mnv1cli.path_text import text
+from mnv1cli.results.files import reread
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mnv1cli.results.files import Outputs
+    from mnv1cli.types import Layout, Table
+
+_CHUNK = 1 << 20
+# No path holds it.
+_END = b"\0"
+
+
+class _Strings:
+    """Strings on disk, until their number and the longest of them are known."""
+
+    def __init__(self, file: BinaryIO, state: Sequence[int] = (0, 1)) -> None:
+        self._file = file
+        self._count, self._longest = state
+
+    @property
+    def state(self) -> Sequence[int]:
+        """The number of strings, and the length of the longest."""
+        return (self._count, self._longest)
+
+    def add(self, value: bytes) -> None:
+        self._file.write(value + _END)
+        self._count += 1
+        self._longest = max(self._longest, len(text(value)))
+
+    def write_to(self, member: IO[bytes]) -> None:
+        """As an array of fixed-width text; bytes that are not UTF-8 are lone surrogates."""
+        _write_header(member, f"<U{self._longest}", (self._count,))
+        width = 4 * self._longest
+        rest = b""
+        with reread(self._file) as file:
+            while chunk := file.read(_CHUNK):
+                *values, rest = (rest + chunk).split(_END)
+                cells = (text(value).encode("utf-32-le", "surrogatepass") for value in values)
+                member.write(b"".join(cell.ljust(width, _END) for cell in cells))
+
+
+class NpzWriter:
+    """`values` float32 [n, ...], `paths`, `meta` as JSON, and `errors` where they are wanted.
+
+    A zip file cannot be extended in the middle: rows and paths wait in files
+    beside the result, and are copied into it when the last one is there.
+    """
+
+    def __init__(
+        self, outputs: Outputs, layout: Layout, state: Mapping[str, Any] | None = None
+    ) -> None:
+        self._stream = outputs.stream()
+        self._layout = layout
+        known = state or {}
+        self._values = outputs.spool("values")
+        self._paths = _Strings(outputs.spool("paths"), known.get("paths", (0, 1)))
+        self._errors = None
+        if layout.errors:
+            self._errors = _Strings(outputs.spool("errors"), known.get("errors", (0, 1)))
+        self._rows = known.get("rows", 0)
+
+    def state(self) -> Mapping[str, Any]:
+        """What is known of the rows so far."""
+        errors = {"errors": self._errors.state} if self._errors else {}
+        return {"rows": self._rows, "paths": self._paths.state, **errors}
+
+    def write(self, table: Table) -> None:
+        """Write consecutive images' results."""
+        assert table.values is not None
+        self._values.write(np.ascontiguousarray(table.values, "<f4").data)
+        for path, error in zip(table.paths, table.errors, strict=True):
+            self._paths.add(path)
+            if self._errors is not None:
+                self._errors.add(error.encode("utf-8", "surrogateescape"))
+        self._rows += len(table.paths)
+
+    def close(self, metadata: Mapping[str, Any] | None = None) -> None:
+        """Put the members together; nothing where the run was cut."""
+        if metadata is None:
+            return
+        # Where an earlier attempt failed there is half an archive.
+        self._stream.seek(0)
+        self._stream.truncate()
+        with zipfile.ZipFile(self._stream, "w", zipfile.ZIP_STORED) as archive:
+            with _member(archive, "values") as member:
+                _write_header(member, "<f4", (self._rows, *self._layout.shape))
+                with reread(self._values) as values:
+                    shutil.copyfileobj(values, member, _CHUNK)
+            for name, strings in (("paths", self._paths), ("errors", self._errors)):
+                if strings is not None:
+                    with _member(archive, name) as member:
+                        strings.write_to(member)
+            with _member(archive, "meta") as member:
+                told = json.dumps(metadata or {}, ensure_ascii=False)
+                npy.write_array(member, np.array(told), allow_pickle=False)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    # A ZipInfo of our own has no time in it: equal results are equal files.
+    return archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True)
+
+
+def _write_header(member: IO[bytes], descr: str, shape: tuple[int, ...]) -> None:
+    description = {"descr": descr, "fortran_order": False, "shape": shape}
+    npy.write_array_header_1_0(member, description)

@@ -1,0 +1,88 @@
+"""A table for people, printed batch by batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from mnv1cli.path_text import display_path
+from mnv1cli.results.files import text_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mnv1cli.results.files import Outputs
+    from mnv1cli.types import Layout, Table
+
+_RANK, _LABEL, _GAP = 4, 26, 2
+_NARROW = 72
+
+
+class PipeConsole(Console):
+    """A console that tells of a closed pipe, where rich's own would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise again what rich has caught."""
+        raise BrokenPipeError
+
+
+class TableWriter:
+    """Image, rank, label and probability, in columns that fit the terminal."""
+
+    def __init__(
+        self,
+        outputs: Outputs,
+        layout: Layout,  # noqa: ARG002 - as every writer
+        state: Mapping[str, Any] | None = None,  # noqa: ARG002 - it is not resumed
+    ) -> None:
+        self._text = text_stream(outputs.stream())
+        self._console = PipeConsole(file=self._text, highlight=False)
+        narrow = self._console.width < _NARROW
+        self._probability = "prob." if narrow else "probability"
+        self._probability_width = max(len(self._probability), len("100.0 %"))
+        room = self._console.width - _RANK - self._probability_width - 3 * _GAP
+        self._label_width = min(_LABEL, room // 2)
+        self._path_width = max(room - self._label_width, 1)
+        self._header = True
+
+    def write(self, table: Table) -> None:
+        """Write consecutive images' results."""
+        grid = self._grid()
+        entries = zip(table.paths, table.errors, table.predictions, strict=True)
+        for path, error, predictions in entries:
+            name = Text(display_path(path))
+            if not predictions:
+                grid.add_row(name, "", Text(error or "none this probable", style="red"), "")
+            for rank, _, _, label, probability in predictions:
+                style = "bold" if rank == 1 else "dim"
+                shown = Text(f"{100 * probability:.1f} %", style=style)
+                grid.add_row(name, str(rank), Text(label, style=style), shown)
+                name = Text()
+        self._console.print(grid)
+
+    def state(self) -> Mapping[str, Any]:
+        """There is nothing to know."""
+        return {}
+
+    def close(self, metadata: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Leave the stream below to its owner."""
+        if self._header:
+            self._console.print(self._grid())
+        self._text.detach()
+
+    def _grid(self) -> RichTable:
+        """An empty table; the first one has a header."""
+        grid = RichTable(
+            box=None, show_header=self._header, header_style="underline", padding=(0, _GAP, 0, 0),
+            pad_edge=False,
+        )  # fmt: skip
+        # Fixed widths: the rows that are yet to come are not known.
+        grid.add_column("image", width=self._path_width, overflow="fold")
+        grid.add_column("rank", width=_RANK, justify="right")
+        grid.add_column("label", width=self._label_width, overflow="fold")
+        grid.add_column(self._probability, width=self._probability_width, justify="right")
+        self._header = False
+        return grid

@@ -1,0 +1,1 @@
+"""Runs over images: the loop, its outputs, and what makes it resumable."""

@@ -1,0 +1,229 @@
+"""What of a run is safely on disk, so that a run that was cut can go on.
+
+The journal is a file of JSON lines beside the result. The first line holds the
+settings of the run; each later one a checkpoint: how many inputs are done, a
+digest of their paths, how long each file was then, and what the writer and the
+tally have to know. A line counts when it is whole, so a journal that was cut
+in the midst of one is as good as its last whole line.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mnv1cli.errors import ResumeError
+from mnv1cli.types import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from mnv1cli.types import ImageRef
+
+# Raise this with every change of what a journal holds.
+_FORMAT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A state to go on from.
+
+    `images` inputs are done, failed ones included, and `inputs` is the digest
+    of their paths; `files` has the length in bytes of each file by its name;
+    `writer` and `counts` are what the writer and the tally gave, `marks` (one an
+    image) and `digest` what a shard has noted. A run that is `complete` has only
+    to rename its files.
+    """
+
+    images: int
+    inputs: str
+    files: Mapping[str, int]
+    writer: Mapping[str, Any]
+    counts: Mapping[str, Any]
+    faults: Sequence[Fault] = ()
+    complete: bool = False
+    marks: str = ""
+    digest: str = ""
+
+
+class Prefix:
+    """The digest of the paths that were done, in their order."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self._digest = hashlib.sha256()
+
+    def add(self, paths: Iterable[bytes]) -> None:
+        """Take the paths that follow."""
+        for path in paths:
+            # With its length, so that no other paths have the same bytes in a row.
+            self._digest.update(len(path).to_bytes(8, "big") + path)
+            self.images += 1
+
+    def digest(self) -> str:
+        """sha256, in hexadecimal."""
+        return self._digest.hexdigest()
+
+
+def passed_over(
+    refs: Iterable[ImageRef], checkpoint: Checkpoint
+) -> tuple[Iterator[ImageRef], Prefix]:
+    """The images that are still to do, and the prefix of those that are done.
+
+    Raises:
+        ResumeError: the inputs are not those that the run was begun with.
+    """
+    prefix = Prefix()
+    rest = iter(refs)
+    for ref in rest if checkpoint.images else ():
+        prefix.add([ref.path])
+        if prefix.images == checkpoint.images:
+            break
+    if prefix.images < checkpoint.images or prefix.digest() != checkpoint.inputs:
+        raise ResumeError(
+            f"the first {checkpoint.images:,} inputs are not those that the run was begun with",
+            "give the same ones, or begin anew with --force",
+        )
+    return rest, prefix
+
+
+class Journal:
+    """A journal that is written; it goes on where `after` left off, where that is given.
+
+    `file` is open at its end: that of `whole_length`, or of nothing.
+    """
+
+    def __init__(
+        self, path: Path, file: BinaryIO, settings: Mapping[str, Any], after: Checkpoint | None
+    ) -> None:
+        self._path = path
+        self._faults = len(after.faults) if after else 0
+        self._marks = len(after.marks) if after else 0
+        self._file = file
+        if after is None:
+            self._append({"format": _FORMAT, "settings": settings})
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Note a state; the files must be on disk before."""
+        new = checkpoint.faults[self._faults :]
+        marks = checkpoint.marks[self._marks :]
+        self._faults, self._marks = len(checkpoint.faults), len(checkpoint.marks)
+        self._append(
+            {
+                "images": checkpoint.images,
+                "inputs": checkpoint.inputs,
+                "files": checkpoint.files,
+                "writer": checkpoint.writer,
+                "counts": checkpoint.counts,
+                "faults": [[base64.b64encode(f.path).decode(), f.reason] for f in new],
+                "complete": checkpoint.complete,
+                **({"marks": marks, "digest": checkpoint.digest} if checkpoint.marks else {}),
+            }
+        )
+
+    def close(self) -> None:
+        """Stop writing; what was noted stays."""
+        self._file.close()
+
+    def remove(self) -> None:
+        """Take the journal away: the run is complete."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(line).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+@dataclass(slots=True)
+class _Read:
+    settings: dict[str, Any]
+    last: dict[str, Any] | None = None
+    faults: list[Fault] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
+
+
+def read(file: Path) -> tuple[dict[str, Any], Checkpoint] | None:
+    """The settings and the last state in a journal; None where there is none to go on from.
+
+    Raises:
+        ResumeError: the journal cannot be read, or is another version's.
+    """
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ResumeError(f"cannot read {file}: {error.strerror}") from error
+    lines = data[: _whole_length(data)].splitlines()
+    if not lines:
+        return None
+    try:
+        found = _parsed(lines)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise ResumeError(f"{file} is damaged", "begin anew with --force") from error
+    if found is None:
+        raise ResumeError(f"{file} is of another version of mnv1", "begin anew with --force")
+    if found.last is None:
+        return None
+    last = found.last
+    checkpoint = Checkpoint(
+        last["images"],
+        last["inputs"],
+        last["files"],
+        last["writer"],
+        last["counts"],
+        tuple(found.faults),
+        last["complete"],
+        "".join(found.marks),
+        last.get("digest", ""),
+    )
+    return found.settings, checkpoint
+
+
+def _parsed(lines: Sequence[bytes]) -> _Read | None:
+    first = json.loads(lines[0])
+    if first["format"] != _FORMAT:
+        return None
+    found = _Read(first["settings"])
+    for line in lines[1:]:
+        found.last = json.loads(line)
+        found.faults += [Fault(base64.b64decode(p), reason) for p, reason in found.last["faults"]]
+        found.marks.append(found.last.get("marks", ""))
+    return found
+
+
+def whole_length(file: Path) -> int:
+    """How much of a journal is whole lines: half of one must not spoil the next."""
+    return _whole_length(file.read_bytes())
+
+
+def _whole_length(data: bytes) -> int:
+    """How much of a journal is whole lines."""
+    return data.rfind(b"\n") + 1
+
+
+def check_settings(file: str, begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with other settings.
+
+    Raises:
+        ResumeError: names the first one that differs.
+    """
+    for name in (*begun, *now):
+        if begun.get(name) != now.get(name):
+            raise ResumeError(
+                f"{file} was begun with {name} {_shown(begun.get(name))}, "
+                f"not {_shown(now.get(name))}",
+                "give the same settings, or begin anew with --force",
+            )
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, str | int | float) else json.dumps(value)

@@ -1,0 +1,142 @@
+"""What a run has done so far: counts, faults, progress, and the exit code they come to."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from mnv1cli.path_text import display_path
+from mnv1cli.types import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import TextIO
+
+    from mnv1cli.types import Table
+
+log = logging.getLogger(__name__)
+
+DONE, SOME_FAILED = 0, 3
+_USUAL_COLUMNS = 80
+
+
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        return 0
+
+
+class Tally:
+    """Counts images as their tables pass; a bar on the stream `progress` shows them."""
+
+    def __init__(self, progress: TextIO | None = None) -> None:
+        self.done = 0
+        self.unlabelled = 0
+        self.faults: list[Fault] = []
+        # Of the run that this one goes on with: its images and its time.
+        self._resumed = 0
+        self._before = 0.0
+        self._start = time.monotonic()
+        self._bar: Any = None
+        if progress is not None:
+            from tqdm import tqdm
+
+            # A terminal that does not tell its width would get no bar.
+            known = _columns(progress) > 0
+            self._bar = tqdm(
+                file=progress,
+                unit=" images",
+                dynamic_ncols=known,
+                ncols=None if known else _USUAL_COLUMNS,
+                leave=False,
+            )
+
+    def go_on(self, counts: Mapping[str, Any], faults: Sequence[Fault]) -> None:
+        """Take up the counts of a run that was cut."""
+        self.done, self.unlabelled = counts["done"], counts["unlabelled"]
+        self.faults = list(faults)
+        self._before = counts["seconds"]
+        self._resumed = self.done + self.failed
+        if self._bar is not None:
+            self._bar.update(self._resumed)
+
+    def counts(self) -> dict[str, Any]:
+        """What `go_on` takes."""
+        return {"done": self.done, "unlabelled": self.unlabelled, "seconds": self.seconds}
+
+    @property
+    def failed(self) -> int:
+        """Images that could not be used."""
+        return len(self.faults)
+
+    @property
+    def seconds(self) -> float:
+        """Time since the first image was asked for, that of the run before included."""
+        return self._before + time.monotonic() - self._start
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where images failed."""
+        return SOME_FAILED if self.faults else DONE
+
+    def counted(self, table: Table) -> Table:
+        """The same table, counted as `add` does."""
+        self.add(table)
+        return table
+
+    def add(self, table: Table) -> list[Fault]:
+        """Count a table's images, tell of those that failed, and return them."""
+        faults = [
+            Fault(path, error)
+            for path, error in zip(table.paths, table.errors, strict=True)
+            if error
+        ]
+        # Where a probability is asked for, an image may keep no label at all.
+        without = sum(not found for found in table.predictions)
+        unlabelled = without - len(faults) if table.predictions else 0
+        self.join(len(table.paths) - len(faults), unlabelled, faults)
+        return faults
+
+    def join(self, done: int, unlabelled: int, faults: Sequence[Fault]) -> None:
+        """Count what was counted elsewhere, and tell of the images that failed."""
+        with self.hidden():
+            for fault in faults:
+                log.error("%s: %s", display_path(fault.path), fault.reason)
+        self.done += done
+        self.unlabelled += unlabelled
+        self.faults += faults
+        if self._bar is not None:
+            self._bar.set_postfix(failed=self.failed, refresh=False)
+            self._bar.update(done + len(faults))
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """No bar on the terminal while something else is printed there."""
+        if self._bar is None:
+            yield
+        else:
+            with self._bar.external_write_mode(file=self._bar.fp):
+                yield
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+    @property
+    def images(self) -> str:
+        """The number of images done, in words."""
+        return f"{self.done:,} image{'' if self.done == 1 else 's'}"
+
+    def summary(self) -> str:
+        """One line: how many images, how fast, how many failed."""
+        seconds = self.seconds
+        rate = f" ({self.done / seconds:.0f}/s)" if seconds else ""
+        failed = f", {self.failed:,} failed" if self.faults else ""
+        unlabelled = f", {self.unlabelled:,} without a label" if self.unlabelled else ""
+        resumed = f", {self._resumed:,} of them before" if self._resumed else ""
+        return f"{self.images} in {seconds:.1f} s{rate}{failed}{unlabelled}{resumed}"

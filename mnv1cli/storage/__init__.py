@@ -1,0 +1,1 @@
+"""Where bytes are: disks, object stores and web servers."""

@@ -1,0 +1,247 @@
+"""A folder of files that come and go as wholes: on this machine, or in an object store."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from mnv1cli.errors import Mnv1Error, OptionError, OutputError, ResultError
+from mnv1cli.storage import stores
+from mnv1cli.storage.location import scheme
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mnv1cli.storage.location import Place
+
+# What is being written has a name that every reader of datasets passes over.
+_HIDDEN = "."
+_UNFINISHED = ".unfinished"
+# No file takes so long to write: what is older was left by a process that was killed.
+_LEFT_SECONDS = 24 * 3600
+
+
+class Folder:
+    """The files of a folder on this machine, by their names; it need not be there yet."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def shown(self, name: str) -> str:
+        """A file's name for messages."""
+        return f"{str(self.place).rstrip('/')}/{name}"
+
+    def entries(self, below: str = "") -> dict[str, bool]:
+        """The names in it, or in a folder `below`, sorted, and which of them are folders.
+
+        Raises:
+            OSError: it cannot be listed.
+        """
+        try:
+            with os.scandir(self._path(below)) as found:
+                return dict(sorted((entry.name, entry.is_dir()) for entry in found))
+        except FileNotFoundError:
+            return {}
+
+    def is_there(self) -> bool:
+        """Whether there is such a folder."""
+        return os.path.isdir(self._path(""))
+
+    def open(self, name: str) -> BinaryIO:
+        """A file to read at any position."""
+        return open(self._path(name), "rb")
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file that is there when it is whole, and on the disk."""
+        path = self._path(name)
+        folder, last = os.path.split(path)
+        if not os.path.isdir(folder):
+            os.makedirs(folder, exist_ok=True)
+        # A name of its own: a task that was given up may be at the same file still.
+        own = os.urandom(4).hex()
+        hidden = os.path.join(folder, f"{_HIDDEN}{last}.{own}{_UNFINISHED}")
+        try:
+            with open(hidden, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(hidden, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(hidden)
+            raise
+        _sync(folder)
+
+    def make(self) -> None:
+        """Make the folder, where it is not there."""
+        os.makedirs(self._path(""), exist_ok=True)
+
+    def remove(self, name: str) -> None:
+        """Take a file away; one that is gone already is no failure."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path(name))
+
+    def check(self) -> None:
+        """See before any work that files can be put here.
+
+        Raises:
+            OSError: they cannot.
+        """
+        path = self._path("")
+        parent = os.path.dirname(path.rstrip(os.sep)) or os.sep
+        if not os.path.isdir(parent):
+            raise NotADirectoryError(None, f"there is no folder {parent}")
+        there = path if os.path.lexists(path) else parent
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise NotADirectoryError(None, "it is a file")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(None, f"the folder {there} is read-only")
+
+    def sweep(self) -> None:
+        """Remove what processes that were killed long ago left half written."""
+        for name in self.entries():
+            if name.startswith(_HIDDEN) and name.endswith(_UNFINISHED):
+                with contextlib.suppress(OSError):
+                    if time.time() - os.stat(self._path(name)).st_mtime > _LEFT_SECONDS:
+                        os.unlink(self._path(name))
+
+    def _path(self, name: str) -> str:
+        root = os.path.abspath(self.place.text)
+        return os.path.join(root, name) if name else root
+
+
+class _StoreFolder(Folder):
+    """The objects of a store below a prefix; each is there when it is whole."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._store: Any = stores.filesystem(place.scheme)
+        self._root = str(self._store._strip_protocol(place.text.rstrip("/")))
+
+    def entries(self, below: str = "") -> dict[str, bool]:
+        """The names below the prefix, sorted, and which of them have more below them."""
+        root = f"{self._root}/{below}" if below else self._root
+        # Others write there, too.
+        self._store.invalidate_cache()
+        try:
+            found = self._store.ls(root, detail=True)
+        except FileNotFoundError:
+            return {}
+        names = {
+            each["name"].rstrip("/")[len(root) :].lstrip("/"): each["type"] == "directory"
+            for each in found
+        }
+        return dict(sorted((name, is_folder) for name, is_folder in names.items() if name))
+
+    def is_there(self) -> bool:
+        """Whether there is an object below the prefix."""
+        return bool(self.entries())
+
+    def open(self, name: str) -> BinaryIO:
+        """An object to read at any position; what is not asked for is not fetched."""
+        return cast("BinaryIO", self._store.open(f"{self._root}/{name}", "rb", cache_type="none"))
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write an object."""
+        self._store.pipe_file(f"{self._root}/{name}", data)
+
+    def remove(self, name: str) -> None:
+        """Take an object away; one that is gone already is no failure."""
+        with contextlib.suppress(FileNotFoundError):
+            self._store.rm_file(f"{self._root}/{name}")
+
+    def make(self) -> None:
+        """Nothing: a store has no folders."""
+
+    def check(self) -> None:
+        """See before any work that objects can be put here, by putting one.
+
+        Raises:
+            OptionError: the place is on a server that takes none, or takes it for another one.
+        """
+        if self.place.scheme not in stores.WRITABLE:
+            raise OptionError(
+                f"{self.place.scheme}:// can only be read", "write to a folder, or to a store"
+            )
+        stores.require_plain(self.place)
+        probe = f".probe-{os.urandom(8).hex()}"
+        self.put(probe, b"")
+        # Who may write need not be allowed to remove; the name is hidden.
+        with contextlib.suppress(PermissionError):
+            self.remove(probe)
+
+    def sweep(self) -> None:
+        """Nothing: a store shows whole objects alone."""
+
+
+def open_folder(place: Place) -> Folder:
+    """The folder that a place names.
+
+    Raises:
+        OptionError: the scheme is unknown, or its library is not installed.
+    """
+    return _StoreFolder(place) if place.is_remote else Folder(place)
+
+
+@contextlib.contextmanager
+def reading(name: object) -> Iterator[None]:
+    """Name what cannot be read in one line.
+
+    Raises:
+        ResultError: it cannot.
+    """
+    try:
+        yield
+    except Mnv1Error:
+        raise
+    except stores.failures() as error:
+        raise ResultError(
+            f"cannot read {name}: {reason(error, name)}", _remedy(error, name)
+        ) from error
+
+
+@contextlib.contextmanager
+def writing(name: object) -> Iterator[None]:
+    """Name what cannot be written in one line.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    try:
+        yield
+    except Mnv1Error:
+        raise
+    except stores.failures() as error:
+        # A name that can be written to lacks nothing but its bucket.
+        missing = _scheme(name) and isinstance(error, FileNotFoundError)
+        what = "no such bucket" if missing else reason(error, name)
+        raise OutputError(f"cannot write {name}: {what}", _remedy(error, name)) from error
+
+
+def reason(error: BaseException, name: object) -> str:
+    """What a failure says of a file or an object of this name, in one line."""
+    if _scheme(name):
+        return stores.reason(error)
+    told = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(told).split())
+
+
+def _remedy(error: BaseException, name: object) -> str:
+    found = _scheme(name)
+    return stores.remedy(error, found) if found else ""
+
+
+def _scheme(name: object) -> str:
+    return scheme(os.fsencode(str(name)))
+
+
+def _sync(folder: str) -> None:
+    """Have a folder's names on the disk, where the file system is able to."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

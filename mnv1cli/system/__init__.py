@@ -1,0 +1,1 @@
+"""The machine: cores, threads, signals and temporary files."""

@@ -1,0 +1,1 @@
+"""Modules trained for other classes."""

@@ -1,0 +1,109 @@
+"""Images for training, another view of each in every epoch: tf.data, the same for one seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mnv1cli.errors import ImageError
+from mnv1cli.images import pillow_pool
+from mnv1cli.path_text import display_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mnv1cli.types import ImageRef, PixelSpec
+
+# A crop takes this part of the area, and is that much wider than high.
+_AREA = (0.6, 1.0)
+_ASPECT = (3 / 4, 4 / 3)
+
+
+class Views:
+    """Random crops and mirror images of the images `refs`, `batch_size` at once."""
+
+    def __init__(
+        self, refs: Sequence[ImageRef], spec: PixelSpec, batch_size: int, seed: int, threads: int
+    ) -> None:
+        self._refs = refs
+        self._size = spec.size
+        self._canvas = _canvas(spec)
+        self.batch_size = batch_size
+        self._seed = seed
+        self._threads = threads
+        self._failure: ImageError | None = None
+        # A rest of few images would have batch statistics of its own.
+        self.steps = len(refs) // batch_size
+
+    def epoch(self, number: int, passed: int = 0) -> Iterator[tuple[Any, Any]]:
+        """One pass: batches of pixels float32 [n, size, size, 3] and the images' places in `refs`.
+
+        The first `passed` batches are left out.
+
+        Raises:
+            ImageError: an image cannot be read any more.
+        """
+        import tensorflow as tf
+
+        order = np.random.default_rng([self._seed, number]).permutation(len(self._refs))
+        order = order[passed * self.batch_size : self.steps * self.batch_size]
+        first = number * len(self._refs) + passed * self.batch_size
+        side = self._canvas.size
+        signature = (
+            tf.TensorSpec([side, side, 3], tf.float32),
+            tf.TensorSpec([], tf.int64),
+            tf.TensorSpec([], tf.int64),
+        )
+        data = tf.data.Dataset.from_generator(
+            lambda: self._read(order, first), output_signature=signature
+        )
+        # There is no Python in `_view` to convert, and converting leaves files behind.
+        view = tf.autograph.experimental.do_not_convert(self._view)
+        data = data.map(view, num_parallel_calls=self._threads, deterministic=True)
+        yield from data.batch(self.batch_size, drop_remainder=True).prefetch(2)
+        if self._failure is not None:
+            raise self._failure
+
+    def _read(self, order: Any, first: int) -> Iterator[tuple[Any, int, int]]:
+        """The images in their order: pixels, place in `refs`, and a number for its chances."""
+        refs = (self._refs[i] for i in order.tolist())
+        batches = pillow_pool.batches(refs, self._canvas, self.batch_size, self._threads)
+        done = 0
+        for batch in batches:
+            for path, reason in zip(batch.paths, batch.reasons, strict=True):
+                if reason:
+                    # Raised by `epoch`: TensorFlow would make something else of it.
+                    self._failure = ImageError(f"{display_path(path)}: {reason}")
+                    return
+            for pixels in batch.pixels:
+                yield pixels, order[done], first + done
+                done += 1
+
+    def _view(self, pixels: Any, place: Any, number: Any) -> tuple[Any, Any]:
+        import tensorflow as tf
+
+        seed = tf.stack([tf.constant(self._seed, tf.int64), number])
+        begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+            tf.shape(pixels),
+            bounding_boxes=tf.zeros([1, 0, 4]),
+            seed=seed,
+            area_range=_AREA,
+            aspect_ratio_range=_ASPECT,
+            min_object_covered=0.0,
+            use_image_if_no_bounding_boxes=True,
+        )
+        crop = tf.slice(pixels, begin, extent)
+        view = tf.raw_ops.ResizeBilinear(images=crop[None], size=[self._size, self._size])[0]
+        mirrored = tf.random.experimental.stateless_fold_in(seed, 1)
+        view = tf.image.stateless_random_flip_left_right(view, mirrored)
+        view.set_shape([self._size, self._size, 3])
+        return view, place
+
+
+def _canvas(spec: PixelSpec) -> PixelSpec:
+    """What crops are taken from: in the scale of `spec`, with the margin that `slim` cuts off."""
+    size = round(spec.size * 8 / 7)
+    whole = "squash" if spec.preprocess == "slim" else spec.preprocess
+    return dataclasses.replace(spec, size=size, preprocess=whole)

@@ -1,0 +1,132 @@
+"""The files that training leaves: the module, the split beside it, and what a run can go on with.
+
+What is unfinished lies beside the target under another name, so that a rename
+completes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnv1cli.errors import OptionError, OutputError, ResumeError
+from mnv1cli.modules import files
+from mnv1cli.runs import journal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mnv1cli.training.options import TuneOptions
+
+SPLIT, PART = ".split.csv", ".part"
+_SETTINGS, _WORK = "settings.json", "work"
+
+
+class TuneFiles:
+    """Where a trained module goes, checked before any work.
+
+    Raises:
+        OptionError: it would lie in the folder of images, or around it.
+        OutputError: it is there already, or nothing can be written there.
+        ResumeError: an earlier run was cut, and it is not said what to do about that.
+    """
+
+    def __init__(self, output: Path, images: Path, options: TuneOptions) -> None:
+        # A path that ends in `..` has no name to put anything behind.
+        self.output = Path(os.path.abspath(output)) if output.name in ("", "..") else output
+        self.split = self.output.with_name(self.output.name + SPLIT)
+        self.part = self.output.with_name(self.output.name + PART)
+        self._full = options.full
+        _refuse_nesting(self.output, images)
+        if not self.output.parent.is_dir():
+            raise OutputError(
+                f"cannot write {self.output}: there is no folder {self.output.parent}"
+            )
+        self._refuse_what_is_there(options)
+        if options.full:
+            self._settle_part(options)
+
+    def _refuse_what_is_there(self, options: TuneOptions) -> None:
+        there = [path for path in (self.output, self.split) if os.path.lexists(path)]
+        # A run that was cut at its very end may have renamed the split already.
+        if there and not options.force and not (options.resume and there == [self.split]):
+            raise OutputError(f"{there[0]} exists", "--force replaces it")
+        # Never a folder of something else, whatever was said.
+        if os.path.lexists(self.output) and not _is_module(self.output):
+            raise OutputError(f"{self.output} exists and is no module", "name another place")
+        if os.path.lexists(self.split) and not self.split.is_file():
+            raise OutputError(f"{self.split} exists and is no file", "name another place")
+
+    def _settle_part(self, options: TuneOptions) -> None:
+        if not os.path.lexists(self.part) or options.resume:
+            return
+        if not (self.part / _SETTINGS).is_file():
+            raise OutputError(f"{self.part} exists and is not of mnv1", "name another place")
+        if not options.force:
+            raise ResumeError(
+                f"{self.part} is of a run that was cut",
+                "--resume goes on with it, --force begins anew",
+            )
+        shutil.rmtree(self.part)
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Make the folder of a long run's checkpoints, with its settings.
+
+        Raises:
+            ResumeError: there is one that was begun with other settings, or is damaged.
+        """
+        file = self.part / _SETTINGS
+        if file.is_file():
+            try:
+                begun = json.loads(file.read_text("utf-8"))
+            except ValueError as error:
+                raise ResumeError(f"{file} is damaged", "begin anew with --force") from error
+            journal.check_settings(str(self.part), begun, settings)
+            return
+        self.part.mkdir(exist_ok=True)
+        unfinished = file.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(settings, indent=2), "utf-8")
+        os.replace(unfinished, file)
+
+    @contextlib.contextmanager
+    def work(self) -> Iterator[Path]:
+        """An empty folder on the disk of the target, which goes in the end."""
+        if not self._full:
+            with tempfile.TemporaryDirectory(dir=self.output.parent, prefix=".mnv1-") as work:
+                yield Path(work)
+            return
+        # Where the next run finds what one that was killed has left.
+        folder = self.part / _WORK
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, made: Path, split: bytes, work: Path) -> None:
+        """Put the module `made` and the split in their places, the module last."""
+        (work / "split").write_bytes(split)
+        os.replace(work / "split", self.split)
+        if os.path.lexists(self.output):
+            os.rename(self.output, work / "replaced")
+        os.rename(made, self.output)
+        if self._full:
+            shutil.rmtree(self.part, ignore_errors=True)
+
+
+def _refuse_nesting(output: Path, images: Path) -> None:
+    place, folder = Path(os.path.realpath(output)), Path(os.path.realpath(images))
+    if folder == place or folder in place.parents:
+        raise OptionError(f"{output} lies in {images}, the folder of images", "name another place")
+    if place in folder.parents:
+        raise OptionError(f"{images}, the folder of images, lies in {output}", "name another place")
+
+
+def _is_module(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and files.missing_file(path) is None

@@ -1,0 +1,149 @@
+"""Mutated files: no crash, nothing slow, no neighbour touched, and both decoders of one mind."""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mnv1cli.errors import ImageError
+from mnv1cli.images import decode, pillow_pool
+from mnv1cli.images.tf_data import Stream
+from mnv1cli.types import ImageRef, PixelSpec
+from tests.fuzz import mutated_photos
+from tests.fuzz.mutations import forms, mutated
+from tests.support import images
+from tests.support.images import SAMPLES, colours, encode
+from tests.support.reading import alone, different, unpacked, written
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SPEC = PixelSpec(64, max_pixels=2_000_000)
+MOST_SECONDS = 2.0
+SEEDS = st.integers(0, 1 << 30)
+FORMS = forms(Image.fromarray(colours(72, 96)))
+SOURCES = {**{name: sample.data for name, sample in SAMPLES.items()}, **FORMS}
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
+
+def fate(data: bytes) -> str | bytes:
+    """The reason, or the pixels."""
+    try:
+        return decode.load(data, SPEC).tobytes()
+    except ImageError as error:
+        return str(error)
+
+
+@settings(derandomize=True, deadline=None, max_examples=500)
+@given(st.sampled_from(sorted(SOURCES)), SEEDS)
+def test_mutated_file_is_a_reason_or_a_picture_and_soon(name: str, seed: int) -> None:
+    started = time.process_time()
+    found = fate(mutated(SOURCES[name], seed))
+    assert time.process_time() - started < MOST_SECONDS
+    assert isinstance(found, bytes) or found.isprintable()
+
+
+@pytest.fixture(scope="module")
+def photo_files(photos: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(photos.iterdir())]
+
+
+def test_both_decoders_are_of_one_mind_on_mutated_photos(
+    photo_files: list[bytes], tmp_path: Path
+) -> None:
+    harmed = {f"{i}.jpg": mutated(photo_files[i % 93], 1000 + i) for i in range(150)}
+    refs = written(tmp_path, harmed)
+    results = list(unpacked(Stream(SPEC, 16, 2).batches(refs), SPEC))
+    assert different(results, refs, SPEC) == []
+    assert {bool(result.reason) for result in results} == {True, False}
+
+
+def test_both_decoders_are_of_one_mind_on_mutated_forms(tmp_path: Path) -> None:
+    harmed = {f"{i}-{name}": mutated(FORMS[name], i) for name in FORMS for i in range(25)}
+    refs = written(tmp_path, harmed)
+    assert different(unpacked(Stream(SPEC, 16, 2).batches(refs), SPEC), refs, SPEC) == []
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRef]:
+    names = ("baseline.jpg", "grey.jpg", "progressive.jpg", "rgb.png", "lossy.webp", "fine.jpg")
+    return written(tmp_path_factory.mktemp("good"), {name: FORMS[name] for name in names})
+
+
+@pytest.mark.parametrize("path", ["pool", "stream"])
+@settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=8,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.lists(st.tuples(st.sampled_from(sorted(FORMS)), SEEDS), min_size=1, max_size=12),
+    st.integers(1, 7),
+)
+def test_mutated_image_leaves_its_neighbours_alone(
+    path: str, good: list[ImageRef], tmp_path: Path, harmed: list[tuple[str, int]], size: int
+) -> None:
+    files = {f"{i}-{name}": mutated(FORMS[name], seed) for i, (name, seed) in enumerate(harmed)}
+    bad = written(tmp_path, files)
+    refs = [ref for i, one in enumerate(bad) for ref in (good[i % len(good)], one)]
+    if path == "pool":
+        batches = pillow_pool.batches(refs, SPEC, size, 2)
+    else:
+        batches = Stream(SPEC, size, 2).batches(refs)
+    results = list(unpacked(batches, SPEC))
+    assert different(results, refs, SPEC) == []
+    for result, ref in zip(results[::2], refs[::2], strict=True):
+        assert result.same(alone(ref, SPEC))
+        assert result.pixels is not None
+
+
+def test_folder_of_mutated_photos_has_a_right_row_for_each(photos: Path, tmp_path: Path) -> None:
+    first, second, wrong = mutated_photos.compared(photos, tmp_path, 60)
+    assert wrong == []
+    assert (first.code, second.code) == (3, 3)
+    assert len(first.rows) + len(first.reasons) == 60
+    assert all(len(rows) == 5 for rows in first.rows.values())
+    assert max(first.most_bytes, second.most_bytes) < mutated_photos.MOST_BYTES
+
+
+# What was found so
+
+
+FOUND = {
+    "BigTIFF whose directory is beyond all memory": (
+        base64.b64decode("SUkrAAAAAAAAAOAC/+AC/+A="),
+        "damaged, or not an image: Unable to seek to frame",
+    ),
+    "progressive JPEG whose last scans are lost": (
+        images.jpeg(61, 83, progressive=True)[:-200].rsplit(b"\xff\xda", 1)[0] + b"\xff\xd9",
+        "damaged JPEG: some of its scans are missing",
+    ),
+    "progressive JPEG smoothed otherwise by another libjpeg": (
+        encode(Image.fromarray(colours(72, 96)), "JPEG", progressive=True)
+        .rsplit(b"\xff\xda", 3)[0]
+        .rsplit(b"\xff\xc4", 1)[0]
+        + b"\xff\xd9",
+        "damaged JPEG: some of its scans are missing",
+    ),
+    "JPEG whose end is lost in zeros": (
+        images.jpeg(61, 83)[:-100] + bytes(1000),
+        "damaged JPEG: truncated, its end is missing",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_stays_mended(name: str, tmp_path: Path) -> None:
+    data, reason = FOUND[name]
+    assert fate(data) == reason
+    (ref,) = written(tmp_path, {"it": data})
+    (result,) = unpacked(Stream(SPEC, 1, 1).batches([ref]), SPEC)
+    assert result.reason == reason

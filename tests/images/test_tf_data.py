@@ -1,0 +1,371 @@
+"""Many images through tf.data: the bits of `pixels.load`, in order, whatever lies between."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mnv1cli.errors import MissingInputError
+from mnv1cli.images import decode as pixels
+from mnv1cli.images import file, resize
+from mnv1cli.images.tf_data import Stream
+from mnv1cli.types import Decode, ImageRef, PixelSpec, Preprocess
+from tests.support import images
+from tests.support.images import SAMPLES, colours, encode, grey_jpeg, jpeg
+from tests.support.reading import (
+    KINDS,
+    Endless,
+    Read,
+    Stopped,
+    different,
+    mixture_in,
+    numbered,
+    unpacked,
+    written,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from mnv1cli.types import Batch
+
+SPEC = PixelSpec(64)
+PROMPT_SECONDS = 10.0
+
+
+def batches(refs: Iterable[ImageRef], spec: PixelSpec, batch_size: int) -> Iterator[Batch]:
+    return Stream(spec, batch_size, workers=2).batches(refs)
+
+
+def read(refs: Iterable[ImageRef], spec: PixelSpec = SPEC, batch_size: int = 8) -> Iterator[Read]:
+    return unpacked(batches(refs, spec, batch_size), spec)
+
+
+# The same bits
+
+
+def jpegs() -> dict[str, bytes]:
+    """JPEG of every size and making; the largest are reduced by 2, 4 and 8."""
+    sizes = [(1, 1), (1, 50), (50, 1), (8, 8), (17, 33), (333, 250), (901, 1200), (1799, 2399)]
+    makings: dict[str, dict[str, Any]] = {
+        "420": {"subsampling": "4:2:0"},
+        "422": {"subsampling": "4:2:2"},
+        "444": {"subsampling": "4:4:4"},
+        "progressive": {"progressive": True},
+        "coarse": {"quality": 5},
+        "fine": {"quality": 100},
+        "restarts": {"restart_marker_blocks": 3},
+    }
+    return {
+        **{f"{h}x{w}": jpeg(h, w) for h, w in sizes},
+        **{f"{h}x{w} grey": grey_jpeg(h, w) for h, w in sizes[:-1]},
+        **{
+            f"{h}x{w} {name}": jpeg(h, w, **options)
+            for name, options in makings.items()
+            for h, w in [(1, 3), (61, 83), (303, 401)]
+        },
+        **{
+            f"{h}x{w} orientation {n}": jpeg(h, w, exif=images.orientation_exif(n))
+            for n in range(1, 9)
+            for h, w in [(61, 83), (303, 401)]
+        },
+        "grey, turned": grey_jpeg(201, 303, exif=images.orientation_exif(6)),
+        "progressive, grey": grey_jpeg(303, 401, progressive=True),
+        "CMYK, reduced": encode(Image.fromarray(colours(601, 743)).convert("CMYK"), "JPEG"),
+    }
+
+
+@pytest.fixture(scope="module")
+def files(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> list[ImageRef]:
+    """Every kind of file, and the photos."""
+    folder = tmp_path_factory.mktemp("files")
+    refs = written(folder, {**{name: sample.data for name, sample in SAMPLES.items()}, **jpegs()})
+    # In one pass with the photos, because each pass traces a graph anew; where
+    # there are none, the others are tested all the same.
+    with contextlib.suppress(pytest.skip.Exception):
+        photos = sorted(os.fsencode(path) for path in request.getfixturevalue("photos").iterdir())
+        refs += [ImageRef(index, path) for index, path in enumerate(photos, len(refs))]
+    return refs
+
+
+@pytest.mark.parametrize("size", [128, 64])
+@pytest.mark.parametrize("exif", [True, False], ids=["exif", "no exif"])
+@pytest.mark.parametrize("decode", get_args(Decode))
+@pytest.mark.parametrize("preprocess", get_args(Preprocess))
+def test_files_have_the_bits_of_pixels_alone(
+    files: list[ImageRef], preprocess: Preprocess, decode: Decode, exif: bool, size: int
+) -> None:
+    spec = PixelSpec(size, preprocess, decode, exif)
+    assert different(read(files, spec), files, spec) == []
+
+
+def test_the_files_are_good_and_of_every_reduction(files: list[ImageRef]) -> None:
+    reductions = set()
+    for ref in files:
+        header = pixels.plain_jpeg(file.read(ref.path), SPEC)
+        if header is not None:
+            reductions.add(resize.reduction(header.height, header.width, SPEC))
+    assert reductions == {1, 2, 4, 8}
+    assert [result.reason for result in read(files)] == [""] * len(files)
+
+
+# Damage
+
+
+def flipped(data: bytes, random: np.random.Generator) -> bytes:
+    """The file with one or two bytes changed, or its end lost."""
+    damaged = bytearray(data)
+    for _ in range(random.integers(1, 3)):
+        damaged[random.integers(len(damaged))] = random.integers(256)
+    if random.random() < 0.2:
+        del damaged[random.integers(len(damaged) // 2, len(damaged)) :]
+    return bytes(damaged)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("size", [16, 64])
+@pytest.mark.parametrize(
+    "making",
+    [
+        {"subsampling": "4:2:0"},
+        {"subsampling": "4:4:4"},
+        {"progressive": True},
+        {"restart_marker_rows": 1},
+    ],
+    ids=["420", "444", "progressive", "restarts"],
+)
+def test_damaged_jpeg_fares_as_with_pixels_alone(
+    making: dict[str, Any], size: int, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(size)
+    whole = jpeg(101, 143, **making)
+    refs = written(tmp_path, {f"{i}.jpg": flipped(whole, random) for i in range(150)})
+    spec = PixelSpec(size)
+    results = list(read(refs, spec))
+    assert different(results, refs, spec) == []
+    assert {bool(result.reason) for result in results} == {True, False}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_damaged_photo_fares_as_with_pixels_alone(photos: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    whole = min(photos.iterdir()).read_bytes()
+    refs = written(tmp_path, {f"{i}.jpg": flipped(whole, random) for i in range(150)})
+    assert different(read(refs), refs, SPEC) == []
+
+
+def test_jpeg_that_tensorflow_refuses_has_the_pixels_of_pillow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = jpeg(61, 83)
+    (ref,) = written(tmp_path, {"it.jpg": data})
+    # Such files are too large to be made here.
+    monkeypatch.setattr(pixels, "plain_jpeg", lambda *_: pixels.Header(data[:-200], 61, 83, 1))
+    (result,) = read([ref])
+    np.testing.assert_array_equal(result.pixels, pixels.load(data, SPEC))
+
+
+@pytest.mark.parametrize("others", [0, 3, 8, 20])
+def test_jpeg_that_both_refuse_is_a_reason(others: int, tmp_path: Path) -> None:
+    data = images.jpeg_with_bad_tables()
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        tf.io.decode_jpeg(data)
+    good = {f"{i}.jpg": jpeg(20 + i, 30) for i in range(others)}
+    refs = written(tmp_path, {**good, "bad.jpg": data})
+    results = list(read(refs))
+    assert [result.reason for result in results[:-1]] == [""] * others
+    assert "broken data stream" in results[-1].reason
+
+
+# Order
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ImageRef]:
+    return mixture_in(tmp_path_factory.mktemp("mixture"))
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(st.lists(st.sampled_from(KINDS), max_size=14), st.integers(1, 6))
+def test_images_keep_their_order_whatever_lies_between(
+    mixture: dict[str, ImageRef], kinds: list[str], batch_size: int
+) -> None:
+    refs = numbered(mixture, kinds)
+    assert different(read(refs, SPEC, batch_size), refs, SPEC) == []
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ["jpeg", "bad tables", "missing", "png"],
+        ["missing", "bad tables", "jpeg"],
+        ["bad tables", "missing"],
+        ["bad tables", "cut jpeg", "text", "jpeg", "bad tables"],
+        ["cut jpeg", "cut jpeg", "jpeg"],
+        ["jpeg", "cut jpeg", "cut jpeg"],
+        KINDS,
+        KINDS[::-1],
+        KINDS * 5,
+    ],
+)
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def test_bad_images_shift_no_row(
+    mixture: dict[str, ImageRef], kinds: list[str], batch_size: int
+) -> None:
+    refs = numbered(mixture, kinds)
+    assert different(read(refs, SPEC, batch_size), refs, SPEC) == []
+
+
+def test_kinds_are_those_of_the_mixture(mixture: dict[str, ImageRef]) -> None:
+    assert sorted(KINDS) == sorted(mixture)
+
+
+@pytest.mark.parametrize("kinds", [["missing"], ["cut jpeg"], ["text", "cut jpeg", "problem"]])
+@pytest.mark.parametrize("size", [64, 128])
+def test_batch_of_bad_images_has_no_rows(
+    mixture: dict[str, ImageRef], kinds: list[str], size: int
+) -> None:
+    refs = numbered(mixture, kinds)
+    (batch,) = batches(refs, PixelSpec(size), 8)
+    assert batch.paths == tuple(ref.path for ref in refs)
+    assert all(batch.reasons)
+    assert batch.pixels.shape == (0, size, size, 3)
+    assert batch.pixels.dtype == np.float32
+
+
+def test_no_images_are_no_batches() -> None:
+    assert list(batches([], SPEC, 8)) == []
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "lengths"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (9, [5])]
+)
+def test_batches_are_full_but_for_the_last(
+    mixture: dict[str, ImageRef], batch_size: int, lengths: list[int]
+) -> None:
+    refs = numbered(mixture, ["jpeg", "missing", "png", "array", "jpeg"])
+    assert [len(batch.paths) for batch in batches(refs, SPEC, batch_size)] == lengths
+
+
+def test_batches_are_no_larger_where_images_fall_out(mixture: dict[str, ImageRef]) -> None:
+    refs = numbered(mixture, ["jpeg", *["bad tables"] * 9, "jpeg", "png", "bad tables"])
+    lengths = [len(batch.paths) for batch in batches(refs, SPEC, 4)]
+    assert sum(lengths) == len(refs)
+    assert max(lengths) == 4
+    assert different(read(refs, SPEC, 4), refs, SPEC) == []
+
+
+# In memory
+
+
+def test_sources_are_images_without_a_file() -> None:
+    sources = [colours(90, 70), images.shades(), Image.fromarray(colours(20, 30)).convert("CMYK")]
+    refs = [ImageRef(i, f"{i}".encode(), source=source) for i, source in enumerate(sources)]
+    results = list(read(refs))
+    assert [result.path for result in results] == [b"0", b"1", b"2"]
+    for result, source in zip(results, sources, strict=True):
+        np.testing.assert_array_equal(result.pixels, pixels.from_memory(source, SPEC))
+
+
+def test_opened_pil_image_may_be_given_several_times() -> None:
+    data = encode(Image.fromarray(colours(600, 800)), "PNG")
+    with Image.open(io.BytesIO(data)) as image:
+        results = list(read(ImageRef(i, b"", source=image) for i in range(12)))
+    expected = Read(b"", "", pixels.load(data, SPEC))
+    assert [result.reason for result in results] == [""] * 12
+    assert all(result.same(expected) for result in results)
+
+
+@pytest.mark.parametrize("source", [np.zeros((4, 5)), "photo.jpg", [[1], [1, 2]]])
+def test_source_that_is_no_image_is_a_reason(source: object) -> None:
+    (result,) = read([ImageRef(0, b"", source=source)])
+    assert "array" in result.reason
+
+
+def test_problem_is_the_reason(mixture: dict[str, ImageRef]) -> None:
+    ref = ImageRef(0, mixture["jpeg"].path, problem="the folder cannot be listed")
+    assert list(read([ref])) == [Read(ref.path, "the folder cannot be listed", None)]
+
+
+# The iterator over the refs
+
+
+@pytest.mark.parametrize("error", [ValueError("of Python"), MissingInputError("ours"), Stopped()])
+@pytest.mark.parametrize("kinds", [[], ["jpeg"], ["jpeg", "png"], ["missing", "jpeg", "cut jpeg"]])
+def test_what_the_refs_raise_comes_in_its_turn(
+    mixture: dict[str, ImageRef], kinds: list[str], error: BaseException
+) -> None:
+    refs = numbered(mixture, kinds)
+
+    def failing() -> Iterator[ImageRef]:
+        yield from refs
+        raise error
+
+    stream = read(failing(), SPEC, 2)
+    assert different(itertools.islice(stream, len(refs)), refs, SPEC) == []
+    with pytest.raises(type(error)) as caught:
+        next(stream)
+    assert caught.value is error
+
+
+def pipelines() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "mnv1-ordered"}
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "array", "problem"])
+@pytest.mark.parametrize("pause", [0, 0.3], ids=["busy", "waiting for the consumer"])
+def test_closing_ends_the_work(mixture: dict[str, ImageRef], kind: str, pause: float) -> None:
+    before = pipelines()
+    refs = Endless(mixture[kind])
+    stream = batches(refs, SPEC, 4)
+    next(stream)
+    threads = pipelines() - before
+    assert threads
+    time.sleep(pause)
+    started = time.monotonic()
+    stream.close()  # type: ignore[attr-defined]
+    for thread in threads:
+        thread.join(PROMPT_SECONDS)
+        assert not thread.is_alive()
+    assert time.monotonic() - started < PROMPT_SECONDS
+    # What was under way may end; nothing comes after it.
+    count = refs.taken
+    time.sleep(0.05)
+    assert refs.taken <= count + 1
+
+
+def test_refs_are_read_little_ahead_of_the_consumer(mixture: dict[str, ImageRef]) -> None:
+    refs = Endless(mixture["array"])
+    stream = batches(refs, SPEC, 4)
+    next(stream)
+    time.sleep(0.5)
+    ahead = refs.taken
+    stream.close()  # type: ignore[attr-defined]
+    assert ahead < 4 * 20
+
+
+def test_nothing_is_read_before_the_first_batch_is_asked_for() -> None:
+    refs = Endless(ImageRef(0, b"missing"))
+    batches(refs, SPEC, 4)
+    assert refs.taken == 0
+
+
+def test_refs_are_taken_once(mixture: dict[str, ImageRef]) -> None:
+    refs = iter(numbered(mixture, KINDS))
+    assert len(list(read(refs))) == len(KINDS)
+    assert next(refs, None) is None

@@ -1,0 +1,409 @@
+"""Servers that stall, trickle, lead astray, or are asked in plain http."""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+import itertools
+import re
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mnv1cli.errors import ChecksumError, SourceError
+from mnv1cli.modules import connections, download, pace
+from mnv1cli.modules.connections import Policy
+from tests.support import hub as hubs
+from tests.support.shell import peak_megabytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.support.hub import Hub, Request
+
+# What a download looks at: two bytes of gzip. The rest is for whoever unpacks it.
+BODY = download.GZIP + bytes(range(256)) * 400
+PLACE = "/m.tgz"
+
+MOVED = b"HTTP/1.1 302 Found\r\nLocation: "
+LONG = b"HTTP/1.1 200 OK\r\nContent-Length: "
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with hubs.serving() as server:
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        # Any other host is this server too, asked as a proxy.
+        monkeypatch.setenv("http_proxy", server.url)
+        monkeypatch.setattr(connections, "PAUSE_SECONDS", 0.01)
+        yield server
+
+
+def fetched(
+    hub: Hub, tmp_path: Path, policy: Policy | None = None, sha256: str | None = None
+) -> bytes:
+    target = tmp_path / "m.tgz"
+    download.fetch(hub.url + PLACE, target, policy or Policy(), sha256)
+    return target.read_bytes()
+
+
+def refusal(hub: Hub, tmp_path: Path, policy: Policy) -> tuple[str, float]:
+    """What is said, and after how long."""
+    start = time.monotonic()
+    with pytest.raises(SourceError) as caught:
+        fetched(hub, tmp_path, policy)
+    assert "\n" not in str(caught.value)
+    return str(caught.value), time.monotonic() - start
+
+
+# --- stalls and trickles ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [0, 1000, 70_000])
+def test_body_that_trickles_counts_as_broken_off(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    monkeypatch.setattr(pace, "SLOW_SECONDS", 0.2)
+    monkeypatch.setattr(pace, "SLOWEST", 400_000)
+    hub.answers[PLACE] = hubs.trickles(BODY, first)
+    said, seconds = refusal(hub, tmp_path, Policy())
+    assert re.fullmatch(
+        r"the transfer broke off 4 times, at [\d,]+ bytes of 102,402: it sends too slowly", said
+    )
+    assert len(hub.asked) == 4
+    assert seconds < 5
+
+
+def test_transfer_that_trickled_goes_on_where_it_stopped(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "SLOW_SECONDS", 0.2)
+    monkeypatch.setattr(pace, "SLOWEST", 400_000)
+    hub.answers[PLACE] = hubs.in_turn(
+        hubs.trickles(BODY, 70_000, ETag='"1"'), hubs.sends(BODY, ETag='"1"')
+    )
+    assert fetched(hub, tmp_path) == BODY
+
+
+def test_slow_but_steady_transfer_is_let_through(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "SLOW_SECONDS", 0.1)
+
+    def pieces(request: Request) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(BODY)))
+        request.end_headers()
+        for start in range(0, len(BODY), 5000):
+            request.wfile.write(BODY[start : start + 5000])
+            time.sleep(0.03)
+
+    hub.answers[PLACE] = pieces
+    assert fetched(hub, tmp_path) == BODY
+    assert len(hub.asked) == 1
+
+
+def test_chunked_body_that_trickles_is_broken_off(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The length of a chunk is read as a line, whose end never comes."""
+    monkeypatch.setattr(pace, "SLOW_SECONDS", 0.1)
+
+    def endless() -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for _ in range(200):
+            yield b"0"
+            time.sleep(0.05)
+
+    hub.answers[PLACE] = hubs.writes(endless)
+    said, seconds = refusal(hub, tmp_path, Policy())
+    assert said == "the transfer broke off 4 times, at 0 bytes: it sends too slowly"
+    assert seconds < 5
+
+
+def head_that_trickles() -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\nX: "
+    for _ in range(200):
+        yield b"x"
+        time.sleep(0.05)
+
+
+def head_that_goes_on() -> Iterator[bytes]:
+    while True:
+        yield b"HTTP/1.1 100 Continue\r\n\r\n" * 1000
+
+
+def test_head_that_trickles_is_too_slow(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "SLOW_SECONDS", 0.2)
+    hub.answers[PLACE] = hubs.writes(head_that_trickles)
+    said, seconds = refusal(hub, tmp_path, Policy())
+    assert said == "it sends too slowly"
+    assert seconds < 2
+
+
+@pytest.mark.parametrize("pieces", [head_that_trickles, head_that_goes_on])
+def test_answer_has_to_begin_in_time(
+    hub: Hub, tmp_path: Path, pieces: Callable[[], Iterator[bytes]]
+) -> None:
+    hub.answers[PLACE] = hubs.writes(pieces)
+    said, seconds = refusal(hub, tmp_path, Policy(answer=0.5))
+    assert said == "no answer in time"
+    assert seconds < 1.5
+
+
+def test_redirects_that_dawdle_share_one_bound(hub: Hub, tmp_path: Path) -> None:
+    def dawdle(request: Request) -> None:
+        time.sleep(0.2)
+        hubs.redirects(f"{PLACE}?{time.monotonic_ns()}")(request)
+
+    hub.answers[PLACE] = dawdle
+    said, seconds = refusal(hub, tmp_path, Policy(answer=0.7))
+    assert said == "no answer in time"
+    assert seconds < 1.5
+    assert len(hub.asked) <= 4
+
+
+@pytest.mark.parametrize("status", [302, 503])
+def test_bodies_of_redirects_and_failures_are_not_read(
+    hub: Hub, tmp_path: Path, status: int
+) -> None:
+    """They may be endless, and say nothing that is needed."""
+
+    def endless(request: Request) -> None:
+        request.send_response(status)
+        request.send_header("Location", "/there")
+        request.send_header("Content-Length", str(1 << 40))
+        request.end_headers()
+        while len(hub.asked) == 1:
+            request.wfile.write(bytes(1 << 16))
+
+    hub.answers[PLACE] = hubs.in_turn(endless, hubs.sends(BODY))
+    hub.answers["/there"] = hubs.sends(BODY)
+    assert fetched(hub, tmp_path, Policy(answer=5)) == BODY
+
+
+def test_silence_after_the_answer_counts_as_waiting(hub: Hub, tmp_path: Path) -> None:
+    """Where little time is left a transfer has to show soon that it flows."""
+
+    def silent(request: Request) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", "1000")
+        request.end_headers()
+        request.wfile.flush()
+        time.sleep(10)
+
+    hub.answers[PLACE] = silent
+    said, seconds = refusal(hub, tmp_path, Policy(answer=0.5))
+    assert said == "the transfer broke off once, at 0 bytes of 1,000: it stopped answering"
+    assert seconds < 4
+
+
+def test_name_that_is_not_resolved_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_: time.sleep(5))
+    with pytest.raises(SourceError, match=r"^its name cannot be resolved in time$"):
+        download.fetch("https://modules.example/m.tgz", tmp_path / "x", Policy(connect=0.2))
+
+
+def test_time_for_the_name_is_time_for_the_answer(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = socket.getaddrinfo
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        time.sleep(0.4)
+        return look(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    hub.answers[PLACE] = hubs.sends(BODY)
+    said, seconds = refusal(hub, tmp_path, Policy(answer=0.6))
+    assert said == "no answer in time"
+    assert seconds < 1
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        (MOVED + b"http://[::1\r\n\r\n", "it leads to what is no valid URL"),
+        (MOVED + b"/\xff\r\n\r\n", "it leads to what is no valid URL"),
+        (MOVED + b"file:///x\r\n\r\n", "No connection adapters were found for 'file:///x'"),
+        (LONG + b"9" * 5000 + b"\r\n\r\n", "it sends more than 2 GiB"),
+        (LONG + b"9999999999\r\n\r\n", "it sends more than 2 GiB"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "it cannot be reached"),
+    ],
+    ids=["bad host", "no text", "file", "many digits", "large", "no HTTP"],
+)
+def test_nonsense_is_one_line(hub: Hub, tmp_path: Path, head: bytes, says: str) -> None:
+    hub.answers[PLACE] = hubs.writes(lambda: iter([head]))
+    said, _ = refusal(hub, tmp_path, Policy(answer=5))
+    assert said == says
+
+
+def test_file_that_exceeds_what_it_claims_takes_no_more_than_the_limit(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_MAX_BYTES", 200_000)
+
+    def endless() -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\n\r\n" + BODY
+        yield from itertools.repeat(bytes(1 << 16))
+
+    hub.answers[PLACE] = hubs.writes(endless)
+    said, _ = refusal(hub, tmp_path, Policy())
+    assert said.startswith("it sends more than")
+    assert (tmp_path / "m.tgz").stat().st_size < 300_000
+
+
+# --- Retry-After -----------------------------------------------------------------
+
+
+def in_seconds(seconds: float) -> str:
+    return email.utils.formatdate(time.time() + seconds, usegmt=True)
+
+
+def busy(told: str, status: int = 503) -> hubs.Answer:
+    """Busy once, with a word on when to come again."""
+    first = lambda request: request.send(status, b"later", Retry_After=told)  # noqa: E731
+    return hubs.in_turn(first, hubs.sends(BODY))
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("dated", [False, True])
+def test_wait_that_the_server_asks_for_is_waited(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, dated: bool
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    hub.answers[PLACE] = busy(in_seconds(7.9) if dated else "7", status)
+    assert fetched(hub, tmp_path) == BODY
+    assert 6 <= max(slept) <= 8
+    assert len(hub.asked) == 2
+
+
+@pytest.mark.parametrize("told", ["3600", "date"])
+def test_server_that_wants_too_long_a_wait_is_left_alone(
+    hub: Hub, tmp_path: Path, told: str
+) -> None:
+    hub.answers[PLACE] = busy(in_seconds(3600.5) if told == "date" else told)
+    said, seconds = refusal(hub, tmp_path, Policy())
+    assert re.fullmatch("HTTP 503, and it asks to wait 3,(600|599) s", said)
+    assert len(hub.asked) == 1
+    assert seconds < 1
+
+
+def test_wait_that_is_longer_than_what_is_left_is_not_begun(hub: Hub, tmp_path: Path) -> None:
+    hub.answers[PLACE] = busy("20")
+    said, seconds = refusal(hub, tmp_path, Policy(answer=15))
+    assert said == "HTTP 503, and it asks to wait 20 s"
+    assert seconds < 1
+
+
+@pytest.mark.parametrize("told", ["", "soon", "-5", "9" * 5000, "Fri, 99 Foo 2026 00:00:00 GMT"])
+def test_nonsense_in_the_place_of_a_wait(hub: Hub, tmp_path: Path, told: str) -> None:
+    hub.answers[PLACE] = busy(told)
+    if told.isdecimal():
+        said, _ = refusal(hub, tmp_path, Policy())
+        assert said == "HTTP 503, and it asks to wait 999,999,999 s"
+    else:
+        assert fetched(hub, tmp_path) == BODY
+
+
+def test_time_that_has_come_is_no_wait(hub: Hub, tmp_path: Path) -> None:
+    hub.answers[PLACE] = busy(in_seconds(-100))
+    assert fetched(hub, tmp_path) == BODY
+
+
+# --- plain http ------------------------------------------------------------------
+
+PLAIN = "http://modules.example/m.tgz"
+REFUSED = (
+    "plain http to modules.example, where what comes can be changed on the way, and no checksum "
+    "of it is known; --insecure takes it"
+)
+
+
+def test_plain_http_is_refused_before_anybody_is_asked(hub: Hub, tmp_path: Path) -> None:
+    hub.answers[PLAIN] = hubs.sends(BODY)
+    with pytest.raises(SourceError) as caught:
+        download.fetch(PLAIN, tmp_path / "x", Policy())
+    assert str(caught.value) == REFUSED
+    assert hub.asked == []
+
+
+def test_redirect_to_plain_http_is_refused_before_it_is_followed(hub: Hub, tmp_path: Path) -> None:
+    hub.answers = {PLACE: hubs.redirects("/on"), "/on": hubs.redirects(PLAIN),
+                   PLAIN: hubs.sends(BODY)}  # fmt: skip
+    said, _ = refusal(hub, tmp_path, Policy())
+    assert said == REFUSED
+    assert hub.asked == [PLACE, "/on"]
+
+
+def test_plain_http_is_taken_when_told(hub: Hub, tmp_path: Path) -> None:
+    hub.answers = {PLACE: hubs.redirects(PLAIN), PLAIN: hubs.sends(BODY)}
+    assert fetched(hub, tmp_path, Policy(insecure=True)) == BODY
+
+
+def test_plain_http_is_taken_where_the_checksum_is_known(hub: Hub, tmp_path: Path) -> None:
+    hub.answers = {PLACE: hubs.redirects(PLAIN), PLAIN: hubs.sends(BODY)}
+    assert fetched(hub, tmp_path, sha256=hashlib.sha256(BODY).hexdigest()) == BODY
+    with pytest.raises(ChecksumError, match=r"m\.tgz has the sha256 .*, not 000"):
+        fetched(hub, tmp_path, sha256="0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy", "host"),
+    [
+        ("http://127.0.0.1/x", "", ""),
+        ("http://127.8.9.1:80/x", "", ""),
+        ("http://localhost:8080/x", "", ""),
+        ("http://LOCALHOST/x", "", ""),
+        ("http://[::1]:80/x", "", ""),
+        ("https://modules.example/x", "", ""),
+        ("https://modules.example/x", "http://proxy.example:3128", ""),
+        ("http://modules.example/x", "http://127.0.0.1:9", "modules.example"),
+        ("http://127.0.0.1/x", "http://proxy.example:3128", "proxy.example"),
+        ("http://127.0.0.1/x", "proxy.example:3128", "proxy.example"),
+        ("http://127.0.0.1/x", "http://localhost:3128", ""),
+        ("http://127.0.0.1.modules.example/x", "", "127.0.0.1.modules.example"),
+        ("http://localhost.modules.example/x", "", "localhost.modules.example"),
+        ("http://127.0.0.1@modules.example/x", "", "modules.example"),
+        # Other parsers see 127.0.0.1 here; the connection would go to modules.example.
+        ("http://modules.example\\@127.0.0.1/x", "", "modules.example"),
+        ("http://10.0.0.1/x", "", "10.0.0.1"),
+        ("http://[2001:db8::1]/x", "", "[2001:db8::1]"),
+        ("http:///x", "", "nowhere"),
+    ],
+)
+def test_only_what_stays_on_this_machine_may_be_plain(url: str, proxy: str, host: str) -> None:
+    proxies = {"http": proxy, "https": proxy} if proxy else {}
+    assert connections._exposed(url, proxies) == host
+
+
+# --- what it costs ---------------------------------------------------------------
+
+FETCH = """
+import pathlib, sys
+from mnv1cli import connections, download
+download.fetch(sys.argv[1], pathlib.Path(sys.argv[2]), connections.Policy(answer=5))
+"""
+
+
+def test_memory_does_not_grow_with_the_file(hub: Hub, tmp_path: Path) -> None:
+    """Nor with one chunk of 100 MB."""
+
+    def large() -> Iterator[bytes]:
+        size = 100 << 20
+        yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % size + BODY[:2]
+        for _ in range(99):
+            yield bytes(1 << 20)
+        yield bytes((1 << 20) - 2) + b"\r\n0\r\n\r\n"
+
+    hub.answers[PLACE] = hubs.writes(large)
+    assert peak_megabytes(FETCH, hub.url + PLACE, tmp_path / "x") < 60
+    assert (tmp_path / "x").stat().st_size == 100 << 20

@@ -1,0 +1,286 @@
+"""The module that `network` writes, held against a genuine one of the hub's library."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from mnv1cli.errors import WeightsError
+from mnv1cli.modules import files as modulefiles
+from mnv1cli.modules import hub_attachment, mobilenet, unpack, weights
+from mnv1cli.types import Variant
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Arrays = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def genuine(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("genuine")
+    unpack.unpack(shared / "hub" / "feature_vector.tar.gz", directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def genuine_variables(genuine: Path) -> Arrays:
+    return checkpoint(genuine)
+
+
+@pytest.fixture(scope="module")
+def rebuilt(genuine_variables: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("rebuilt")
+    mobilenet.write_module(directory, genuine_variables, Variant(1.0, 128))
+    return directory
+
+
+def checkpoint(directory: Path) -> Arrays:
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(str(directory / "variables" / "variables"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def meta_graphs(directory: Path) -> list[Any]:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    message = saved_model_pb2.SavedModel()
+    message.ParseFromString((directory / "saved_model.pb").read_bytes())
+    return list(message.meta_graphs)
+
+
+def random_variables(depth: float, classes: int | None, seed: int = 0) -> Arrays:
+    rng = np.random.default_rng(seed)
+    shapes = weights.variable_shapes(depth, classes)
+    variables: Arrays = {}
+    for name, shape in shapes.items():
+        values = rng.normal(size=shape).astype(np.float32) * 0.2
+        variables[name] = np.abs(values) + 0.5 if name.endswith("variance") else values
+    return variables
+
+
+def signatures(graph: Any) -> Any:
+    """Name to inputs and outputs with dtype and shape."""
+
+    def specs(tensors: Any) -> Any:
+        return {
+            key: (info.dtype, [dim.size for dim in info.tensor_shape.dim])
+            for key, info in tensors.items()
+        }
+
+    return {
+        name: (specs(found.inputs), specs(found.outputs), found.method_name)
+        for name, found in graph.signature_def.items()
+    }
+
+
+def collections(graph: Any) -> Any:
+    return {name: found.SerializeToString() for name, found in graph.collection_def.items()}
+
+
+def run(directory: Path, tags: list[str], feed: str, fetch: str, images: Any) -> Any:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(directory), tags=tags)
+    return loaded.prune(feed, fetch)(tf.constant(images)).numpy()
+
+
+def test_tags_and_signatures_are_those_of_a_genuine_module(genuine: Path, rebuilt: Path) -> None:
+    theirs, ours = meta_graphs(genuine), meta_graphs(rebuilt)
+    assert [list(graph.meta_info_def.tags) for graph in ours] == [[], ["train"]]
+    for their, our in zip(theirs, ours, strict=True):
+        assert list(our.meta_info_def.tags) == list(their.meta_info_def.tags)
+        assert signatures(our) == signatures(their)
+
+
+def test_collections_and_attachment_are_those_of_a_genuine_module(
+    genuine: Path, rebuilt: Path
+) -> None:
+    for their, our in zip(meta_graphs(genuine), meta_graphs(rebuilt), strict=True):
+        assert collections(our) == collections(their)
+
+
+def test_variables_are_those_of_a_genuine_module(rebuilt: Path, genuine_variables: Arrays) -> None:
+    ours = checkpoint(rebuilt)
+    assert ours.keys() == genuine_variables.keys()
+    for name, value in genuine_variables.items():
+        np.testing.assert_array_equal(ours[name], value, err_msg=name)
+
+
+def test_features_are_those_of_a_genuine_module(genuine: Path, rebuilt: Path) -> None:
+    images = np.random.default_rng(1).random((3, 128, 128, 3), dtype=np.float32)
+    theirs = run(genuine, [], "Placeholder:0", "Squeeze:0", images)
+    ours = run(rebuilt, [], "Placeholder:0", "Squeeze:0", images)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert np.abs(theirs).max() > 0.1
+
+
+def test_training_graph_updates_the_moving_statistics_as_a_genuine_one_does(
+    genuine: Path, rebuilt: Path
+) -> None:
+    import tensorflow as tf
+
+    images = np.random.default_rng(2).random((4, 128, 128, 3), dtype=np.float32)
+    results = []
+    for directory in (genuine, rebuilt):
+        loaded = tf.saved_model.load(str(directory), tags=["train"])
+        updates = list(meta_graphs(directory)[1].collection_def["update_ops"].node_list.value)
+        assert len(updates) == 54
+        graph = loaded.graph
+        fetches = ["Squeeze:0", [graph.get_operation_by_name(name) for name in updates]]
+        features = loaded.prune("Placeholder:0", fetches)(tf.constant(images))[0].numpy()
+        moved = {variable.name: variable.numpy() for variable in loaded.variables}
+        results.append((features, moved))
+    (their_features, theirs), (our_features, ours) = results
+    np.testing.assert_allclose(our_features, their_features, atol=1e-4)
+    before = checkpoint(genuine)
+    for name, value in theirs.items():
+        np.testing.assert_allclose(ours[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+    mean = "MobilenetV1/Conv2d_0/BatchNorm/moving_mean"
+    assert not np.allclose(ours[f"{mean}:0"], before[mean], atol=1e-7)
+
+
+def test_training_graph_gives_gradients_to_every_trainable_variable(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    mobilenet.write_module(tmp_path, random_variables(0.25, 7), Variant(0.25, 128))
+    loaded = tf.saved_model.load(str(tmp_path), tags=["train"])
+    logits = loaded.signatures["image_classification"].outputs
+    fetch = next(tensor.name for tensor in logits if tensor.shape[-1] == 7)
+    function = loaded.prune("Placeholder:0", fetch)
+    trainable = [v for v in loaded.variables if "/moving_" not in v.name]
+    with tf.GradientTape() as tape:
+        tape.watch(trainable)
+        loss = tf.reduce_sum(function(tf.random.stateless_uniform((2, 128, 128, 3), (1, 2))) ** 2)
+    gradients = tape.gradient(loss, trainable)
+    assert len(gradients) == 83
+    assert all(gradient is not None for gradient in gradients)
+
+
+@pytest.mark.parametrize("depth", [0.25, 0.5, 0.75, 1.0])
+@pytest.mark.parametrize("size", [128, 224])
+def test_every_depth_multiplier_builds_with_its_own_shapes(
+    tmp_path: Path, depth: float, size: int
+) -> None:
+    mobilenet.write_module(tmp_path, random_variables(depth, 11), Variant(depth, size))
+    inference = meta_graphs(tmp_path)[0]
+    found = signatures(inference)
+    width = int(1024 * depth)
+    assert found["default"][1]["default"][1] == [-1, 11]
+    assert found["image_classification"][1]["default"][1] == [-1, 11]
+    assert found["image_feature_vector"][1]["default"][1] == [-1, width]
+    last = [-1, size // 32, size // 32, width]
+    assert found["image_feature_vector"][1]["MobilenetV1/Conv2d_13_pointwise"][1] == last
+    assert found["default"][0]["images"][1] == [-1, size, size, 3]
+    wire = inference.collection_def[hub_attachment.COLLECTION].bytes_list.value[0]
+    assert hub_attachment.image_size(wire) == (size, size)
+
+
+def test_classification_signature_names_every_endpoint(tmp_path: Path) -> None:
+    mobilenet.write_module(tmp_path, random_variables(0.25, 5), Variant(0.25, 128))
+    outputs = signatures(meta_graphs(tmp_path)[0])["image_classification"][1]
+    layers = [f"Conv2d_{i}_{kind}" for i in range(1, 14) for kind in ("depthwise", "pointwise")]
+    names = ["Conv2d_0", *layers, "global_pool", "Logits", "Predictions"]
+    assert set(outputs) == {"default", *(f"MobilenetV1/{name}" for name in names)}
+
+
+def test_cost_is_the_published_one() -> None:
+    """4.2 M parameters and 186 M multiply-adds at depth 1.00 and 128x128."""
+    shapes = weights.variable_shapes()
+    parameters = sum(float(np.prod(s)) for n, s in shapes.items() if "/moving_" not in n)
+    assert round(parameters / 1e6, 1) == 4.2
+    side, operations = 128, 0.0
+    for name, shape in shapes.items():
+        if not name.endswith("weights"):
+            continue
+        layer = name.split("/")[1]
+        halved = ("Conv2d_0", *(f"Conv2d_{i}_depthwise" for i in (2, 4, 6, 12)))
+        side = 1 if layer == "Logits" else side // 2 if layer in halved else side
+        operations += float(np.prod(shape)) * side * side
+    assert round(operations / 1e6) == 186
+
+
+BUILD = """
+import hashlib, sys
+from pathlib import Path
+import numpy as np
+from mnv1cli import modulefiles, network, weights
+from mnv1cli.types import Variant
+rng = np.random.default_rng(5)
+shapes = weights.variable_shapes(0.25, 10)
+variables = {n: np.abs(rng.normal(size=s)).astype("f4") + 0.1 for n, s in shapes.items()}
+if sys.argv[2] == "reversed":
+    variables = dict(reversed(variables.items()))
+network.write_module(Path(sys.argv[1]), variables, Variant(0.25, 128))
+"""
+
+
+def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
+    digests = []
+    for seed, order in (("1", "as they are"), ("2", "reversed")):
+        directory = tmp_path / seed
+        directory.mkdir()
+        subprocess.run(
+            [sys.executable, "-c", BUILD, str(directory), order],
+            check=True,
+            capture_output=True,
+            env={"PYTHONHASHSEED": seed, "PATH": "/usr/bin:/bin"},
+        )
+        files = {
+            name: (directory / name).read_bytes() for name in modulefiles.module_files(directory)
+        }
+        digests.append({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
+    assert digests[0] == digests[1]
+    assert set(digests[0]) == set(modulefiles.MODULE_FILES)
+
+
+def test_what_is_written_does_not_tell_its_tensorflow(rebuilt: Path) -> None:
+    for graph in meta_graphs(rebuilt):
+        assert graph.meta_info_def.tensorflow_version == ""
+        assert graph.meta_info_def.tensorflow_git_version == ""
+        assert not graph.meta_info_def.stripped_op_list.op
+    assert (rebuilt / "tfhub_module.pb").read_bytes() == b"\x08\x03"
+
+
+def test_variables_of_optimizers_are_left_out(tmp_path: Path) -> None:
+    variables = random_variables(0.25, None)
+    name = "MobilenetV1/Conv2d_0/weights"
+    mobilenet.write_module(
+        tmp_path,
+        {**variables, f"{name}/RMSProp": variables[name], "global_step": np.zeros(())},
+        Variant(0.25, 128),
+    )
+    assert checkpoint(tmp_path).keys() == variables.keys()
+
+
+def test_a_missing_variable_is_named(tmp_path: Path) -> None:
+    variables = random_variables(0.25, 10)
+    del variables["MobilenetV1/Conv2d_3_depthwise/BatchNorm/gamma"]
+    with pytest.raises(WeightsError, match="Conv2d_3_depthwise/BatchNorm/gamma"):
+        mobilenet.write_module(tmp_path, variables, Variant(0.25, 128))
+    assert not list(tmp_path.iterdir())
+
+
+def test_variables_of_another_depth_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="depth multiplier"):
+        mobilenet.write_module(tmp_path, random_variables(0.5, 10), Variant(0.25, 128))
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [b"", b"\xff\xff", b"\n\x05other\x12\x08\n\x06\x08\x80\x01\x10\x80\x01"],
+    ids=["empty", "damaged", "another key"],
+)
+def test_other_attachments_name_no_image_size(wire: bytes) -> None:
+    assert hub_attachment.image_size(wire) is None
+
+
+def test_attachment_has_the_bytes_that_the_hub_library_writes() -> None:
+    wire = b"\n\x11image_module_info\x12\x08\n\x06\x08\x80\x01\x10\x80\x01"
+    assert hub_attachment.image_size(wire) == (128, 128)

@@ -1,0 +1,219 @@
+"""Rows of named columns: each format gives back what went in."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from mnv1cli.errors import OptionError, OutputError
+from mnv1cli.results import rows as tabular
+from mnv1cli.results.files import Outputs
+from tests.support.shell import rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+COLUMNS: Mapping[str, type] = {"path": bytes, "number": int, "label": str, "share": float}
+ROWS = st.lists(
+    st.tuples(
+        st.binary(min_size=1, max_size=20).filter(lambda path: b"\0" not in path),
+        st.integers(0, 2**40),
+        st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9),
+        st.floats(width=32, allow_nan=False, allow_infinity=False),
+    ),
+    max_size=8,
+)
+
+
+def written(file: Path, made: Iterable[Sequence[Any]], **options: Any) -> Path:
+    form = file.suffix[1:]
+    outputs = Outputs(file, None, with_meta=form != "parquet", **options)
+    tabular.write(outputs, form, COLUMNS, made, lambda: {"command": "test"})
+    return file
+
+
+def same(found: Iterable[Sequence[Any]], made: Iterable[Sequence[Any]]) -> bool:
+    """Whether rows are equal, their numbers as float32."""
+
+    def plain(rows: Iterable[Sequence[Any]]) -> list[Any]:
+        return [(*row[:3], np.float32(row[3]).tobytes()) for row in rows]
+
+    return plain(found) == plain(made)
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("csv", ","), ("tsv", "\t")])
+@given(made=ROWS)
+@settings(max_examples=40, deadline=None)
+def test_delimited_rows_come_back(
+    tmp_path_factory: pytest.TempPathFactory, name: str, delimiter: str, made: Any
+) -> None:
+    file = written(tmp_path_factory.mktemp("rows") / f"x.{name}", made)
+    found = rows(file.read_bytes(), delimiter)
+    assert same(
+        [
+            (
+                row["path"].encode("utf-8", "surrogateescape"),
+                int(row["number"]),
+                row["label"],
+                float(row["share"]),
+            )
+            for row in found
+        ],
+        made,
+    )
+
+
+@given(made=ROWS)
+@settings(max_examples=40, deadline=None)
+def test_json_lines_come_back(tmp_path_factory: pytest.TempPathFactory, made: Any) -> None:
+    file = written(tmp_path_factory.mktemp("rows") / "x.jsonl", made)
+    found = [json.loads(line) for line in file.read_bytes().split(b"\n")[:-1]]
+    assert same(
+        [
+            (
+                base64.b64decode(record["path_bytes"])
+                if "path_bytes" in record
+                else record["path"].encode(),
+                record["number"],
+                record["label"],
+                record["share"],
+            )
+            for record in found
+        ],
+        made,
+    )
+
+
+@given(made=ROWS)
+@settings(max_examples=40, deadline=None)
+def test_parquet_comes_back_with_its_metadata(
+    tmp_path_factory: pytest.TempPathFactory, made: Any
+) -> None:
+    file = written(tmp_path_factory.mktemp("rows") / "x.parquet", made)
+    found = parquet.read_table(file).to_pylist()
+    assert same(
+        [
+            (
+                row["path"].encode() if row["path_bytes"] is None else row["path_bytes"],
+                row["number"],
+                row["label"],
+                row["share"],
+            )
+            for row in found
+        ],
+        made,
+    )
+    told: Any = parquet.read_metadata(file).metadata
+    assert json.loads(told[b"mnv1"]) == {"command": "test"}
+    assert os.listdir(file.parent) == ["x.parquet"]
+
+
+def test_many_rows_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tabular, "_ROWS", 10)
+    file = written(tmp_path / "x.parquet", ((b"a", i, "", 0.0) for i in range(95)))
+    assert parquet.read_metadata(file).num_row_groups == 10
+    assert parquet.read_table(file)["number"].to_pylist() == list(range(95))
+
+
+def test_what_is_no_number_is_null_in_json(tmp_path: Path) -> None:
+    file = written(tmp_path / "x.jsonl", [(b"a", 1, "b", math.nan)])
+    assert json.loads(file.read_text())["share"] is None
+
+
+def test_table_shows_names_that_a_terminal_does_not_obey(tmp_path: Path) -> None:
+    file = tmp_path / "x.table"
+    made = [(b"l\xe9\x1b[2J.jpg", 1, "[red]b[/red] :cat:", 0.12345)]
+    outputs = Outputs(file, None)
+    tabular.write(outputs, "table", COLUMNS, made, dict)
+    header, line = file.read_text().splitlines()
+    assert header.split() == list(COLUMNS)
+    assert line.split() == ["l\\xe9\\x1b[2J.jpg", "1", "[red]b[/red]", ":cat:", "0.123"]
+
+
+def test_metadata_is_asked_for_when_all_rows_are_there(tmp_path: Path) -> None:
+    seen: list[int] = []
+    outputs = Outputs(tmp_path / "x.csv", None)
+    made = ((b"a", seen.append(i) or i, "", 0.0) for i in range(3))  # type: ignore[func-returns-value]
+    tabular.write(outputs, "csv", COLUMNS, made, lambda: {"seen": len(seen)})
+    assert json.loads((tmp_path / "x.csv.meta.json").read_text()) == {"seen": 3}
+
+
+@pytest.mark.parametrize("name", tabular.TABULAR)
+def test_failure_leaves_nothing(tmp_path: Path, name: str) -> None:
+    def failing() -> Any:
+        yield b"a", 1, "b", 0.5
+        # A table is as wide as its rows: it waits for them.
+        assert name == "table" or list(tmp_path.glob("x.*.part"))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        written(tmp_path / f"x.{name}", failing())
+    assert os.listdir(tmp_path) == []
+
+
+def test_stdout_has_rows_and_no_metadata() -> None:
+    stream = io.BytesIO()
+    tabular.write(Outputs(None, stream), "csv", COLUMNS, [(b"a", 1, "b", 0.5)], dict)
+    assert stream.getvalue() == b"path,number,label,share\na,1,b,0.5\n"
+
+
+def test_file_that_is_there_stays(tmp_path: Path) -> None:
+    file = written(tmp_path / "x.csv", [])
+    with pytest.raises(OutputError, match="exists"):
+        written(file, [(b"a", 1, "b", 0.5)])
+    assert file.read_bytes().count(b"\n") == 1
+    written(file, [(b"a", 1, "b", 0.5)], force=True)
+    assert file.read_bytes().count(b"\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "terminal", "form"),
+    [
+        (None, None, False, "csv"),
+        (None, None, True, "table"),
+        ("jsonl", None, True, "jsonl"),
+        (None, "x.tsv", True, "tsv"),
+        (None, "x.CSV", False, "csv"),
+        (None, "x.ndjson", False, "jsonl"),
+        (None, "x.pq", False, "parquet"),
+        ("csv", "x.npy", False, "csv"),
+    ],
+)
+def test_format_is_told_by_option_name_or_terminal(
+    name: str | None, file: str | None, terminal: bool, form: str
+) -> None:
+    assert tabular.choose(name, Path(file) if file else None, terminal) == form
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "said"),
+    [
+        (None, "x.npy", "npy holds no rows of names"),
+        (None, "x", "the name x tells no format"),
+        ("parquet", None, "parquet needs a file"),
+    ],
+)
+def test_format_that_does_not_fit_is_refused(name: str | None, file: str | None, said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        tabular.choose(name, Path(file) if file else None, False)
+
+
+def test_what_is_read_is_not_written(tmp_path: Path) -> None:
+    read = tmp_path / "x.csv"
+    read.touch()
+    (tmp_path / "link.csv").symlink_to(read)
+    for name in ("x.csv", "link.csv"):
+        with pytest.raises(OptionError, match="is read, and cannot be written"):
+            tabular.spare(Outputs(tmp_path / name, None, force=True), [read, None])
+    tabular.spare(Outputs(tmp_path / "y.csv", None, force=True), [read, None])

@@ -1,0 +1,491 @@
+"""A run that was cut goes on, and ends with the bytes of one that never was."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from mnv1cli.analysis import synthetic_photos
+from mnv1cli.results.files import Outputs
+from mnv1cli.runs import file_sink
+from mnv1cli.runs.journal import Journal
+from mnv1cli.system import signals
+from tests.support.shell import mnv1
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COUNT = 40
+# As the program, but with a checkpoint after every batch, and batches that take a while.
+PROGRAM = """
+import sys, time
+from mnv1cli import engine, target
+target._COMMIT_SECONDS = 0
+take = engine._take
+def slowly(*arguments):
+    time.sleep({pause})
+    take(*arguments)
+engine._take = slowly
+from mnv1cli.__main__ import main
+sys.argv = ["mnv1", *{arguments!r}]
+main()
+"""
+
+
+class Cut(BaseException):
+    """What a kill is to the program: it gets no further."""
+
+
+@pytest.fixture(scope="module")
+def listing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A list of small pictures, one of them broken and one missing, over and over."""
+    folder = tmp_path_factory.mktemp("pictures")
+    synthetic_photos.write_pictures(folder, 6, 40, 30)
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    names = [*sorted(folder.iterdir()), folder / "missing.png"]
+    file = folder / "list"
+    file.write_text("".join(f"{names[i % len(names)]}\n" for i in range(COUNT)))
+    return file
+
+
+def run(listing: Path, out: object, *more: object, command: str = "logits") -> Any:
+    return mnv1(
+        command, "--files-from", listing, "--module", "bundled", "-o", out, "--batch-size", 4, *more
+    )
+
+
+def cut_at(monkeypatch: pytest.MonkeyPatch, checkpoints: int) -> None:
+    """Let the program die just after so many checkpoints, without a farewell."""
+    monkeypatch.setattr(file_sink, "_COMMIT_SECONDS", 0)
+    left = iter(range(checkpoints - 1))
+    write = Journal.write
+
+    def until(self: Journal, state: Any) -> None:
+        write(self, state)
+        if next(left, None) is None:
+            monkeypatch.setattr(Journal, "write", dies)
+            raise Cut
+
+    def dies(*_: object) -> None:
+        raise Cut
+
+    monkeypatch.setattr(Journal, "write", until)
+    monkeypatch.setattr(file_sink.Target, "abandon", lambda self, *_: close_files(self))
+
+
+def close_files(self: file_sink.Target) -> None:
+    """What the system does with a process that is gone."""
+    for file in self.outputs._open.values():
+        file.close()
+    if self._journal is not None:
+        self._journal.close()
+
+
+FILES = {
+    "x.csv": ("x.csv",),
+    "x.tsv": ("x.tsv",),
+    "x.jsonl": ("x.jsonl",),
+    "x.npy": ("x.npy", "x.index.csv"),
+    "x.npz": (),
+    "x.parquet": (),
+}
+
+
+def content(folder: Path, name: str) -> Any:
+    """What must be equal: bytes, or the rows of what is put together at the end."""
+    if name == "x.npz":
+        with np.load(folder / name) as found:
+            # As text, for which NaN is NaN.
+            return {key: repr(found[key].tolist()) for key in found.files if key != "meta"}
+    if name == "x.parquet":
+        return parquet.read_table(folder / name).to_pylist()
+    return [(folder / each).read_bytes() for each in FILES[name]]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("checkpoints", [1, 2, 5, 10, 11])
+@pytest.mark.parametrize("on_error", ["skip", "row"])
+def test_run_that_is_cut_at_a_checkpoint_goes_on(
+    listing: Path, tmp_path: Path, name: str, checkpoints: int, on_error: str
+) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    more: tuple[str, ...] = ("--on-error", on_error, "--errors", "bad.csv")
+    for folder in ("whole", "cut"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path / folder)
+            if folder == "cut":
+                with pytest.MonkeyPatch.context() as dying:
+                    cut_at(dying, checkpoints)
+                    with pytest.raises(Cut):
+                        run(listing, name, *more)
+                more += ("--resume",)
+            result = run(listing, name, *more)
+            assert result.exit_code == 3, result.stderr
+    assert content(tmp_path / "cut", name) == content(tmp_path / "whole", name)
+    assert (tmp_path / "cut/bad.csv").read_bytes() == (tmp_path / "whole/bad.csv").read_bytes()
+    assert sorted(os.listdir(tmp_path / "cut")) == sorted(os.listdir(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_run_that_is_killed_goes_on(listing: Path, tmp_path: Path, seed: int) -> None:
+    name = ("x.csv", "x.npy", "x.jsonl", "x.parquet")[seed % 4]
+    command = "embed" if name == "x.npy" else "classify"
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    run(listing, tmp_path / "whole" / name, command=command)
+    out = tmp_path / "cut" / name
+    arguments = [command, "--files-from", str(listing), "--module", "bundled", "-o", str(out)]
+    arguments += ["--batch-size", "3", "--resume"]
+    chance = random.Random(seed)
+    kills = 0
+    while True:
+        code = PROGRAM.format(pause=0.05, arguments=arguments)
+        with subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as process:
+            # From its very beginning to well into its rows.
+            wait = chance.uniform(0, 1.2) if kills < 2 else None
+            try:
+                _, complaint = process.communicate(timeout=wait)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+        if process.returncode != -signal.SIGKILL:
+            break
+        kills += 1
+    # 0 where it was killed with nothing left to do.
+    assert process.returncode in (0, 3), complaint
+    assert content(tmp_path / "cut", name) == content(tmp_path / "whole", name)
+    assert sorted(os.listdir(tmp_path / "cut")) == sorted(os.listdir(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_leaves_a_state_to_go_on_from(
+    listing: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "x.csv"
+    arguments = ["classify", "--files-from", str(listing), "--module", "bundled", "-o", str(out)]
+    arguments += ["--batch-size", "2"]
+    code = PROGRAM.format(pause=0.2, arguments=arguments)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        while not (tmp_path / "x.csv.part").exists() or (
+            (tmp_path / "x.csv.part").stat().st_size < 300
+        ):
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert b"the same command with --resume goes on" in errors
+    result = mnv1(*arguments, "--resume")
+    assert result.exit_code == 3
+    whole = run(listing, tmp_path / "whole.csv", command="classify")
+    assert whole.exit_code == 3
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    meta = json.loads((tmp_path / "x.csv.meta.json").read_text())
+    assert meta["counts"] == {"done": 30, "failed": 10}
+    assert len(meta["failures"]) == 10
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_signal_at_the_very_end_finds_a_whole_result(
+    listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    finish = file_sink.Target.finish
+
+    def interrupted(self: file_sink.Target, *arguments: Any) -> None:
+        finish(self, *arguments)
+        signals.arrive(KeyboardInterrupt())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(file_sink.Target, "finish", interrupted)
+        result = run(listing, tmp_path / name)
+    assert result.exit_code == 130
+    assert "this is a bug" not in result.stderr
+    assert "done so far" not in result.stderr
+    assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob("*.journal"))
+    result = run(listing, tmp_path / name, "--resume")
+    assert "is complete" in result.stderr
+
+
+def half(listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that was cut half way."""
+    out = tmp_path / "x.csv"
+    with monkeypatch.context() as dying:
+        cut_at(dying, 5)
+        with pytest.raises(Cut):
+            run(listing, out, command="classify")
+    return out
+
+
+def test_leftover_is_named_and_not_overwritten(
+    listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = half(listing, tmp_path, monkeypatch)
+    before = (tmp_path / "x.csv.part").read_bytes()
+    result = run(listing, out, command="classify")
+    assert result.exit_code == 1
+    assert "x.csv.part is left" in result.stderr
+    assert "--resume" in result.stderr
+    assert (tmp_path / "x.csv.part").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--preprocess", "pad"), "--preprocess slim, not pad"),
+        (("--top", 3), "--top 5, not 3"),
+        (("--engine", "tf"), "--engine litert, not tf"),
+        (("--on-error", "row"), "--on-error skip, not row"),
+        (("--errors", "bad.csv"), "--errors"),
+        (("--no-exif",), "--exif True, not False"),
+    ],
+)
+def test_other_settings_are_refused(
+    listing: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: tuple[object, ...],
+    told: str,
+) -> None:
+    out = half(listing, tmp_path, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    before = (tmp_path / "x.csv.part").read_bytes()
+    result = run(listing, out, "--resume", *more, command="classify")
+    assert result.exit_code == 1
+    assert told in result.stderr
+    assert (tmp_path / "x.csv.part").read_bytes() == before
+
+
+def test_engine_that_was_not_named_is_that_of_the_run(
+    listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "x.csv"
+    with monkeypatch.context() as dying:
+        # As where the module cannot be compiled just then.
+        cut_at(dying, 5)
+        with pytest.raises(Cut):
+            run(listing, out, "--engine", "tf", command="classify")
+    result = run(listing, out, "--resume", command="classify")
+    assert result.exit_code == 3, result.stderr
+    assert json.loads((tmp_path / "x.csv.meta.json").read_text())["engine"] == "tf"
+    run(listing, tmp_path / "whole.csv", "--engine", "tf", command="classify")
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_threads_and_batches_may_differ(
+    listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = half(listing, tmp_path, monkeypatch)
+    result = run(listing, out, "--resume", "--threads", 1, "--batch-size", 7, command="classify")
+    assert result.exit_code == 3, result.stderr
+    run(listing, tmp_path / "whole.csv", command="classify")
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_other_inputs_are_refused(
+    listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = half(listing, tmp_path, monkeypatch)
+    other = tmp_path / "list"
+    other.write_text("".join(listing.read_text().splitlines(keepends=True)[1:]))
+    result = run(other, out, "--resume", command="classify")
+    assert result.exit_code == 1
+    assert "inputs are not those" in result.stderr
+
+
+def test_result_that_lost_bytes_is_refused(
+    listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = half(listing, tmp_path, monkeypatch)
+    os.truncate(tmp_path / "x.csv.part", 10)
+    result = run(listing, out, "--resume", command="classify")
+    assert result.exit_code == 1
+    assert "does not have what was written to it" in result.stderr
+
+
+def test_part_without_a_journal_is_refused(listing: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.csv.part").write_text("path\n")
+    result = run(listing, tmp_path / "x.csv", "--resume", command="classify")
+    assert result.exit_code == 1
+    assert "there is no journal" in result.stderr
+
+
+def dying_before(owner: Any, name: str) -> Any:
+    """Let the program die where it would call this, without a farewell."""
+
+    def dies(*_: object, **__: object) -> None:
+        raise Cut
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(owner, name, dies)
+    patch.setattr(file_sink.Target, "abandon", lambda self, *_: close_files(self))
+    return patch
+
+
+STEPS = [
+    (Journal, "_append"),
+    (Outputs, "stream"),
+    (Outputs, "open"),
+    (Outputs, "flush"),
+    (file_sink.Target, "write"),
+    (file_sink.Target, "commit"),
+    (file_sink.Target, "finish"),
+    (Outputs, "write_json"),
+    (Outputs, "commit"),
+    (Journal, "remove"),
+]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "out"),
+    [
+        (owner, name, out)
+        for owner, name in STEPS
+        for out in ("x.csv", "x.npy", "x.parquet")
+        # Parquet has its metadata inside.
+        if (name, out) != ("write_json", "x.parquet")
+    ],
+)
+@pytest.mark.parametrize("resumed", [False, True])
+def test_run_that_dies_at_any_step_goes_on(
+    listing: Path, tmp_path: Path, owner: Any, name: str, out: str, resumed: bool
+) -> None:
+    if resumed:
+        # It had got so far before.
+        with pytest.MonkeyPatch.context() as dying:
+            cut_at(dying, 3)
+            with pytest.raises(Cut):
+                run(listing, tmp_path / out)
+    patch = dying_before(owner, name)
+    try:
+        with pytest.raises(Cut):
+            run(listing, tmp_path / out, "--resume")
+    finally:
+        patch.undo()
+    result = run(listing, tmp_path / out, "--resume")
+    assert result.exit_code in (0, 3), result.stderr
+    (tmp_path / "whole").mkdir()
+    run(listing, tmp_path / "whole" / out)
+    assert content(tmp_path, out) == content(tmp_path / "whole", out)
+    assert sorted({*os.listdir(tmp_path)} - {"whole"}) == sorted(os.listdir(tmp_path / "whole"))
+
+
+def test_run_that_dies_while_it_gives_up_leaves_nothing_in_the_way(
+    listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "x.csv"
+
+    def fails(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def dies(self: Journal) -> None:
+        self._file.close()
+        raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(file_sink.Target, "write", fails)
+        patch.setattr(Journal, "remove", dies)
+        patch.setattr(Journal, "close", dies)
+        with pytest.raises(Cut):
+            run(listing, out)
+    assert run(listing, out, "--resume").exit_code == 3
+    run(listing, tmp_path / "whole.csv")
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_nothing_left_is_a_beginning_and_a_result_an_end(listing: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.csv"
+    assert run(listing, out, "--resume", command="classify").exit_code == 3
+    before = out.read_bytes()
+    result = run(listing, out, "--resume", command="classify")
+    assert result.exit_code == 0
+    assert "is complete" in result.stderr
+    assert out.read_bytes() == before
+
+
+def test_result_of_other_settings_is_not_taken_for_complete(listing: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.csv"
+    assert run(listing, out, command="classify").exit_code == 3
+    before = out.read_bytes()
+    result = run(listing, out, "--resume")
+    assert result.exit_code == 1
+    assert "command classify, not logits" in result.stderr
+    result = run(listing, out, "--resume", "--preprocess", "pad", command="classify")
+    assert "preprocess slim, not pad" in result.stderr
+    assert out.read_bytes() == before
+
+
+def test_run_that_is_cut_while_it_renames_has_only_to_rename(
+    listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "x.npy"
+    with monkeypatch.context() as dying:
+
+        def renames_one(self: Any) -> None:
+            path = self.sidecars[0]
+            self._open.pop(path).close()
+            os.replace(f"{path}.part", path)
+            raise Cut
+
+        dying.setattr("mnv1cli.results.files.Outputs.commit", renames_one)
+        dying.setattr(file_sink.Target, "abandon", lambda self, *_: close_files(self))
+        with pytest.raises(Cut):
+            run(listing, out)
+    result = run(listing, out, "--resume")
+    assert "is complete" in result.stderr
+    run(listing, tmp_path / "y.npy")
+    assert out.read_bytes() == (tmp_path / "y.npy").read_bytes()
+    assert (tmp_path / "x.index.csv").read_bytes() == (tmp_path / "y.index.csv").read_bytes()
+    assert not list(tmp_path.glob("x*.part")) + list(tmp_path.glob("*.journal"))
+
+
+def test_force_begins_anew(listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = half(listing, tmp_path, monkeypatch)
+    assert run(listing, out, "--force", command="classify").exit_code == 3
+    run(listing, tmp_path / "whole.csv", command="classify")
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+@pytest.mark.parametrize("more", [("--force",), ("-f", "table"), ()])
+def test_resume_that_makes_no_sense_is_wrong_usage(
+    listing: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    where = ("-o", tmp_path / "x.csv") if more else ()
+    result = mnv1("classify", "--files-from", listing, "--resume", *where, *more)
+    assert result.exit_code == 2
+    assert not os.listdir(tmp_path)
+
+
+def test_full_disk_leaves_a_state_to_go_on_from(
+    listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "x.csv"
+    code = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))\n"
+    ) + PROGRAM.format(
+        pause=0,
+        arguments=[
+            "logits", "--files-from", str(listing), "--module", "bundled", "-o", str(out),
+            "--batch-size", "2",
+        ],
+    )  # fmt: skip
+    full = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert full.returncode == 1
+    assert b"cannot write" in full.stderr
+    result = run(listing, out, "--resume")
+    assert result.exit_code == 3, result.stderr
+    run(listing, tmp_path / "whole.csv")
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()

@@ -1,0 +1,213 @@
+"""Objects are read whole or not at all, and what stands in the way is told in one line."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mnv1cli.errors import ImageError, OptionError
+from mnv1cli.storage import buckets, stores
+from mnv1cli.storage.stores import Remote
+from tests.conftest import ROOT
+from tests.support import webserver
+from tests.support.shell import program
+from tests.support.webserver import Answer, WebServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PHOTOS = ROOT / "examples" / "photos"
+LIMIT = 1 << 20
+
+
+@pytest.fixture
+def web() -> Iterator[WebServer]:
+    with webserver.serving() as server, server.as_s3():
+        yield server
+
+
+@pytest.fixture(params=["http", "s3"])
+def base(request: pytest.FixtureRequest, web: WebServer) -> bytes:
+    """What the objects of the server are called, by one protocol and the other."""
+    return web.url.encode() if request.param == "http" else b"s3:/"
+
+
+def reason(remote: Remote, limit: int = LIMIT) -> str:
+    with pytest.raises(ImageError) as caught:
+        remote(limit)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_an_object_is_read(web: WebServer, base: bytes) -> None:
+    web.answers["/bucket/a b?.jpg"] = Answer(b"bytes")
+    name = b"/bucket/a b?.jpg" if base == b"s3:/" else b"/bucket/a b%3F.jpg"
+    assert Remote(base + name)(5) == b"bytes"
+
+
+def test_an_empty_object_is_empty(web: WebServer, base: bytes) -> None:
+    web.answers["/bucket/a"] = Answer(b"")
+    assert Remote(base + b"/bucket/a")(LIMIT) == b""
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (404, "no such file"),
+        (403, "cannot be read: access denied"),
+        (400, "cannot be read: "),
+        (500, "cannot be read: "),
+        (503, "cannot be read: "),
+    ],
+)
+def test_what_the_server_refuses(web: WebServer, base: bytes, status: int, expected: str) -> None:
+    web.answers["/bucket/a"] = Answer(status=status)
+    assert reason(Remote(base + b"/bucket/a")).startswith(expected)
+
+
+def test_a_transfer_that_breaks_off_is_no_short_image(
+    web: WebServer, base: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buckets, "_PAUSE", 0.01)
+    web.answers["/bucket/a"] = Answer(b"half of it", announced=20)
+    assert "broke off" in reason(Remote(base + b"/bucket/a"))
+    assert web.gets("/bucket/a") == 3
+
+
+def test_a_transfer_is_tried_again(
+    web: WebServer, base: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.answers["/bucket/a"] = Answer(b"half of it", announced=20)
+
+    def mended(_: float) -> None:
+        web.answers["/bucket/a"] = Answer(b"half of it and the rest")
+
+    monkeypatch.setattr("mnv1cli.storage.buckets.time.sleep", mended)
+    assert Remote(base + b"/bucket/a")(LIMIT) == b"half of it and the rest"
+
+
+def test_too_large_by_its_listing_is_not_asked_for(web: WebServer, base: bytes) -> None:
+    assert "too large: the file has 2.0 kB" in reason(Remote(base + b"/bucket/a", 2000), 1999)
+    assert not web.asked
+
+
+def test_too_large_by_what_the_server_says_is_not_read(web: WebServer, base: bytes) -> None:
+    # It would wait for ever for what was announced.
+    web.answers["/bucket/a"] = Answer(b"", announced=5_000_000_000)
+    assert "too large: the file has 5.0 GB" in reason(Remote(base + b"/bucket/a"))
+
+
+def test_too_large_without_a_word_is_read_no_further(web: WebServer) -> None:
+    web.answers["/a"] = Answer(bytes(3 << 20), announced=None)
+    uri = web.url.encode() + b"/a"
+    assert "too large" in reason(Remote(uri))
+    assert len(Remote(uri)(3 << 20)) == 3 << 20
+
+
+def test_a_silent_store_is_not_waited_for(
+    web: WebServer, base: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("buckets", "webpages"):
+        monkeypatch.setattr(f"mnv1cli.{module}.PATIENCE", 0.3)
+    web.answers["/bucket/a"] = Answer(b"late", delay=2)
+    assert reason(Remote(base + b"/bucket/a")) == "cannot be read: no answer in time"
+
+
+def test_google_storage_is_not_waited_for_either(
+    web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gcsfs")
+    import fsspec
+
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", web.url)
+    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+    monkeypatch.setattr(stores, "_SILENCE", 0.2)
+    monkeypatch.setattr(stores, "_filesystems", {})
+    # It is asked six times, with pauses of a minute in all.
+    monkeypatch.setattr("asyncio.sleep", functools.partial(asyncio.sleep, 0))
+    web.answers["/storage/v1/b/bucket/o/a"] = Answer(b"late", delay=1)
+    assert "no connection" in reason(Remote(b"gs://bucket/a")).replace(
+        "answer in time", "connection"
+    )
+
+
+@pytest.mark.parametrize("name", [b"s3://", b"s3://bucket", b"s3://bucket/", b"s3:///key"])
+def test_names_of_no_object(web: WebServer, name: bytes) -> None:
+    assert reason(Remote(name)).startswith("it names no object: s3://bucket/key does")
+
+
+def test_names_that_are_no_text(web: WebServer, base: bytes) -> None:
+    assert "UTF-8" in reason(Remote(base + b"/bucket/\xff.jpg"))
+
+
+def test_nobody_there(web: WebServer) -> None:
+    assert "cannot be read: no connection: Connect call failed" in reason(
+        Remote(b"http://127.0.0.1:9/a.jpg")
+    )
+
+
+def test_one_file_system_serves_all_threads(web: WebServer) -> None:
+    found: list[object] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(stores.filesystem("s3"))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(map(id, found))) == 1
+
+
+def test_unknown_schemes_are_refused() -> None:
+    with pytest.raises(OptionError, match="swift:// is not known"):
+        stores.filesystem("swift")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (["s3://bucket/photos"], "s3"),
+        (["gs://bucket/photos"], "gs"),
+        (["https://host.invalid/a.jpg"], "http"),
+        ([str(PHOTOS), "-o", "s3://bucket/out.csv"], "s3"),
+        (["--files-from", "{list}"], "s3"),
+    ],
+)
+def test_a_library_that_is_missing_is_named(
+    tmp_path: Path, arguments: list[str], extra: str
+) -> None:
+    (tmp_path / "list").write_text("s3://bucket/a.jpg")
+    for name in ("fsspec", "s3fs", "gcsfs", "aiohttp"):
+        (tmp_path / f"{name}.py").write_text("raise ModuleNotFoundError(__name__)")
+    words = [word.format(list=tmp_path / "list") for word in arguments]
+    run = program("classify", *words, "--module", "bundled", PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert run.returncode == 2
+    assert f"pip install 'mnv1cli[{extra}]'" in run.stderr.decode()
+    assert "Traceback" not in run.stderr.decode()
+
+
+def test_local_images_need_no_library_of_stores(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from mnv1cli.cli.main import cli\n"
+        "try: cli(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'fsspec', 's3fs', 'gcsfs', 'aiohttp', 'botocore', 'asyncio'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    # What compiles the module loads more.
+    assert program("classify", PHOTOS, "--module", "bundled").returncode == 0
+    words = ["classify", str(PHOTOS), "-o", str(tmp_path / "a.csv"), "--module", "bundled"]
+    run = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr

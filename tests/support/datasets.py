@@ -1,0 +1,49 @@
+"""Datasets for tests, and what other programs read in them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.dataset
+
+from mnv1cli.analysis import synthetic_photos
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COUNT = 8
+# What the fixtures' pictures fail of.
+FAULTS = {b"broken.jpg": "not an image", b"empty.png": "the file is empty"}
+
+
+def album(folder: Path) -> Path:
+    """Eight small pictures, two of them under names that trip up programs, and two broken ones."""
+    folder.mkdir()
+    synthetic_photos.write_pictures(folder, COUNT, 40, 30)
+    good = sorted(folder.iterdir())
+    os.rename(good[0], os.fsencode(folder) + b"/latin\xe9.jpg")
+    os.rename(good[1], folder / "a 'new\nline.jpg")
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "empty.png").write_bytes(b"")
+    return folder
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a dataset as pyarrow reads it, or of a file, by path and rank."""
+    found = pyarrow.dataset.dataset(folder, format="parquet").to_table().to_pylist()
+    return sorted(found, key=lambda row: (raw(row), row.get("rank") or 0))
+
+
+def raw(row: dict[str, Any]) -> bytes:
+    """The bytes of a row's path."""
+    found: bytes | None = row["path_bytes"]
+    return str(row["path"]).encode() if found is None else found
+
+
+def parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def runs(folder: Path) -> list[Path]:
+    return sorted(folder.glob("_mnv1/*.json"))

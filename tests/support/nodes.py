@@ -1,0 +1,60 @@
+"""A run on a Ray cluster of two nodes, one of which goes while it works.
+
+    python -m tests.support.nodes FOLDER DATASET TASK
+
+Prints one line of JSON: what there was when the node went, and what the tally says.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+
+def main(folder: str, place: str, command: str) -> None:
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from mnv1cli.api import Classifier
+    from mnv1cli.cluster import run
+    from mnv1cli.inputs.listing import Listing
+    from mnv1cli.results.dataset import Dataset
+    from mnv1cli.runs.tally import Tally
+    from mnv1cli.storage.location import Place
+    from mnv1cli.types import Task
+
+    job = Classifier("bundled").job(Task(command))  # type: ignore[arg-type]
+    head = {"num_cpus": 1, "include_dashboard": False}
+    nodes: Any = Cluster(initialize_head=True, head_node_args=head)
+    # This process belongs to the node that stays: it is the only one yet.
+    ray.init(address=nodes.address, log_to_driver=False, logging_level=logging.ERROR)
+    other = nodes.add_node(num_cpus=1)
+    nodes.wait_for_nodes()
+    dataset, tally = Dataset(Place(place)), Tally()
+    seen: dict[str, int] = {}
+
+    def go() -> None:
+        while len(dataset.parts()) < 2:
+            time.sleep(0.02)
+        seen["parts"] = len(dataset.parts())
+        nodes.remove_node(other, allow_graceful=False)
+
+    thread = threading.Thread(target=go, daemon=True)
+    thread.start()
+    run.export_ray(job, Listing([os.fsencode(folder)]), dataset, tally)
+    thread.join()
+    alive = sum(1 for node in ray.nodes() if node["Alive"])
+    told = {**seen, "all": len(dataset.parts()), "done": tally.done, "alive": alive}
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
+    ray.shutdown()
+    nodes.shutdown()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,127 @@
+"""What every way from files to batches of pixels must give, and files to try it with."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mnv1cli.errors import ImageError
+from mnv1cli.images import decode as pixels
+from mnv1cli.images import file
+from mnv1cli.types import ImageRef, PixelSpec
+from tests.support import images
+from tests.support.images import SAMPLES, colours, grey_jpeg, jpeg
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from mnv1cli.types import Batch, FloatArray
+
+SPEC = PixelSpec(64)
+
+KINDS = [
+    "jpeg", "another jpeg", "grey jpeg", "png", "bad tables", "cut jpeg", "cut png", "text",
+    "empty", "missing", "folder", "problem", "pil image", "array", "bad array",
+]  # fmt: skip
+
+
+class Stopped(BaseException):
+    """Not to be taken for an error of an image's."""
+
+
+class Read(NamedTuple):
+    """One image as it came out: a reason, or its pixels."""
+
+    path: bytes
+    reason: str
+    pixels: FloatArray | None
+
+    def same(self, other: Read) -> bool:
+        """Whether path, reason and every bit are equal."""
+        if self.pixels is None or other.pixels is None:
+            return self[:2] == other[:2] and self.pixels is other.pixels
+        return self[:2] == other[:2] and np.array_equal(self.pixels, other.pixels)
+
+
+def unpacked(batches: Iterable[Batch], spec: PixelSpec = SPEC) -> Iterator[Read]:
+    """Each image of each batch, which must fit together."""
+    for batch in batches:
+        assert len(batch.paths) == len(batch.reasons) > 0
+        assert batch.pixels.shape == (batch.reasons.count(""), spec.size, spec.size, 3)
+        assert batch.pixels.dtype == np.float32
+        rows = iter(batch.pixels)
+        for path, reason in zip(batch.paths, batch.reasons, strict=True):
+            yield Read(path, reason, None if reason else next(rows))
+
+
+def alone(ref: ImageRef, spec: PixelSpec = SPEC) -> Read:
+    """One image by `pixels` alone."""
+    try:
+        if ref.problem:
+            raise ImageError(ref.problem)
+        if ref.source is not None:
+            return Read(ref.path, "", pixels.from_memory(ref.source, spec))
+        return Read(ref.path, "", pixels.load(file.read(ref.path), spec))
+    except ImageError as error:
+        return Read(ref.path, str(error), None)
+
+
+def different(got: Iterable[Read], refs: Iterable[ImageRef], spec: PixelSpec) -> list[bytes]:
+    """The images that are not what they are alone."""
+    pairs = zip(got, (alone(ref, spec) for ref in refs), strict=True)
+    return [expected.path for result, expected in pairs if not result.same(expected)]
+
+
+def written(folder: Path, files: Mapping[str, bytes]) -> list[ImageRef]:
+    """Files of these names and contents, as refs."""
+    refs = []
+    for index, (name, data) in enumerate(files.items()):
+        (folder / name).write_bytes(data)
+        refs.append(ImageRef(index, os.fsencode(folder / name)))
+    return refs
+
+
+def mixture_in(folder: Path) -> dict[str, ImageRef]:
+    """Good and bad refs of every kind of treatment."""
+    names = {
+        "jpeg": jpeg(61, 83),
+        "another jpeg": jpeg(333, 250),
+        "grey jpeg": grey_jpeg(50, 40),
+        "png": SAMPLES["RGBA PNG"].data,
+        "bad tables": images.jpeg_with_bad_tables(),
+        "cut jpeg": jpeg(200, 300)[:-2000],
+        "cut png": SAMPLES["RGB PNG"].data[:200],
+        "text": b"not an image",
+        "empty": b"",
+    }
+    refs = dict(zip(names, written(folder, names), strict=True))
+    refs["missing"] = ImageRef(0, os.fsencode(folder / "missing.jpg"))
+    refs["folder"] = ImageRef(0, os.fsencode(folder))
+    refs["problem"] = ImageRef(0, b"folder", problem="cannot be listed")
+    refs["pil image"] = ImageRef(0, b"", source=Image.fromarray(colours(30, 20)))
+    refs["array"] = ImageRef(0, b"array", source=images.shades())
+    refs["bad array"] = ImageRef(0, b"bad array", source=np.zeros((3, 4)))
+    return refs
+
+
+def numbered(mixture: dict[str, ImageRef], kinds: Iterable[str]) -> list[ImageRef]:
+    chosen = [mixture[kind] for kind in kinds]
+    return [ImageRef(i, ref.path, ref.source, ref.problem) for i, ref in enumerate(chosen)]
+
+
+class Endless:
+    """Refs without end, which counts those that were taken."""
+
+    def __init__(self, *refs: ImageRef) -> None:
+        self.taken = 0
+        self._refs = itertools.cycle(refs)
+
+    def __iter__(self) -> Iterator[ImageRef]:
+        for ref in self._refs:
+            self.taken += 1
+            yield ref
