@@ -16,7 +16,7 @@ from mnv1cli.runs.dataset_output import Depot
 from mnv1cli.runs.dataset_sink import export_dataset
 from mnv1cli.runs.options import OutputOptions
 from mnv1cli.runs.tally import Tally
-from mnv1cli.storage.location import Place, source
+from mnv1cli.storage.location import Location, source
 from mnv1cli.training.options import TuneOptions
 from mnv1cli.types import Classified, OnError, Runner, Task, Vector
 
@@ -150,7 +150,7 @@ class Classifier(Predictor):
         check("runner", runner, get_args(Runner))
         task = task or Task("classify")
         if not isinstance(dataset, Depot):
-            dataset = Depot(Place(f"{os.fspath(dataset).rstrip('/')}/"), task, OutputOptions())
+            dataset = Depot(Location(f"{os.fspath(dataset).rstrip('/')}/"), task, OutputOptions())
         job = self.job(task)
         tally = Tally(progress)
         listed = images if isinstance(images, Listing) else from_python.refs(images)
@@ -210,7 +210,7 @@ class Classifier(Predictor):
         from mnv1cli.analysis.search_index import Index
         from mnv1cli.results.metadata import compare
 
-        found = Index(source(Place(os.fspath(index))))
+        found = Index(source(Location(os.fspath(index))))
         job = self.job(found.task())
         compare(found.file, found.metadata, job.metadata(Tally()))
         return found.search(self._stacked(job, images, "fail"), top)

@@ -1,4 +1,4 @@
-"""Paths as text: for messages, for JSON and CSV, and back to their bytes."""
+"""Paths and counts as text: for messages, for JSON and CSV, and back to their bytes."""
 
 from __future__ import annotations
 
@@ -47,3 +47,8 @@ def text(path: bytes) -> str:
 def one_line(text: str) -> str:
     """Text out of a file, in one line and without what would turn its neighbours round."""
     return display_path(text.encode("utf-8", "surrogatepass"))
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Say how many there are: `1 image`, `1,797 images`; `plural` where it is not noun + s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

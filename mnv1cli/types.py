@@ -118,7 +118,7 @@ class Prediction(NamedTuple):
     probability: float
 
 
-class Facts(NamedTuple):
+class ImageInfo(NamedTuple):
     """An image's size in pixels, and when it was changed and taken, as ISO 8601 or empty."""
 
     width: int | None = None
@@ -159,7 +159,7 @@ class Table:
     errors: tuple[str, ...]
     values: FloatArray | None = None
     predictions: tuple[tuple[Prediction, ...], ...] = ()
-    facts: tuple[Facts, ...] = ()
+    facts: tuple[ImageInfo, ...] = ()
 
     def without_faults(self) -> Table:
         """The table without the images that failed."""

@@ -11,7 +11,7 @@ from mnv1cli.cli import console
 from mnv1cli.errors import OptionError
 from mnv1cli.path_text import display_path
 from mnv1cli.results.formats import FORMATS, by_suffix
-from mnv1cli.storage.location import Place
+from mnv1cli.storage.location import Location
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mnv1cli.types import Runner, Task
 
 
-def spread_place(named: Place | None) -> Place:
+def spread_place(named: Location | None) -> Location:
     """The dataset that a cluster writes, whether its name says that it is one or not.
 
     Raises:
@@ -41,7 +41,7 @@ def spread_place(named: Place | None) -> Place:
         raise OptionError(
             f"--runner ray writes a dataset, and {named} is a file", f"name a folder: {named}/"
         )
-    return Place(f"{named}/")
+    return Location(f"{named}/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class DatasetRun:
     """A run into a dataset: which images, and on what."""
 
     reading: Reading
-    place: Place
+    place: Location
     options: OutputOptions
     runner: Runner
     ray_address: str | None

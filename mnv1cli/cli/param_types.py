@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from mnv1cli.errors import OptionError
 from mnv1cli.inputs.shards import Shard
-from mnv1cli.storage.location import Place
+from mnv1cli.storage.location import Location
 
 
 def complete_files(
@@ -28,13 +28,13 @@ class _FileType(click.Path):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str | bytes | os.PathLike[str]:
         """What was given, as a path."""
-        if Place(os.fsdecode(value)).is_remote:
+        if Location(os.fsdecode(value)).is_remote:
             self.fail(f"{value} is no file on this machine.", param, ctx)
         return super().convert(value, param, ctx)
 
 
 if TYPE_CHECKING:
-    _PlaceParam = click.ParamType[Place]
+    _PlaceParam = click.ParamType[Location]
     _ShardParam = click.ParamType[Shard]
 else:
     # Generic from click 8.4 on, and for type checkers alone.
@@ -51,9 +51,9 @@ class _PlaceType(_PlaceParam):
         value: Any,
         param: click.Parameter | None,  # noqa: ARG002 - click's signature
         ctx: click.Context | None,  # noqa: ARG002
-    ) -> Place:
+    ) -> Location:
         """What was given, as a place."""
-        return value if isinstance(value, Place) else Place(str(value))
+        return value if isinstance(value, Location) else Location(str(value))
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str

@@ -11,7 +11,7 @@ import click
 from mnv1cli._version import __version__
 from mnv1cli.cli.show import print_table
 from mnv1cli.path_text import text
-from mnv1cli.results.files import Outputs
+from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.rows import spare
 from mnv1cli.results.writers.delimited import FLOAT_FORMAT, encode_rows
 
@@ -94,15 +94,15 @@ def print_bench(results: Sequence[Bench], as_json: bool) -> None:
 
 def evaluation_outputs(
     files: Sequence[Path | None], read: Sequence[Path | None], force: bool
-) -> Outputs:
+) -> ResultFiles:
     """The files of an evaluation, checked before any work; none of them is one that is `read`."""
-    outputs = Outputs(None, None, others=files, force=force)
+    outputs = ResultFiles(None, None, others=files, force=force)
     spare(outputs, read)
     return outputs
 
 
 def write_evaluation(
-    outputs: Outputs,
+    outputs: ResultFiles,
     evaluation: Evaluation,
     per_class: Path | None,
     confusion: Path | None,
@@ -118,7 +118,7 @@ def write_evaluation(
 
 
 def _write_parts(
-    outputs: Outputs,
+    outputs: ResultFiles,
     evaluation: Evaluation,
     per_class: Path | None,
     confusion: Path | None,
@@ -147,7 +147,7 @@ def _write_parts(
 
 
 def _write(
-    outputs: Outputs, file: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]
+    outputs: ResultFiles, file: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]
 ) -> None:
     outputs.open(file).write(encode_rows([header, *rows]))
 

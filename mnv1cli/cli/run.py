@@ -18,7 +18,7 @@ from mnv1cli.cli.options import WRITING_OPTIONS
 from mnv1cli.errors import OptionError
 from mnv1cli.path_text import display_path
 from mnv1cli.runs.options import OutputOptions
-from mnv1cli.storage.location import Place, source
+from mnv1cli.storage.location import Location, source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,11 +35,11 @@ class ImageRun:
     """A run over images that writes a result: how they are read, and the other options."""
 
     reading: Reading
-    output: Place | None
+    output: Location | None
     format: str | None
     force: bool
     resume: bool
-    skip_existing: Place | None
+    skip_existing: Location | None
     append: bool
     retry: bool
     on_error: OnError
@@ -105,7 +105,7 @@ class ImageRun:
         console.log.info("%s%s%s", summary, listing.skipped_note(), place)
         raise SystemExit(tally.exit_code)
 
-    def _dataset(self) -> Place | None:
+    def _dataset(self) -> Location | None:
         """The dataset that is written, None where it is a file or stdout."""
         named = self.skip_existing if self.append and self.output is None else self.output
         if self.runner == "ray":
@@ -132,7 +132,7 @@ class ImageRun:
         if self.force and self.resume:
             raise OptionError("--force begins anew and --resume goes on", "say one of them")
         skipped = source(self.skip_existing) if self.skip_existing is not None else None
-        if self.append and self.output is None and not isinstance(skipped, Place):
+        if self.append and self.output is None and not isinstance(skipped, Location):
             file = skipped
         return OutputOptions(
             file,

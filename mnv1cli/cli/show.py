@@ -117,7 +117,7 @@ def print_module(module: HubModule, as_json: bool) -> None:
 
 
 def print_facts(facts: dict[str, Any], as_json: bool, said: str) -> None:
-    """Facts as JSON, or what is said of them."""
+    """Image info as JSON, or what is said of them."""
     click.echo(json.dumps(facts, indent=2) if as_json else said)
 
 

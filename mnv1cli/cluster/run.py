@@ -25,7 +25,7 @@ from mnv1cli.inference.litert_model import LiteRTModel
 from mnv1cli.path_text import display_path
 from mnv1cli.results import dataset as datasets
 from mnv1cli.storage import stores
-from mnv1cli.storage.location import Place
+from mnv1cli.storage.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -129,7 +129,7 @@ class _Run:
         schema = dataset.schema(datasets.layout(job.task, job.shape), job.metadata(tally))
         place = dataset.place
         if not place.is_remote:
-            place = Place(os.path.abspath(place.text) + os.sep)
+            place = Location(os.path.abspath(place.text) + os.sep)
         self._order = Order(
             cluster.put(sent),
             place,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mnv1cli.inference.job import Job
-    from mnv1cli.storage.location import Place
+    from mnv1cli.storage.location import Location
     from mnv1cli.types import Fault, ImageRef
 
 # The job that this process is at, by the name of its object.
@@ -41,7 +41,7 @@ class Order:
     """
 
     job: Any
-    place: Place
+    place: Location
     run: str
     metadata: Mapping[bytes, bytes]
     folder: str

@@ -11,7 +11,7 @@ from mnv1cli.errors import ImageError
 from mnv1cli.images import exif, file, opening
 from mnv1cli.images.formats import jpeg, tiff
 from mnv1cli.images.opening import DAMAGE
-from mnv1cli.types import Facts
+from mnv1cli.types import ImageInfo
 
 if TYPE_CHECKING:
     from mnv1cli.types import ImageRef, PixelSpec
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LYING = range(5, 9)
 
 
-def of(ref: ImageRef, spec: PixelSpec) -> Facts:
+def of(ref: ImageRef, spec: PixelSpec) -> ImageInfo:
     """The facts of an image, as far as they can be told; its pixels are not decoded.
 
     Width and height are those of the image as it is seen: turned, where `spec` turns it.
@@ -29,7 +29,7 @@ def of(ref: ImageRef, spec: PixelSpec) -> Facts:
     taken = ""
     with contextlib.suppress(ImageError, *DAMAGE):
         width, height, taken = _read(ref, spec)
-    return Facts(width, height, _modified(ref), taken)
+    return ImageInfo(width, height, _modified(ref), taken)
 
 
 def _read(ref: ImageRef, spec: PixelSpec) -> tuple[int, int, str]:

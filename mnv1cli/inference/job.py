@@ -16,7 +16,7 @@ from mnv1cli.inputs import prefetch
 from mnv1cli.labels import names as labels
 from mnv1cli.path_text import path_fields
 from mnv1cli.system.threads import ordered_map
-from mnv1cli.types import Facts, Table, Task
+from mnv1cli.types import ImageInfo, Table, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mnv1cli.inference.models import Model
     from mnv1cli.labels.names import ClassName
     from mnv1cli.modules.hub_module import HubModule, Output
-    from mnv1cli.runs.tally import Tally
+    from mnv1cli.results.metadata import RunCounts
     from mnv1cli.types import Batch, FloatArray, ImageRef, PixelSpec, Prediction
 
 
@@ -64,7 +64,7 @@ class Job:
         def told(pair: tuple[Batch, list[ImageRef]]) -> Table:
             batch, those = pair
             found = tuple(
-                Facts() if reason else info.of(ref, self.spec)
+                ImageInfo() if reason else info.of(ref, self.spec)
                 for ref, reason in zip(those, batch.reasons, strict=True)
             )
             return replace(self._table(batch), facts=found)
@@ -78,7 +78,7 @@ class Job:
             return Table(batch.paths, batch.reasons, predictions=self._ranked(batch))
         return Table(batch.paths, batch.reasons, values=self._values(batch))
 
-    def metadata(self, tally: Tally) -> dict[str, Any]:
+    def metadata(self, tally: RunCounts) -> dict[str, Any]:
         """What a result's reader has to know of how it came about."""
         return {
             "version": __version__,

@@ -12,9 +12,9 @@ from mnv1cli.errors import OptionError
 from mnv1cli.report import page
 from mnv1cli.report.gallery import Alike, Labelled, truth_of
 from mnv1cli.report.thumbnails import thumbnails
-from mnv1cli.results.files import Outputs
+from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.readers.similarities import open_rows
-from mnv1cli.storage.location import Place, source
+from mnv1cli.storage.location import Location, source
 
 if TYPE_CHECKING:
     from typing import BinaryIO, TextIO
@@ -72,8 +72,8 @@ def write_report(
     file = None if os.fspath(output) == "-" else Path(output)
     if file is not None and file.suffix.lower() not in SUFFIXES:
         raise OptionError(f"{file} is no name of a page", "end it in .html")
-    outputs = Outputs(file, stdout, force=force, with_meta=False)
-    found = source(Place(os.fspath(results)))
+    outputs = ResultFiles(file, stdout, force=force, with_meta=False)
+    found = source(Location(os.fspath(results)))
     written, told = build_report(found, options or ReportOptions(), progress)
     try:
         outputs.stream().write(written)
@@ -153,7 +153,7 @@ def _folders(results: Source, base: Path | None) -> tuple[bytes, ...]:
     """Where relative paths are looked for, in this order; the empty one is the current folder."""
     if base is None:
         # A store has no images that a page could show by relative paths.
-        remote = isinstance(results, Place) and results.is_remote
+        remote = isinstance(results, Location) and results.is_remote
         there = os.path.dirname(os.fsencode(str(results).rstrip("/")))
         return (b"",) if remote else (b"", there)
     if not base.is_dir():

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from mnv1cli.results.readers.parquet import ParquetResult
     from mnv1cli.storage.folder import Folder
-    from mnv1cli.storage.location import Place
+    from mnv1cli.storage.location import Location
     from mnv1cli.types import ImageRef, Task
 
 # What is worth a row group, as in single files.
@@ -125,7 +125,7 @@ class Dataset:
         ResultError: a part is damaged, or two parts have different settings.
     """
 
-    def __init__(self, place: Place, force: bool = False, retry: bool = False) -> None:
+    def __init__(self, place: Location, force: bool = False, retry: bool = False) -> None:
         self.place = place
         self.filesystem, self.root = stores.arrow_filesystem(place)
         self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.urandom(4).hex()}"

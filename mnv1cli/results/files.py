@@ -25,7 +25,7 @@ JOURNAL = ".journal"
 _MAX_NAME = 255
 
 
-class Outputs:
+class ResultFiles:
     """The main result, on stdout or in a file, and what lies beside it.
 
     Each file is written as FILE.part. `commit` renames them all, the main one

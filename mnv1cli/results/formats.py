@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from mnv1cli.results.files import Outputs
+    from mnv1cli.results.files import ResultFiles
     from mnv1cli.types import Layout, Table, Task
 
 
@@ -33,7 +33,7 @@ class Writer(Protocol):
         ...
 
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:
-        """Complete what was written; the files stay open for `Outputs` to commit.
+        """Complete what was written; the files stay open for `ResultFiles` to commit.
 
         A format that holds the run's metadata gets it here, None where the run
         was stopped.
@@ -64,7 +64,7 @@ class Format:
         return wide or self.name in ("jsonl", "table")
 
     def create(
-        self, outputs: Outputs, layout: Layout, state: Mapping[str, Any] | None = None
+        self, outputs: ResultFiles, layout: Layout, state: Mapping[str, Any] | None = None
     ) -> Writer:
         """A writer of this format into the main file of `outputs`.
 

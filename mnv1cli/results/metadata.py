@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mnv1cli.errors import ResultError
 from mnv1cli.types import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from mnv1cli.types import Fault
 
 REMEDY = "give the same settings, or write another result"
 # What is said of one run, and not of others with the same settings.
@@ -29,6 +31,27 @@ _OPTIONS = {
     "exif": "--exif", "decode": "--decode", "top": "--top", "pool": "--pool",
     "min_probability": "--min-probability", "meta": "--with-meta",
 }  # fmt: skip
+
+
+class RunCounts(Protocol):
+    """Counts, time and faults of a run, as its metadata state them."""
+
+    done: int
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """The images that failed, and why."""
+        ...
+
+    @property
+    def failed(self) -> int:
+        """Images that could not be used."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """Time that the run took."""
+        ...
 
 
 class Difference(NamedTuple):

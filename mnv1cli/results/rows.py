@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mnv1cli.results.files import Outputs
+    from mnv1cli.results.files import ResultFiles
 
     Rows = Iterable[Sequence[Any]]
 
@@ -45,7 +45,7 @@ def choose(name: str | None, file: Path | None, terminal: bool) -> str:
     return name
 
 
-def spare(outputs: Outputs, read: Iterable[Path | None]) -> None:
+def spare(outputs: ResultFiles, read: Iterable[Path | None]) -> None:
     """Refuse to replace what the run reads.
 
     Raises:
@@ -58,7 +58,7 @@ def spare(outputs: Outputs, read: Iterable[Path | None]) -> None:
 
 
 def write(
-    outputs: Outputs,
+    outputs: ResultFiles,
     form: str,
     columns: Mapping[str, type],
     rows: Rows,
@@ -80,7 +80,7 @@ def write(
 
 
 def _write_rows(
-    outputs: Outputs,
+    outputs: ResultFiles,
     form: str,
     columns: Mapping[str, type],
     rows: Rows,
@@ -121,7 +121,7 @@ def _fields(columns: Iterable[str], row: Sequence[Any]) -> Iterator[tuple[str, A
             yield name, float32_number(value) if isinstance(value, float) else value
 
 
-def _write_table(outputs: Outputs, columns: Iterable[str], rows: Rows) -> None:
+def _write_table(outputs: ResultFiles, columns: Iterable[str], rows: Rows) -> None:
     from rich.table import Table
 
     from mnv1cli.results.files import text_stream
@@ -144,7 +144,7 @@ def _shown(value: Any) -> str:
 
 
 def _write_parquet(
-    outputs: Outputs,
+    outputs: ResultFiles,
     columns: Mapping[str, type],
     rows: Rows,
     metadata: Callable[[], Mapping[str, Any]],

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from mnv1cli.errors import OptionError, OutputError
 from mnv1cli.path_text import text
 from mnv1cli.results.dataset import Dataset
-from mnv1cli.results.files import Outputs
+from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.writers.delimited import encode_rows
-from mnv1cli.runs.existing import Earlier
+from mnv1cli.runs.existing import ExistingResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mnv1cli.runs.options import OutputOptions
-    from mnv1cli.storage.location import Place
+    from mnv1cli.storage.location import Location
     from mnv1cli.types import Engine, Fault, ImageRef, Task
 
 
@@ -31,15 +31,15 @@ class Depot:
         ResultError: the dataset is damaged.
     """
 
-    def __init__(self, place: Place, task: Task, options: OutputOptions) -> None:
+    def __init__(self, place: Location, task: Task, options: OutputOptions) -> None:
         _check(place, task, options)
         self.options = options
-        self._skipped: Earlier | None = None
+        self._skipped: ExistingResult | None = None
         for path in (options.errors, options.manifest):
             # --force is about the rows: nobody should lose them for the sake of a list.
             if path is not None and os.path.lexists(path) and not options.force:
                 raise OutputError(f"{path} exists", "name another file, or remove it")
-        self._outputs = Outputs(
+        self._outputs = ResultFiles(
             None, None, others=(options.errors, options.manifest), force=options.force
         )
         self.dataset = Dataset(place, options.force, options.retry)
@@ -70,7 +70,7 @@ class Depot:
         skipped = self.options.skip_existing
         if skipped is None or str(skipped).rstrip("/") == self.dataset.name.rstrip("/"):
             return refs
-        self._skipped = Earlier(skipped, metadata, self.options.force)
+        self._skipped = ExistingResult(skipped, metadata, self.options.force)
         return self._skipped.missing(refs)
 
     def finish(self, metadata: dict[str, Any], faults: Iterable[Fault]) -> None:
@@ -89,7 +89,7 @@ class Depot:
             raise
 
 
-def _check(place: Place, task: Task, options: OutputOptions) -> None:
+def _check(place: Location, task: Task, options: OutputOptions) -> None:
     """Refuse what a dataset cannot hold."""
     if options.wide:
         raise OptionError("--wide is for csv and tsv, not for a dataset")

@@ -10,7 +10,7 @@ from mnv1cli.errors import OptionError, ResultError, ResumeError
 from mnv1cli.path_text import display_path, path_fields, path_of
 from mnv1cli.results.metadata import REMEDY, compare
 from mnv1cli.results.readers import dataset_signature, format_of, open_result
-from mnv1cli.storage.location import Place
+from mnv1cli.storage.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Earlier:
+class ExistingResult:
     """A result that is there, held against the metadata that this run's would have.
 
     `passed` counts the images that need not be done again; `told` is what the
@@ -51,7 +51,7 @@ class Earlier:
     @property
     def signature(self) -> str:
         """What tells whether the file or the dataset has changed."""
-        if isinstance(self.file, Place):
+        if isinstance(self.file, Location):
             return f"{self.file.name} of {dataset_signature(self.file)}"
         found = self.file.stat()
         return f"{self.file.name} of {found.st_size} bytes and time {found.st_mtime_ns}"
@@ -162,8 +162,8 @@ class Before:
 
     def __init__(self, options: OutputOptions) -> None:
         self._options = options
-        self._skipped: Earlier | None = None
-        self._extended: Earlier | None = None
+        self._skipped: ExistingResult | None = None
+        self._extended: ExistingResult | None = None
         if not options.append and _same(options.skip_existing, options.file):
             raise OptionError(
                 f"{options.file} is what --skip-existing reads", "--append adds to it"
@@ -188,11 +188,11 @@ class Before:
         """
         skipped, file, force = self._options.skip_existing, self._options.file, self._options.force
         if self._options.append and file is not None and file.exists():
-            self._extended = Earlier(file, metadata, force)
+            self._extended = ExistingResult(file, metadata, force)
         if self._extended is not None and _same(skipped, file):
             self._skipped = self._extended
         elif skipped is not None and (skipped != file or file.exists()):
-            self._skipped = Earlier(skipped, metadata, force)
+            self._skipped = ExistingResult(skipped, metadata, force)
         missing = self._skipped.missing(refs) if self._skipped else iter(refs)
         return self._extended.watched(missing) if self._extended else missing
 
@@ -223,6 +223,6 @@ def format_there(options: OutputOptions) -> str | None:
 
 
 def _same(one: Source | None, other: Path | None) -> bool:
-    if one is None or other is None or isinstance(one, Place):
+    if one is None or other is None or isinstance(one, Location):
         return False
     return one.exists() and other.exists() and one.samefile(other)

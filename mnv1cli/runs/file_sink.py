@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import OptionError, ResumeError
 from mnv1cli.path_text import text
-from mnv1cli.results.files import Outputs, refuse_image_name
+from mnv1cli.results.files import ResultFiles, refuse_image_name
 from mnv1cli.results.formats import choose_format
 from mnv1cli.results.shard_positions import Positions
 from mnv1cli.results.writers.delimited import encode_rows
 from mnv1cli.runs import journal
-from mnv1cli.runs.existing import Before, Earlier, format_there
+from mnv1cli.runs.existing import Before, ExistingResult, format_there
 from mnv1cli.runs.journal import Checkpoint, Journal
 from mnv1cli.types import Layout, Table
 
@@ -80,7 +80,7 @@ class Target:
             _refuse_shard(options)
         self._positions = Positions(sharded, self._format, options.on_error, options.wide)
         others = (options.errors, options.manifest)
-        self.outputs = Outputs(
+        self.outputs = ResultFiles(
             options.file,
             stdout,
             self._format.sidecars,
@@ -147,7 +147,7 @@ class Target:
         if self.options.append or not self.outputs.is_there():
             return False
         assert self.outputs.main is not None
-        there = Earlier(self.outputs.main, metadata)
+        there = ExistingResult(self.outputs.main, metadata)
         there.require(refs)
         self._positions.require(there.file, there.told, refs)
         return True

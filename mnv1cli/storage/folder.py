@@ -14,7 +14,7 @@ from mnv1cli.storage.location import scheme
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mnv1cli.storage.location import Place
+    from mnv1cli.storage.location import Location
 
 # What is being written has a name that every reader of datasets passes over.
 _HIDDEN = "."
@@ -26,7 +26,7 @@ _LEFT_SECONDS = 24 * 3600
 class Folder:
     """The files of a folder on this machine, by their names; it need not be there yet."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Location) -> None:
         self.place = place
 
     def shown(self, name: str) -> str:
@@ -115,7 +115,7 @@ class Folder:
 class _StoreFolder(Folder):
     """The objects of a store below a prefix; each is there when it is whole."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Location) -> None:
         super().__init__(place)
         self._store: Any = stores.filesystem(place.scheme)
         self._root = str(self._store._strip_protocol(place.text.rstrip("/")))
@@ -176,7 +176,7 @@ class _StoreFolder(Folder):
         """Nothing: a store shows whole objects alone."""
 
 
-def open_folder(place: Place) -> Folder:
+def open_folder(place: Location) -> Folder:
     """The folder that a place names.
 
     Raises:

@@ -18,7 +18,7 @@ def scheme(name: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Where a result is or goes, as it was given: a path, a URI, or `-` for stdout.
 
     One that ends with a slash is a dataset: a folder of Parquet files.
@@ -72,9 +72,9 @@ class Place:
 
 
 # Where results are read from.
-Source = Path | Place
+Source = Path | Location
 
 
-def source(place: Place) -> Source:
+def source(place: Location) -> Source:
     """A place that results are read from: a path where it is a file on this machine."""
     return place if place.is_dataset or place.is_remote else place.path

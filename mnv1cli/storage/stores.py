@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mnv1cli.storage.buckets import Entry, Failures
-    from mnv1cli.storage.location import Place
+    from mnv1cli.storage.location import Location
 
 # The extra that brings what fsspec needs for a scheme.
 _EXTRAS = {"s3": "s3", "gs": "gs", "http": "http", "https": "http"}
@@ -172,7 +172,7 @@ def bucket_store(scheme: str) -> Bucket:
     return S3(found) if scheme == "s3" else GoogleStorage(found)
 
 
-def require_plain(place: Place) -> None:
+def require_plain(place: Location) -> None:
     """See that results will have the name that was given.
 
     Raises:
@@ -255,7 +255,7 @@ def remedy(error: BaseException, scheme: str) -> str:
     return CREDENTIALS.get(scheme, "") if lacking else ""
 
 
-def arrow_filesystem(place: Place) -> tuple[Any, str]:
+def arrow_filesystem(place: Location) -> tuple[Any, str]:
     """Pyarrow's file system for a place, and the place's path in it.
 
     Raises:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv1cli.errors import Mnv1Error, OptionError, OutputError
-from mnv1cli.storage.location import Place
+from mnv1cli.storage.location import Location
 from mnv1cli.storage.stores import WRITABLE, bucket_store, reason, remedy, require_plain
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Delivery:
         OptionError: nothing can be written to such a place.
     """
 
-    def __init__(self, place: Place | None) -> None:
+    def __init__(self, place: Location | None) -> None:
         self.is_remote = place is not None and place.is_remote
         self.file: Path | None = None
         self._folder: Path | None = None
@@ -105,7 +105,7 @@ class Delivery:
         try:
             return self._store.look(uri) is not None
         except PermissionError as error:
-            remedies = f"{remedy(error, Place(place).scheme)}; --force writes without looking"
+            remedies = f"{remedy(error, Location(place).scheme)}; --force writes without looking"
             raise OutputError(f"{place}: access denied", remedies) from error
 
     def _require_bucket(self, uri: bytes) -> None:
@@ -146,4 +146,4 @@ class Delivery:
     def _failed(self, place: str, error: BaseException) -> OutputError:
         missing = isinstance(error, FileNotFoundError)
         what = "no such bucket" if missing else reason(error)
-        return OutputError(f"cannot write {place}: {what}", remedy(error, Place(place).scheme))
+        return OutputError(f"cannot write {place}: {what}", remedy(error, Location(place).scheme))

@@ -23,7 +23,7 @@ from mnv1cli.analysis import search, search_index
 from mnv1cli.analysis.search_index import Index
 from mnv1cli.api import Classifier
 from mnv1cli.errors import Mnv1Error
-from mnv1cli.results.files import Outputs
+from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.formats import FORMATS
 from mnv1cli.types import Layout, Table
 from tests.conftest import ROOT
@@ -52,7 +52,7 @@ def written(
 ) -> Path:
     """An index of these features, as `embed` writes it."""
     form = FORMATS[file.suffix[1:]]
-    outputs = Outputs(
+    outputs = ResultFiles(
         file, None, sidecars=form.sidecars, force=True, with_meta=not form.holds_metadata
     )
     writer = form.create(outputs, Layout(features.shape[1:], errors=bool(errors)))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mnv1cli.results.readers import open_result
-from mnv1cli.storage.location import Place
+from mnv1cli.storage.location import Location
 from tests.conftest import ROOT
 from tests.support.shell import command, mnv1, program
 
@@ -52,7 +52,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def found(place: Path) -> dict[bytes, Any]:
     """Each image's labels, or its error; an image must not come twice."""
     result: dict[bytes, Any] = {}
-    for table in open_result(Place(f"{place}/")).tables():
+    for table in open_result(Location(f"{place}/")).tables():
         values = table.predictions or table.values
         assert values is not None
         for path, error, value in zip(table.paths, table.errors, values, strict=True):
@@ -108,7 +108,7 @@ def test_a_node_that_dies_costs_no_row(many: Path, tmp_path: Path) -> None:
     told: Mapping[str, int] = json.loads(run.stdout.splitlines()[-1])
     assert told["parts"] < told["all"], "the node went too late"
     assert (told["alive"], told["done"]) == (1, 601)
-    paths = Counter(open_result(Place(f"{tmp_path}/out/")).paths())
+    paths = Counter(open_result(Location(f"{tmp_path}/out/")).paths())
     assert len(paths) == 604
     assert set(paths.values()) == {1}
 

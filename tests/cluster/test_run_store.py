@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mnv1cli.results.readers import open_result
-from mnv1cli.storage.location import Place
+from mnv1cli.storage.location import Location
 from tests.conftest import ROOT
 from tests.support import images
 from tests.support.objectstore import object_store
@@ -74,7 +74,7 @@ def bucket(folder: Path, object_store: ObjectStore) -> str:
 def found(place: str, root: str) -> dict[str, Any]:
     """Each image's labels and error, by its path below `root`; none comes twice."""
     rows: dict[str, Any] = {}
-    for table in open_result(Place(place)).tables():
+    for table in open_result(Location(place)).tables():
         for path, error, labels in zip(table.paths, table.errors, table.predictions, strict=True):
             name = os.fsdecode(path).removeprefix(f"{root}/")
             assert name not in rows

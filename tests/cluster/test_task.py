@@ -15,7 +15,7 @@ from mnv1cli.cluster.task import Order, Outcome, Share
 from mnv1cli.results.dataset import Dataset, layout
 from mnv1cli.results.readers import open_result
 from mnv1cli.runs.tally import Tally
-from mnv1cli.storage.location import Place
+from mnv1cli.storage.location import Location
 from mnv1cli.types import ImageRef, Task
 from tests.conftest import ROOT
 
@@ -38,7 +38,7 @@ class Reference:
 def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
     """The order of a run that was begun on the node HERE; tasks run on HERE, too."""
     job: Job = Classifier("bundled", threads=1).job(Task("classify", top=2))
-    place = Place(f"{tmp_path}/out/")
+    place = Location(f"{tmp_path}/out/")
     dataset = Dataset(place)
     dataset.begin()
     schema = dataset.schema(layout(job.task, job.shape), job.metadata(Tally()))

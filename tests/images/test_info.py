@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mnv1cli.images import exif, info
-from mnv1cli.types import Facts, ImageRef, PixelSpec
+from mnv1cli.types import ImageInfo, ImageRef, PixelSpec
 from tests.conftest import ROOT
 from tests.support.images import HAS_AVIF, encode, jpeg
 from tests.support.shell import mnv1
@@ -37,7 +37,7 @@ def described(orientation: int | None = None, *, made: str = "", taken: str = ""
     return found
 
 
-def told(folder: Path, data: bytes, spec: PixelSpec = SPEC) -> Facts:
+def told(folder: Path, data: bytes, spec: PixelSpec = SPEC) -> ImageInfo:
     file = folder / "image"
     file.write_bytes(data)
     os.utime(file, (1_700_000_000, 1_700_000_000))
@@ -54,7 +54,7 @@ def test_every_format_tells(tmp_path: Path, kind: str, orientation: int) -> None
     found = described(orientation, made="2024:05:17 08:09:10")
     data = encode(image, kind, exif=found if kind == "TIFF" else found.tobytes())
     size = (40, 30) if orientation == 1 else (30, 40)
-    assert told(tmp_path, data) == Facts(*size, "2023-11-14T22:13:20Z", TAKEN)
+    assert told(tmp_path, data) == ImageInfo(*size, "2023-11-14T22:13:20Z", TAKEN)
     assert told(tmp_path, data, PixelSpec(128, exif=False))[:2] == (40, 30)
 
 
@@ -84,13 +84,13 @@ def test_exif_that_was_cut_tells_nothing_or_the_same(length: int) -> None:
 
 
 def test_what_is_no_image_has_a_time_alone(tmp_path: Path) -> None:
-    assert told(tmp_path, b"no image") == Facts(None, None, "2023-11-14T22:13:20Z", "")
-    assert info.of(ImageRef(0, b"missing"), SPEC) == Facts()
+    assert told(tmp_path, b"no image") == ImageInfo(None, None, "2023-11-14T22:13:20Z", "")
+    assert info.of(ImageRef(0, b"missing"), SPEC) == ImageInfo()
 
 
 def test_images_from_memory_have_a_size() -> None:
-    assert info.of(ImageRef(0, b"", Image.new("L", (5, 7))), SPEC) == Facts(5, 7)
-    assert info.of(ImageRef(0, b"", np.zeros((7, 5, 3), "u1")), SPEC) == Facts(5, 7)
+    assert info.of(ImageRef(0, b"", Image.new("L", (5, 7))), SPEC) == ImageInfo(5, 7)
+    assert info.of(ImageRef(0, b"", np.zeros((7, 5, 3), "u1")), SPEC) == ImageInfo(5, 7)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from mnv1cli.path_text import text
 from mnv1cli.report.gallery import Alike, Labelled
 from mnv1cli.report.report import ReportOptions, write_report
 from mnv1cli.results import rows as tabular
-from mnv1cli.results.files import META, Outputs
+from mnv1cli.results.files import META, ResultFiles
 from mnv1cli.results.formats import FORMATS
 from mnv1cli.results.readers.similarities import open_rows
 from mnv1cli.results.writers.delimited import encode_rows
@@ -92,7 +92,7 @@ def similar_csv(file: Path, queries: Iterable[str], names: Sequence[str]) -> Pat
 
 def write_result(file: Path, table: Table, layout: Layout, metadata: dict[str, Any]) -> None:
     form = FORMATS[file.suffix[1:]]
-    outputs = Outputs(
+    outputs = ResultFiles(
         file, None, form.sidecars, (), force=True, with_meta=not form.holds_metadata
     )  # fmt: skip
     writer = form.create(outputs, layout)
@@ -215,7 +215,7 @@ def test_similarities_in_every_format(folder: Path, form: str, grouped: bool) ->
     if grouped:
         rows = [(1, paths[0], 0.5), (1, paths[1], 0.5), (2, odd, 0.25)]
     file = folder / f"x.{form}"
-    outputs = Outputs(file, None, with_meta=form != "parquet")
+    outputs = ResultFiles(file, None, with_meta=form != "parquet")
     tabular.write(outputs, form, GROUPS if grouped else MATCHES, rows, lambda: METADATA)
     found = open_rows(file)
     assert found is not None

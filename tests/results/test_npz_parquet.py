@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from mnv1cli.results.files import Outputs
+from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.formats import FORMATS
 from mnv1cli.types import Layout, Prediction, Table
 from tests.conftest import ROOT
@@ -29,7 +29,7 @@ PATHS = (b"a b.jpg", b"latin\xe9.jpg", b"new\nline \xf0\x9f\x90\xb1.jpg", b"last
 
 
 def write(file: Path, layout: Layout, *tables: Table, metadata: Any = None) -> None:
-    outputs = Outputs(file, None, with_meta=False)
+    outputs = ResultFiles(file, None, with_meta=False)
     writer = FORMATS[file.suffix[1:]].create(outputs, layout)
     for table in tables:
         writer.write(table)
@@ -158,10 +158,10 @@ from pathlib import Path
 import numpy as np
 from mnv1cli.types import Layout, Table
 from mnv1cli.results.formats import FORMATS
-from mnv1cli.results.files import Outputs
+from mnv1cli.results.files import ResultFiles
 from tests.memory import most
 file, total = Path(sys.argv[1]), int(sys.argv[2])
-outputs = Outputs(file, None, with_meta=False)
+outputs = ResultFiles(file, None, with_meta=False)
 writer = FORMATS[file.suffix[1:]].create(outputs, Layout((8,)))
 values = np.random.default_rng(0).random((1000, 8), dtype=np.float32)
 for start in range(0, total, 1000):

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnv1cli.errors import MissingInputError, ResultError
-from mnv1cli.results.files import Outputs
+from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.formats import FORMATS
 from mnv1cli.results.readers import open_result
-from mnv1cli.types import Facts, Layout, Prediction, Table
+from mnv1cli.types import ImageInfo, Layout, Prediction, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +32,7 @@ K = 3
 
 def write(file: Path, layout: Layout, tables: Iterable[Table]) -> None:
     chosen = FORMATS[file.suffix[1:]]
-    outputs = Outputs(file, None, chosen.sidecars, with_meta=not chosen.holds_metadata)
+    outputs = ResultFiles(file, None, chosen.sidecars, with_meta=not chosen.holds_metadata)
     writer = chosen.create(outputs, layout)
     for table in tables:
         writer.write(table)
@@ -76,12 +76,12 @@ def labels(draw: st.DrawFn, errors: bool, meta: bool = False) -> Table:
         )
         for reason in reasons
     )
-    told = tuple(Facts() if reason else draw(FACTS) for reason in reasons) if meta else ()
+    told = tuple(ImageInfo() if reason else draw(FACTS) for reason in reasons) if meta else ()
     return Table(tuple(paths), tuple(reasons), predictions=found, facts=told)
 
 
 FACTS = st.builds(
-    Facts,
+    ImageInfo,
     st.integers(1, 9999),
     st.integers(1, 9999),
     st.sampled_from(["", "2024-05-17T08:09:10Z"]),

@@ -18,7 +18,7 @@ from mnv1cli.results.dataset import Dataset, layout
 from mnv1cli.results.readers import open_result
 from mnv1cli.results.writers.arrow import ArrowRows
 from mnv1cli.runs import dataset_sink
-from mnv1cli.storage.location import Place, source
+from mnv1cli.storage.location import Location, source
 from mnv1cli.types import Table, Task
 from tests.conftest import ROOT
 from tests.support.datasets import COUNT, album, parts, rows, runs
@@ -44,7 +44,7 @@ def write(
     **metadata: Any,
 ) -> Dataset:  # fmt: skip
     """Write one part of vectors, float32 [n, d], and finish the run, which took 1.5 s."""
-    found = Dataset(Place(f"{folder}/"))
+    found = Dataset(Location(f"{folder}/"))
     kind = layout(Task("embed"), values.shape[1:])
     told = {**METADATA, **metadata}
     table = Table(tuple(paths), tuple(errors) or ("",) * len(paths), values=values)
@@ -105,7 +105,7 @@ def joined(tables: Iterator[Table]) -> list[Table]:
 
 @pytest.mark.parametrize("kind", ["labels", "features"])
 def test_dataset_is_read_as_the_file_is(results: Path, kind: str) -> None:
-    one = open_result(source(Place(f"{results / kind}/")))
+    one = open_result(source(Location(f"{results / kind}/")))
     other = open_result(results / f"{kind}.parquet")
     assert one.layout == other.layout
     assert list(one.paths()) == list(other.paths())
@@ -184,7 +184,7 @@ def test_rows_of_two_runs_that_did_the_same_count_once(
     paths = [b"%d.jpg" % i for i in range(6)]
     write(tmp_path / "out", vectors(4), paths[:4])
     write(tmp_path / "out", vectors(4), paths[2:])
-    result = open_result(Place(f"{tmp_path}/out/"))
+    result = open_result(Location(f"{tmp_path}/out/"))
     assert list(result.paths()) == paths
     tables = list(result.tables())
     assert [path for table in tables for path in table.paths] == paths
@@ -225,7 +225,7 @@ def test_memory_does_not_grow_with_the_parts(tmp_path: Path) -> None:
 
 def test_parts_with_other_settings_are_named_both(tmp_path: Path) -> None:
     write(tmp_path / "out", vectors())
-    other = Dataset(Place(f"{tmp_path}/other/"))
+    other = Dataset(Location(f"{tmp_path}/other/"))
     assert other.metadata is None
     write(tmp_path / "other", vectors(), preprocess="pad")
     one, two = parts(tmp_path / "out")[0], parts(tmp_path / "other")[0]
@@ -237,7 +237,7 @@ def test_parts_with_other_settings_are_named_both(tmp_path: Path) -> None:
     )
     assert "--preprocess None and pad" in str(caught.value)
     with pytest.raises(ResultError):
-        Dataset(Place(f"{tmp_path}/out/"))
+        Dataset(Location(f"{tmp_path}/out/"))
 
 
 def test_parts_with_other_columns_are_named_both(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_damaged_part_is_named(tmp_path: Path, what: str) -> None:
         bad.write_bytes(
             {"half": data[: len(data) // 2], "empty": b"", "garbage": b"PAR1" * 9}[what]
         )
-    for read in (open_result, lambda folder: Dataset(Place(str(folder)))):
+    for read in (open_result, lambda folder: Dataset(Location(str(folder)))):
         with pytest.raises(ResultError, match=bad.name):
             read(tmp_path / "out")
 

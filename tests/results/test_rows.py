@@ -18,7 +18,7 @@ from pyarrow import parquet
 
 from mnv1cli.errors import OptionError, OutputError
 from mnv1cli.results import rows as tabular
-from mnv1cli.results.files import Outputs
+from mnv1cli.results.files import ResultFiles
 from tests.support.shell import rows
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ ROWS = st.lists(
 
 def written(file: Path, made: Iterable[Sequence[Any]], **options: Any) -> Path:
     form = file.suffix[1:]
-    outputs = Outputs(file, None, with_meta=form != "parquet", **options)
+    outputs = ResultFiles(file, None, with_meta=form != "parquet", **options)
     tabular.write(outputs, form, COLUMNS, made, lambda: {"command": "test"})
     return file
 
@@ -134,7 +134,7 @@ def test_what_is_no_number_is_null_in_json(tmp_path: Path) -> None:
 def test_table_shows_names_that_a_terminal_does_not_obey(tmp_path: Path) -> None:
     file = tmp_path / "x.table"
     made = [(b"l\xe9\x1b[2J.jpg", 1, "[red]b[/red] :cat:", 0.12345)]
-    outputs = Outputs(file, None)
+    outputs = ResultFiles(file, None)
     tabular.write(outputs, "table", COLUMNS, made, dict)
     header, line = file.read_text().splitlines()
     assert header.split() == list(COLUMNS)
@@ -143,7 +143,7 @@ def test_table_shows_names_that_a_terminal_does_not_obey(tmp_path: Path) -> None
 
 def test_metadata_is_asked_for_when_all_rows_are_there(tmp_path: Path) -> None:
     seen: list[int] = []
-    outputs = Outputs(tmp_path / "x.csv", None)
+    outputs = ResultFiles(tmp_path / "x.csv", None)
     made = ((b"a", seen.append(i) or i, "", 0.0) for i in range(3))  # type: ignore[func-returns-value]
     tabular.write(outputs, "csv", COLUMNS, made, lambda: {"seen": len(seen)})
     assert json.loads((tmp_path / "x.csv.meta.json").read_text()) == {"seen": 3}
@@ -164,7 +164,7 @@ def test_failure_leaves_nothing(tmp_path: Path, name: str) -> None:
 
 def test_stdout_has_rows_and_no_metadata() -> None:
     stream = io.BytesIO()
-    tabular.write(Outputs(None, stream), "csv", COLUMNS, [(b"a", 1, "b", 0.5)], dict)
+    tabular.write(ResultFiles(None, stream), "csv", COLUMNS, [(b"a", 1, "b", 0.5)], dict)
     assert stream.getvalue() == b"path,number,label,share\na,1,b,0.5\n"
 
 
@@ -215,5 +215,5 @@ def test_what_is_read_is_not_written(tmp_path: Path) -> None:
     (tmp_path / "link.csv").symlink_to(read)
     for name in ("x.csv", "link.csv"):
         with pytest.raises(OptionError, match="is read, and cannot be written"):
-            tabular.spare(Outputs(tmp_path / name, None, force=True), [read, None])
-    tabular.spare(Outputs(tmp_path / "y.csv", None, force=True), [read, None])
+            tabular.spare(ResultFiles(tmp_path / name, None, force=True), [read, None])
+    tabular.spare(ResultFiles(tmp_path / "y.csv", None, force=True), [read, None])

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from mnv1cli.errors import OptionError, OutputError
 from mnv1cli.path_text import path_fields
-from mnv1cli.results.files import Outputs
+from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.formats import FORMATS, choose_format
 from mnv1cli.results.writers.delimited import encode_rows
 from mnv1cli.types import Layout, Prediction, Table, Task
@@ -43,7 +43,7 @@ FLOATS32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 def written(name: str, layout: Layout, *tables: Table) -> bytes:
     """What a format's writer makes of tables on stdout."""
     stdout = io.BytesIO()
-    writer = FORMATS[name].create(Outputs(None, stdout), layout)
+    writer = FORMATS[name].create(ResultFiles(None, stdout), layout)
     for table in tables:
         writer.write(table)
     writer.close()
@@ -368,7 +368,7 @@ class TestJsonLines:
 
 class TestNpy:
     def write(self, file: Path, layout: Layout, *tables: Table) -> Any:
-        outputs = Outputs(file, io.BytesIO(), FORMATS["npy"].sidecars)
+        outputs = ResultFiles(file, io.BytesIO(), FORMATS["npy"].sidecars)
         writer = FORMATS["npy"].create(outputs, layout)
         for table in tables:
             writer.write(table)
@@ -422,7 +422,7 @@ class TestNpy:
         )
 
     def test_memory_does_not_grow_with_the_rows(self, tmp_path: Path) -> None:
-        outputs = Outputs(tmp_path / "x.npy", io.BytesIO(), FORMATS["npy"].sidecars)
+        outputs = ResultFiles(tmp_path / "x.npy", io.BytesIO(), FORMATS["npy"].sidecars)
         writer = FORMATS["npy"].create(outputs, Layout((1024,)))
         writer.write(vectors(np.zeros((256, 1024), np.float32)))
         # What went to the writer is in the file, but for a buffer's length.
@@ -430,7 +430,7 @@ class TestNpy:
         outputs.abandon(keep=False)
 
     def test_stopped_before_the_end_is_readable_once_closed(self, tmp_path: Path) -> None:
-        outputs = Outputs(tmp_path / "x.npy", io.BytesIO(), FORMATS["npy"].sidecars)
+        outputs = ResultFiles(tmp_path / "x.npy", io.BytesIO(), FORMATS["npy"].sidecars)
         writer = FORMATS["npy"].create(outputs, Layout((2,)))
         writer.write(vectors([[1, 2], [3, 4]]))
         writer.close()
@@ -457,7 +457,7 @@ class TestTable:
 
     def printed(self, *tables: Table, stdout: io.BytesIO | None = None) -> str:
         stream = stdout or io.BytesIO()
-        writer = FORMATS["table"].create(Outputs(None, stream), self.LAYOUT)
+        writer = FORMATS["table"].create(ResultFiles(None, stream), self.LAYOUT)
         for table in tables:
             writer.write(table)
         writer.close()
@@ -540,7 +540,7 @@ class TestOutputs:
     def _here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
 
-    def fill(self, outputs: Outputs, *others: Path) -> None:
+    def fill(self, outputs: ResultFiles, *others: Path) -> None:
         """Write something into every file there may be."""
         outputs.stream().write(b"main")
         for path in (*outputs.sidecars, *others):
@@ -552,7 +552,7 @@ class TestOutputs:
         return set(os.listdir())
 
     def test_have_their_names_when_they_are_complete(self) -> None:
-        outputs = Outputs(Path("x.npy"), io.BytesIO(), [".index.csv"], [Path("bad.csv")])
+        outputs = ResultFiles(Path("x.npy"), io.BytesIO(), [".index.csv"], [Path("bad.csv")])
         self.fill(outputs, Path("bad.csv"))
         complete = {"x.npy", "x.index.csv", "x.npy.meta.json", "bad.csv"}
         assert self.names() == {f"{name}.part" for name in complete}
@@ -571,7 +571,7 @@ class TestOutputs:
             replace(source, target)
 
         monkeypatch.setattr(os, "replace", record)
-        outputs = Outputs(Path("x.npy"), io.BytesIO(), [".index.csv"], [Path("bad.csv")])
+        outputs = ResultFiles(Path("x.npy"), io.BytesIO(), [".index.csv"], [Path("bad.csv")])
         self.fill(outputs, Path("bad.csv"))
         outputs.commit()
         assert len(renamed) == 4
@@ -588,7 +588,7 @@ class TestOutputs:
             replace(source, target)
 
         monkeypatch.setattr(os, "replace", fail)
-        outputs = Outputs(Path("x.csv"), io.BytesIO())
+        outputs = ResultFiles(Path("x.csv"), io.BytesIO())
         self.fill(outputs)
         with pytest.raises(OutputError, match=r"cannot write x\.csv\.meta\.json: No space left"):
             outputs.commit()
@@ -598,7 +598,7 @@ class TestOutputs:
 
     def test_stdout_is_written_directly_and_left_open(self) -> None:
         stdout = io.BytesIO()
-        outputs = Outputs(None, stdout, others=[Path("bad.csv"), None])
+        outputs = ResultFiles(None, stdout, others=[Path("bad.csv"), None])
         self.fill(outputs, Path("bad.csv"))
         outputs.commit()
         assert stdout.getvalue() == b"main"
@@ -606,27 +606,27 @@ class TestOutputs:
         assert (outputs.name, outputs.meta, outputs.sidecars) == ("stdout", None, ())
 
     def test_what_is_not_begun_is_not_there(self) -> None:
-        outputs = Outputs(Path("x.csv"), io.BytesIO(), others=[Path("bad.csv")])
+        outputs = ResultFiles(Path("x.csv"), io.BytesIO(), others=[Path("bad.csv")])
         assert self.names() == set()
         outputs.commit()
         assert self.names() == set()
 
     def test_abandoned_ones_keep_the_name_of_a_part_or_go(self) -> None:
         for keep, left in ((True, {"x.csv.part", "x.csv.meta.json.part"}), (False, set())):
-            outputs = Outputs(Path("x.csv"), io.BytesIO(), force=True)
+            outputs = ResultFiles(Path("x.csv"), io.BytesIO(), force=True)
             self.fill(outputs)
             outputs.abandon(keep)
             assert self.names() == left
 
     def test_abandoned_parts_hold_what_was_written(self) -> None:
-        outputs = Outputs(Path("x.csv"), io.BytesIO())
+        outputs = ResultFiles(Path("x.csv"), io.BytesIO())
         self.fill(outputs)
         outputs.abandon(keep=True)
         assert Path("x.csv.part").read_bytes() == b"main"
 
     def test_abandoning_leaves_the_file_that_was_to_be_replaced(self) -> None:
         Path("x.csv").write_bytes(b"old")
-        outputs = Outputs(Path("x.csv"), io.BytesIO(), force=True)
+        outputs = ResultFiles(Path("x.csv"), io.BytesIO(), force=True)
         self.fill(outputs)
         outputs.abandon(keep=False)
         assert Path("x.csv").read_bytes() == b"old"
@@ -647,9 +647,9 @@ class TestOutputs:
             taken.write_bytes(b"precious")
         others = [Path("bad.csv"), Path("run.json")]
         with pytest.raises(OutputError, match=f"^{re.escape(str(taken))} .*--force"):
-            Outputs(Path("x.npy"), io.BytesIO(), [".index.csv"], others)
+            ResultFiles(Path("x.npy"), io.BytesIO(), [".index.csv"], others)
         assert broken_link or taken.read_bytes() == b"precious"
-        outputs = Outputs(Path("x.npy"), io.BytesIO(), [".index.csv"], others, force=True)
+        outputs = ResultFiles(Path("x.npy"), io.BytesIO(), [".index.csv"], others, force=True)
         self.fill(outputs, *others)
         outputs.commit()
         assert Path("x.npy").read_bytes() == b"main"
@@ -659,9 +659,9 @@ class TestOutputs:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The other run commits after its .part was opened and before it was locked."""
-        theirs = Outputs(Path("x.csv"), io.BytesIO())
+        theirs = ResultFiles(Path("x.csv"), io.BytesIO())
         theirs.stream().write(b"theirs")
-        ours = Outputs(Path("y.csv"), io.BytesIO())
+        ours = ResultFiles(Path("y.csv"), io.BytesIO())
         opened = os.open
 
         def open_too_early(path: Path, flags: int, mode: int) -> int:
@@ -679,24 +679,24 @@ class TestOutputs:
     def test_need_a_folder(self, name: str, force: bool) -> None:
         Path("a file").touch()
         with pytest.raises(OutputError, match=f"cannot write {name}: there is no folder"):
-            Outputs(Path(name), io.BytesIO(), force=force)
+            ResultFiles(Path(name), io.BytesIO(), force=force)
         with pytest.raises(OutputError, match="there is no folder"):
-            Outputs(None, io.BytesIO(), others=[Path(name)], force=force)
+            ResultFiles(None, io.BytesIO(), others=[Path(name)], force=force)
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
     def test_need_a_folder_that_may_be_written(self) -> None:
         Path("closed").mkdir(mode=0o500)
         with pytest.raises(OutputError, match="read-only"):
-            Outputs(Path("closed/x.csv"), io.BytesIO())
+            ResultFiles(Path("closed/x.csv"), io.BytesIO())
 
     @pytest.mark.parametrize("force", [True, False])
     @pytest.mark.parametrize("name", ["folder", "folder/", "..", ".", "/"])
     def test_cannot_be_a_folder(self, name: str, force: bool) -> None:
         Path("folder").mkdir()
         with pytest.raises(OutputError, match="is a folder"):
-            Outputs(Path(name), io.BytesIO(), force=force)
+            ResultFiles(Path(name), io.BytesIO(), force=force)
         with pytest.raises(OutputError, match="is a folder"):
-            Outputs(None, io.BytesIO(), others=[Path(name)], force=force)
+            ResultFiles(None, io.BytesIO(), others=[Path(name)], force=force)
 
     @pytest.mark.parametrize(
         ("main", "others"),
@@ -717,7 +717,7 @@ class TestOutputs:
         Path("link").symlink_to("folder")
         sidecars = [".index.csv"] if main == "x.npy" else []
         with pytest.raises(OptionError, match="the same"):
-            Outputs(
+            ResultFiles(
                 Path(main) if main else None,
                 io.BytesIO(),
                 sidecars,
@@ -727,7 +727,7 @@ class TestOutputs:
 
     def test_do_not_mix_where_one_is_named_like_the_part_of_another(self) -> None:
         try:
-            outputs = Outputs(Path("x.csv"), io.BytesIO(), others=[Path("x.csv.part")])
+            outputs = ResultFiles(Path("x.csv"), io.BytesIO(), others=[Path("x.csv.part")])
         except OptionError:
             return
         self.fill(outputs, Path("x.csv.part"))
@@ -736,14 +736,14 @@ class TestOutputs:
         assert Path("x.csv.part").read_bytes() == b"beside"
 
     def test_that_cannot_be_begun_are_told_by_name(self) -> None:
-        outputs = Outputs(Path("x.csv"), io.BytesIO())
+        outputs = ResultFiles(Path("x.csv"), io.BytesIO())
         Path("x.csv.part").mkdir()
         with pytest.raises(OutputError, match=r"cannot write x\.csv: "):
             outputs.stream()
 
     def test_names_may_be_other_than_text(self) -> None:
         name = Path(os.fsdecode(b"\xff.csv"))
-        outputs = Outputs(name, io.BytesIO())
+        outputs = ResultFiles(name, io.BytesIO())
         self.fill(outputs)
         outputs.commit()
         assert os.fsencode(name) in os.listdir(b".")
@@ -755,7 +755,7 @@ class TestOutputs:
             def flush(self) -> None:
                 flushed.append(self.getvalue())
 
-        outputs = Outputs(None, Stdout())
+        outputs = ResultFiles(None, Stdout())
         outputs.stream().write(b"row")
         outputs.flush()
         assert flushed == [b"row"]
@@ -763,7 +763,7 @@ class TestOutputs:
 
 def test_what_lies_beside_stdout_goes_where_the_run_is_stopped(tmp_path: Path) -> None:
     beside = tmp_path / "errors.csv"
-    outputs = Outputs(None, io.BytesIO(), others=[beside])
+    outputs = ResultFiles(None, io.BytesIO(), others=[beside])
     outputs.open(beside).write(b"path,reason\n")
     outputs.abandon(keep=True)
     assert os.listdir(tmp_path) == []

@@ -31,7 +31,7 @@ from mnv1cli.runs import dataset_sink
 from mnv1cli.runs.dataset_sink import export_dataset
 from mnv1cli.runs.tally import Tally
 from mnv1cli.storage.folder import open_folder
-from mnv1cli.storage.location import Place
+from mnv1cli.storage.location import Location
 from mnv1cli.system import signals
 from mnv1cli.types import ImageRef, Task
 from tests.conftest import ROOT
@@ -256,7 +256,7 @@ def test_every_image_is_there_once_whatever_runs_there_were(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset_sink, "PART_IMAGES", size)
         for names in listings:
-            found = Dataset(Place(f"{folder}/"))
+            found = Dataset(Location(f"{folder}/"))
             refs = [ImageRef(i, name, SHADES[len(name)]) for i, name in enumerate(names)]
             tally = Tally()
             export_dataset(job, refs, found, tally)
@@ -268,7 +268,7 @@ def test_every_image_is_there_once_whatever_runs_there_were(
 
 
 def test_runs_that_write_at_once_do_not_disturb_one_another(job: Job, here: Path) -> None:
-    one, other = (Dataset(Place("out/")) for _ in range(2))
+    one, other = (Dataset(Location("out/")) for _ in range(2))
     assert one.run != other.run
     halves = [[ImageRef(i, b"%d" % i, SHADES[i]) for i in range(k, 10, 2)] for k in range(2)]
     metadata = job.metadata(Tally())
@@ -284,7 +284,7 @@ def test_runs_that_write_at_once_do_not_disturb_one_another(job: Job, here: Path
 def test_faults_are_told_by_run(here: Path) -> None:
     run("album/broken.jpg", "-o", "out/")
     run("album/empty.png", "album/broken.jpg", "-o", "out/")
-    found = Dataset(Place("out"))
+    found = Dataset(Location("out"))
     both = [(fault.path, fault.reason) for fault in found.errors()]
     assert [path for path, _ in both] == [b"album/broken.jpg", b"album/empty.png"]
     last = runs(here / "out")[-1].stem
@@ -490,7 +490,7 @@ def test_what_failed_is_done_once_more_where_that_is_asked_for(here: Path, comma
     assert {raw(row) for row in now} == {raw(row) for row in whole}
     good = [row for row in now if raw(row) not in (b"own/broken.jpg", b"own/empty.png")]
     assert [row for row in whole if not row["error"]] == good
-    assert Dataset(Place("again/")).count() == ALL
+    assert Dataset(Location("again/")).count() == ALL
 
 
 def test_who_is_stopped_while_rows_go_finds_the_images_missing(
@@ -514,7 +514,7 @@ def test_who_is_stopped_while_rows_go_finds_the_images_missing(
 def test_unfinished_files_of_two_that_write_the_same_part_differ(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = open_folder(Place("out/"))
+    folder = open_folder(Location("out/"))
     replace = os.replace
 
     def late(hidden: str, path: str) -> None:
@@ -555,7 +555,7 @@ def test_a_folder_that_cannot_be_listed_is_told_by_every_run(
 def test_two_that_retry_at_the_same_time_do_not_take_parts_from_each_other(here: Path) -> None:
     run("album/broken.jpg", "-o", "out/")
     run("album", "-o", "out/", code=3)
-    one, other = (Dataset(Place("out/"), retry=True) for _ in range(2))
+    one, other = (Dataset(Location("out/"), retry=True) for _ in range(2))
     assert list(one.missing([], one.metadata or {})) == []
     one.begin()
     listed = [ImageRef(i, path) for i, path in enumerate((b"album/broken.jpg", b"none.jpg"))]
@@ -575,11 +575,13 @@ def test_what_could_not_be_got_has_no_row_and_is_asked_for_again(
     away: Any = Away()
     monkeypatch.setattr(task, "_node", str)
     refs = [ImageRef(0, b"album/broken.jpg"), ImageRef(1, b"away.jpg", member=away)]
-    dataset, tally = Dataset(Place("out/")), Tally()
+    dataset, tally = Dataset(Location("out/")), Tally()
     if runner == "task":
         share = Share(0, refs)
         schema = dataset.schema(datasets.layout(job.task, job.shape), job.metadata(tally))
-        order = Order(None, Place(f"{here}/out/"), dataset.run, schema.metadata, str(here), "", {})
+        order = Order(
+            None, Location(f"{here}/out/"), dataset.run, schema.metadata, str(here), "", {}
+        )
         dataset.begin()
         done = task.done(share, order, job)
         assert (done.done, len(done.faults)) == (0, 2)
@@ -587,7 +589,7 @@ def test_what_could_not_be_got_has_no_row_and_is_asked_for_again(
         export_dataset(job, refs, dataset, tally)
         assert [fault.reason for fault in tally.faults][1] == "cannot be read: no answer in time"
     assert [raw(row) for row in rows(here / "out")] == [b"album/broken.jpg"]
-    left = Dataset(Place("out/")).missing(refs, job.metadata(tally))
+    left = Dataset(Location("out/")).missing(refs, job.metadata(tally))
     assert [ref.path for ref in left] == [b"away.jpg"]
 
 

@@ -13,7 +13,7 @@ from mnv1cli.results.dataset import Dataset
 from mnv1cli.runs import dataset_sink
 from mnv1cli.storage import folder as folders
 from mnv1cli.storage import stores
-from mnv1cli.storage.location import Place
+from mnv1cli.storage.location import Location
 from tests.support.datasets import COUNT, album, rows
 from tests.support.objectstore import object_store
 from tests.support.shell import mnv1
@@ -173,7 +173,7 @@ def test_single_file_in_a_store_is_no_dataset(bucket: str) -> None:
 def test_marker_of_a_folder_is_no_part(here: Path, object_store: ObjectStore, bucket: str) -> None:
     object_store.put(bucket, {"marked/": b""})
     run("album", "-o", f"s3://{bucket}/marked/")
-    found = Dataset(Place(f"s3://{bucket}/marked"))
+    found = Dataset(Location(f"s3://{bucket}/marked"))
     assert found.count() == ALL
     assert len(found.parts()) == 1
     assert [fault.path for fault in found.errors()] == [b"album/broken.jpg", b"album/empty.png"]
@@ -184,7 +184,7 @@ def test_duckdb_reads_what_pyarrow_finds_there(
 ) -> None:
     place = f"s3://{bucket}/duck/"
     run("album", "-o", place, command="classify")
-    found = Dataset(Place(place))
+    found = Dataset(Location(place))
     # As the runner of a cluster does: through the file system and the folder in it.
     import pyarrow.dataset
 

@@ -16,7 +16,7 @@ import pytest
 from pyarrow import parquet
 
 from mnv1cli.analysis import synthetic_photos
-from mnv1cli.results.files import Outputs
+from mnv1cli.results.files import ResultFiles
 from mnv1cli.runs import file_sink
 from mnv1cli.runs.journal import Journal
 from mnv1cli.system import signals
@@ -336,14 +336,14 @@ def dying_before(owner: Any, name: str) -> Any:
 
 STEPS = [
     (Journal, "_append"),
-    (Outputs, "stream"),
-    (Outputs, "open"),
-    (Outputs, "flush"),
+    (ResultFiles, "stream"),
+    (ResultFiles, "open"),
+    (ResultFiles, "flush"),
     (file_sink.Target, "write"),
     (file_sink.Target, "commit"),
     (file_sink.Target, "finish"),
-    (Outputs, "write_json"),
-    (Outputs, "commit"),
+    (ResultFiles, "write_json"),
+    (ResultFiles, "commit"),
     (Journal, "remove"),
 ]
 
@@ -439,7 +439,7 @@ def test_run_that_is_cut_while_it_renames_has_only_to_rename(
             os.replace(f"{path}.part", path)
             raise Cut
 
-        dying.setattr("mnv1cli.results.files.Outputs.commit", renames_one)
+        dying.setattr("mnv1cli.results.files.ResultFiles.commit", renames_one)
         dying.setattr(file_sink.Target, "abandon", lambda self, *_: close_files(self))
         with pytest.raises(Cut):
             run(listing, out)

@@ -25,7 +25,7 @@ def main(folder: str, place: str, command: str) -> None:
     from mnv1cli.inputs.listing import Listing
     from mnv1cli.results.dataset import Dataset
     from mnv1cli.runs.tally import Tally
-    from mnv1cli.storage.location import Place
+    from mnv1cli.storage.location import Location
     from mnv1cli.types import Task
 
     job = Classifier("bundled").job(Task(command))  # type: ignore[arg-type]
@@ -35,7 +35,7 @@ def main(folder: str, place: str, command: str) -> None:
     ray.init(address=nodes.address, log_to_driver=False, logging_level=logging.ERROR)
     other = nodes.add_node(num_cpus=1)
     nodes.wait_for_nodes()
-    dataset, tally = Dataset(Place(place)), Tally()
+    dataset, tally = Dataset(Location(place)), Tally()
     seen: dict[str, int] = {}
 
     def go() -> None:

@@ -18,7 +18,7 @@ from mnv1cli.runs import loop
 from mnv1cli.runs.file_sink import Target
 from mnv1cli.runs.options import OutputOptions
 from mnv1cli.runs.tally import Tally
-from mnv1cli.types import Facts, ImageRef, PixelSpec, Prediction, Table, Task
+from mnv1cli.types import ImageInfo, ImageRef, PixelSpec, Prediction, Table, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -136,11 +136,11 @@ def _values(path: bytes, shape: tuple[int, ...]) -> Any:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def _facts(path: bytes) -> Facts:
+def _facts(path: bytes) -> ImageInfo:
     if error_of(path):
-        return Facts()
+        return ImageInfo()
     taken = "2020-01-02T03:04:05" if _hash(path)[1] % 2 else ""
-    return Facts(640 + _hash(path)[2], 480, "2021-02-03T04:05:06Z", taken)
+    return ImageInfo(640 + _hash(path)[2], 480, "2021-02-03T04:05:06Z", taken)
 
 
 def rows(file: Path) -> Any:

@@ -14,7 +14,7 @@ from mnv1cli.cli.options import AS_JSON, FORCE, LABELS, QUIET, VERBOSE
 from mnv1cli.cli.param_types import FILE, PLACE
 from mnv1cli.errors import OptionError
 from mnv1cli.path_text import display_path
-from mnv1cli.storage.location import Place, source
+from mnv1cli.storage.location import Location, source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,7 @@ def evaluate(
     reading: Reading,
     labels: Path | None,
     truth: Path | None,
-    saved: Place | None,
+    saved: Location | None,
     per_class: Path | None,
     confusion: Path | None,
     mistakes: Path | None,
@@ -81,7 +81,7 @@ def evaluate(
             raise OptionError("--shard is for images, and --from takes all of a result")
         files = (per_class, confusion, mistakes)
         result = None if saved is None else source(saved)
-        read = result if not isinstance(result, Place) else None
+        read = result if not isinstance(result, Location) else None
         outputs = reports.evaluation_outputs(files, (truth, read, labels), force)
         if result is not None:
             evaluation, resolved = _of_saved(result, truth, labels)

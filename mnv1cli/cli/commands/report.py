@@ -14,7 +14,7 @@ from mnv1cli.cli.param_types import FILE, PLACE
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mnv1cli.storage.location import Place
+    from mnv1cli.storage.location import Location
 
 
 @click.command()
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 @QUIET
 @VERBOSE
 def report(
-    results: Place,
+    results: Location,
     output: Path,
     truth: Path | None,
     truth_folders: bool,

@@ -16,7 +16,7 @@ from mnv1cli.cli.options import FORCE, QUIET, THREADS, VERBOSE, fetch_options
 from mnv1cli.cli.param_types import FILE, PLACE, complete_files
 from mnv1cli.errors import OptionError
 from mnv1cli.path_text import display_path
-from mnv1cli.storage.location import Place, source
+from mnv1cli.storage.location import Location, source
 
 if TYPE_CHECKING:
     from mnv1cli.types import FetchOptions
@@ -71,9 +71,9 @@ if TYPE_CHECKING:
 @QUIET
 @VERBOSE
 def similar(
-    index: Place,
+    index: Location,
     queries: tuple[str, ...],
-    saved: Place | None,
+    saved: Location | None,
     top: int,
     all_pairs: bool,
     threshold: float,
@@ -97,12 +97,12 @@ def similar(
         from mnv1cli.analysis.search_index import Index
         from mnv1cli.inputs.listing import InputOptions, Listing
         from mnv1cli.results import rows as tabular
-        from mnv1cli.results.files import Outputs
+        from mnv1cli.results.files import ResultFiles
 
         file = None if output == Path("-") else output
         chosen = tabular.choose(form, file, bool(sys.stdout and sys.stdout.isatty()))
         stdout = sys.stdout.buffer if sys.stdout else None
-        outputs = Outputs(file, stdout, force=force, with_meta=chosen != "parquet")
+        outputs = ResultFiles(file, stdout, force=force, with_meta=chosen != "parquet")
         tabular.spare(outputs, [*_files(index), *(_files(saved) if saved else ())])
         search = Search(Index(source(index)), console.progress(stream, quiet))
         stdin = sys.stdin.buffer if sys.stdin else None
@@ -131,12 +131,12 @@ def _check(queries: bool, saved: bool, all_pairs: bool, threshold: float) -> Non
             raise OptionError(f"--{name} goes {'without' if all_pairs else 'with'} --all-pairs")
 
 
-def _files(place: Place) -> list[Path]:
+def _files(place: Location) -> list[Path]:
     """The files on this machine that are read with an index."""
     from mnv1cli.results.files import META
 
     index = source(place)
-    if isinstance(index, Place):
+    if isinstance(index, Location):
         return []
     if not index.name:
         return [index]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mnv1cli.errors import OptionError, OutputError, ResultError
 from mnv1cli.path_text import path_fields
 from mnv1cli.results import rows
-from mnv1cli.results.files import META, Outputs, refuse_image_name
+from mnv1cli.results.files import META, ResultFiles, refuse_image_name
 from mnv1cli.results.formats import choose_format
 from mnv1cli.results.merge.order import whole_of
 from mnv1cli.results.merge.part import Part
@@ -72,7 +72,7 @@ def merge(
     if not chosen.resumable:
         raise OptionError(f"a {chosen.name} is for people", "use csv, tsv, jsonl or parquet")
     layout = _layout(parts, chosen)
-    outputs = Outputs(
+    outputs = ResultFiles(
         output, None, chosen.sidecars, force=force, with_meta=not chosen.holds_metadata
     )
     rows.spare(outputs, [path for part in parts for path in _read(part.file)])
@@ -84,7 +84,7 @@ def merge(
 
 
 def _write(
-    outputs: Outputs, form: Format, layout: Layout, whole: Whole, metadata: dict[str, Any]
+    outputs: ResultFiles, form: Format, layout: Layout, whole: Whole, metadata: dict[str, Any]
 ) -> None:
     writer = form.create(outputs, layout)
     try:
@@ -102,7 +102,7 @@ def _write(
 
 
 @contextlib.contextmanager
-def _undone_where_it_fails(outputs: Outputs) -> Iterator[None]:
+def _undone_where_it_fails(outputs: ResultFiles) -> Iterator[None]:
     try:
         yield
     except OSError as error:

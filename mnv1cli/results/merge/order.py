@@ -10,7 +10,7 @@ import numpy as np
 
 from mnv1cli.errors import ResultError
 from mnv1cli.path_text import display_path
-from mnv1cli.types import Facts, Table
+from mnv1cli.types import ImageInfo, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -237,7 +237,7 @@ class _Image(NamedTuple):
     error: str
     values: Any
     predictions: tuple[Prediction, ...] | None
-    facts: Facts | None
+    facts: ImageInfo | None
 
 
 def _rows(tables: Iterable[Table]) -> Iterator[_Image]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mnv1cli.errors import MissingInputError, ResultError
-from mnv1cli.storage.location import Place
+from mnv1cli.storage.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -67,7 +67,7 @@ def open_result(source: Source) -> Result:
         ResultError: it is none of ours, or damaged.
         OptionError: the format needs a library that is not installed.
     """
-    place = Place(os.fspath(source)) if isinstance(source, Path) else source
+    place = Location(os.fspath(source)) if isinstance(source, Path) else source
     if place.is_dataset:
         from mnv1cli.results.readers.dataset import DatasetResult
 
@@ -80,7 +80,7 @@ def open_result(source: Source) -> Result:
     return cast("Result", reader(file))
 
 
-def dataset_signature(place: Place) -> str:
+def dataset_signature(place: Location) -> str:
     """What tells whether a dataset has changed: its parts, which never do."""
     from mnv1cli.results.readers.dataset import part_names
     from mnv1cli.storage.folder import open_folder

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from typing import TypeVar
 
-    from mnv1cli.storage.location import Place
+    from mnv1cli.storage.location import Location
     from mnv1cli.types import Fault, Layout, Table
 
     T = TypeVar("T")
@@ -142,7 +142,7 @@ class DatasetResult:
         ResultError: it is no dataset, has no part, or one that is damaged or of other settings.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Location) -> None:
         self._place = place
         self._folder = open_folder(place)
         self._names = part_names(self._folder)

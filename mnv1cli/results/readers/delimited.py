@@ -12,7 +12,7 @@ import numpy as np
 from mnv1cli.errors import ResultError
 from mnv1cli.results.readers.common import IMAGES, metadata_beside
 from mnv1cli.results.writers.delimited import LABEL_FIELDS, META_FIELDS
-from mnv1cli.types import Facts, Layout, Prediction, Table
+from mnv1cli.types import ImageInfo, Layout, Prediction, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,11 +109,11 @@ class CsvResult:
         except ValueError as error:
             raise ResultError(f"{self._file} is damaged: {error}") from error
 
-    def _facts(self, row: list[str]) -> Facts:
+    def _facts(self, row: list[str]) -> ImageInfo:
         assert self.layout is not None
         end = len(row) - self.layout.errors
         width, height, *times = row[end - len(META_FIELDS) : end]
-        return Facts(int(width) if width else None, int(height) if height else None, *times)
+        return ImageInfo(int(width) if width else None, int(height) if height else None, *times)
 
     def _predictions(self, rows: list[list[str]]) -> tuple[Prediction, ...]:
         assert self.layout is not None

@@ -11,7 +11,7 @@ import numpy as np
 from mnv1cli.errors import ResultError
 from mnv1cli.path_text import path_of
 from mnv1cli.results.readers.common import IMAGES, metadata_beside
-from mnv1cli.types import Facts, Layout, Prediction, Table
+from mnv1cli.types import ImageInfo, Layout, Prediction, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,6 +86,6 @@ class JsonLinesResult:
         return Table(paths, errors, values=values.astype(np.float32))
 
 
-def _facts(record: Mapping[str, Any]) -> Facts:
+def _facts(record: Mapping[str, Any]) -> ImageInfo:
     times = (record["mtime"] or "", record["exif_datetime"] or "")
-    return Facts(record["width"], record["height"], *times)
+    return ImageInfo(record["width"], record["height"], *times)

@@ -15,7 +15,7 @@ from mnv1cli.results.writers.arrow import METADATA_KEY
 from mnv1cli.results.writers.delimited import LABEL_FIELDS, META_FIELDS
 from mnv1cli.storage import stores
 from mnv1cli.storage.folder import reason
-from mnv1cli.types import Facts, Fault, Layout, Prediction, Table
+from mnv1cli.types import Fault, ImageInfo, Layout, Prediction, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +29,7 @@ class _Image(NamedTuple):
 
     path: bytes
     error: str
-    facts: Facts
+    facts: ImageInfo
     found: list[Prediction]
 
 
@@ -143,15 +143,15 @@ class ParquetResult:
         if images:
             yield self._table(images)
 
-    def _facts(self, batch: Any) -> Iterator[Facts]:
+    def _facts(self, batch: Any) -> Iterator[ImageInfo]:
         """What is told of the image of each row."""
         if self.layout is None or not self.layout.meta:
-            yield from (Facts() for _ in range(batch.num_rows))
+            yield from (ImageInfo() for _ in range(batch.num_rows))
             return
         cells = [batch.column(name).to_pylist() for name in META_FIELDS]
         for width, height, changed, taken in zip(*cells, strict=True):
             mtime = changed.strftime("%Y-%m-%dT%H:%M:%SZ") if changed else ""
-            yield Facts(width, height, mtime, taken.isoformat() if taken else "")
+            yield ImageInfo(width, height, mtime, taken.isoformat() if taken else "")
 
     def _table(self, images: list[_Image]) -> Table:
         paths, errors, facts, found = zip(*images, strict=True)

@@ -13,7 +13,7 @@ from mnv1cli.path_text import text_path
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mnv1cli.types import Facts, Layout, Table
+    from mnv1cli.types import ImageInfo, Layout, Table
 
 # Under which a schema's or a file's metadata have those of the run, as JSON.
 METADATA_KEY = b"mnv1"
@@ -112,7 +112,7 @@ class ArrowRows:
         ]
 
 
-def _times(facts: Facts) -> tuple[Any, ...]:
-    """Facts with their times as Arrow takes them."""
+def _times(facts: ImageInfo) -> tuple[Any, ...]:
+    """Image info with its times as Arrow takes them."""
     times = (datetime.fromisoformat(t.removesuffix("Z")) if t else None for t in facts[2:])
     return (*facts[:2], *times)

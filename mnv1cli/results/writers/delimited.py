@@ -8,16 +8,16 @@ import itertools
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mnv1cli.path_text import text
-from mnv1cli.types import Facts
+from mnv1cli.types import ImageInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from mnv1cli.results.files import Outputs
+    from mnv1cli.results.files import ResultFiles
     from mnv1cli.types import Layout, Table
 
 LABEL_FIELDS = ("rank", "class_id", "wnid", "label", "probability")
-META_FIELDS = Facts._fields
+META_FIELDS = ImageInfo._fields
 
 # Nine significant digits tell any two float32 apart.
 FLOAT_FORMAT = "%.9g"
@@ -29,7 +29,7 @@ class CsvWriter:
     delimiter: ClassVar[str] = ","
 
     def __init__(
-        self, outputs: Outputs, layout: Layout, state: Mapping[str, Any] | None = None
+        self, outputs: ResultFiles, layout: Layout, state: Mapping[str, Any] | None = None
     ) -> None:
         self._stream = outputs.stream()
         self._layout = layout

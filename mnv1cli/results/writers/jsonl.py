@@ -13,7 +13,7 @@ from mnv1cli.results.writers.delimited import FLOAT_FORMAT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mnv1cli.results.files import Outputs
+    from mnv1cli.results.files import ResultFiles
     from mnv1cli.types import Layout, Table
 
 
@@ -22,7 +22,7 @@ class JsonLinesWriter:
 
     def __init__(
         self,
-        outputs: Outputs,
+        outputs: ResultFiles,
         layout: Layout,
         state: Mapping[str, Any] | None = None,  # noqa: ARG002 - there is no header
     ) -> None:

@@ -13,7 +13,7 @@ from mnv1cli.results.writers.delimited import encode_rows
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mnv1cli.results.files import Outputs
+    from mnv1cli.results.files import ResultFiles
     from mnv1cli.types import Layout, Table
 
 
@@ -21,7 +21,7 @@ class NpyWriter:
     """float32 [n, ...] in the file, and beside it `row,path` in X.index.csv."""
 
     def __init__(
-        self, outputs: Outputs, layout: Layout, state: Mapping[str, Any] | None = None
+        self, outputs: ResultFiles, layout: Layout, state: Mapping[str, Any] | None = None
     ) -> None:
         self._stream = outputs.stream()
         self._index = outputs.open(outputs.sidecars[0])

@@ -16,7 +16,7 @@ from mnv1cli.results.files import reread
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mnv1cli.results.files import Outputs
+    from mnv1cli.results.files import ResultFiles
     from mnv1cli.types import Layout, Table
 
 _CHUNK = 1 << 20
@@ -61,7 +61,7 @@ class NpzWriter:
     """
 
     def __init__(
-        self, outputs: Outputs, layout: Layout, state: Mapping[str, Any] | None = None
+        self, outputs: ResultFiles, layout: Layout, state: Mapping[str, Any] | None = None
     ) -> None:
         self._stream = outputs.stream()
         self._layout = layout

@@ -17,7 +17,7 @@ from mnv1cli.results.writers.arrow import METADATA_KEY, ArrowRows
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mnv1cli.results.files import Outputs
+    from mnv1cli.results.files import ResultFiles
     from mnv1cli.types import Layout, Table
 
 # What ends a stream of record batches: one that was cut has none.
@@ -37,7 +37,7 @@ class ParquetWriter:
 
     def __init__(
         self,
-        outputs: Outputs,
+        outputs: ResultFiles,
         layout: Layout,
         state: Mapping[str, Any] | None = None,  # noqa: ARG002 - the spool knows it all
     ) -> None:

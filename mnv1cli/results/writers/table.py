@@ -14,7 +14,7 @@ from mnv1cli.results.files import text_stream
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mnv1cli.results.files import Outputs
+    from mnv1cli.results.files import ResultFiles
     from mnv1cli.types import Layout, Table
 
 _RANK, _LABEL, _GAP = 4, 26, 2
@@ -34,7 +34,7 @@ class TableWriter:
 
     def __init__(
         self,
-        outputs: Outputs,
+        outputs: ResultFiles,
         layout: Layout,  # noqa: ARG002 - as every writer
         state: Mapping[str, Any] | None = None,  # noqa: ARG002 - it is not resumed
     ) -> None:
