@@ -208,7 +208,7 @@ def test_blank_images_without_number_are_one_group(tmp_path: Path) -> None:
 MEASURE = """
 import sys
 from mnv1cli.cli.main import cli
-from tests.memory import most
+from tests.support.memory import most
 try:
     cli(sys.argv[1:])
 except SystemExit as end:

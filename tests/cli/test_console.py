@@ -103,7 +103,7 @@ def test_closed_stderr_is_no_obstacle() -> None:
 
 CHATTER = """
 import os, sys
-from mnv1cli import console
+from mnv1cli.cli import console
 try:
     with console.session(verbose={verbose}) as stream:
         os.write(2, b"a library speaks\\n")

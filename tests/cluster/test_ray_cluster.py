@@ -29,7 +29,7 @@ def test_nobody_answers_at_an_address() -> None:
 def test_a_cluster_without_a_cpu_is_too_small_and_signals_stay_ours() -> None:
     code = (
         "import signal\n"
-        "from mnv1cli import cluster\n"
+        "from mnv1cli.cluster import ray_cluster as cluster\n"
         "from mnv1cli.errors import ClusterError\n"
         "def own(*_): pass\n"
         "signal.signal(signal.SIGTERM, own)\n"

@@ -31,10 +31,11 @@ MOST_BYTES = 1_500_000_000
 _PROGRAM = """
 import os, sys
 from pathlib import Path
-from mnv1cli import console, loading
+from mnv1cli.cli import console
+from mnv1cli.images import loader as loading
 from mnv1cli.cli.main import cli
 from mnv1cli.images.tf_data import Stream
-from tests.memory import most
+from tests.support.memory import most
 {loading}
 code = 0
 try:

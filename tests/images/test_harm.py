@@ -218,7 +218,9 @@ def test_warnings_that_are_errors_are_reasons() -> None:
 
 
 def test_no_plugin_is_imported_before_its_format_comes() -> None:
-    code = "import sys; from mnv1cli import pixels; print('PIL.AvifImagePlugin' in sys.modules)"
+    code = (
+        "import sys\nfrom mnv1cli.images import decode\nprint('PIL.AvifImagePlugin' in sys.modules)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
     assert opening.FORMATS == ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF", "HEIF")

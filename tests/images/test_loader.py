@@ -206,7 +206,7 @@ def test_without_tensorflow_pillow_does_all(
 
 COUNTED = """
 import sys, threading
-from mnv1cli import loading
+from mnv1cli.images import loader as loading
 from mnv1cli.types import ImageRef, PixelSpec
 count, many, worth, path = *map(int, sys.argv[1:4]), sys.argv[4].encode()
 loading.MANY, loading.WORTH_BYTES = many or loading.MANY, worth

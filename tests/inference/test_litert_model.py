@@ -136,7 +136,8 @@ def test_is_not_available_where_it_is_not_installed() -> None:
     code = (
         "import sys\n"
         "sys.modules['ai_edge_litert'] = None\n"
-        "from mnv1cli import compiled, litert\n"
+        "from mnv1cli.inference import models as compiled\n"
+        "from mnv1cli.inference import litert_model as litert\n"
         "print(litert.is_available(), compiled.default_engine())\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

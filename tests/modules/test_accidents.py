@@ -78,7 +78,10 @@ def left_in(cache: Path) -> set[str]:
 # Kills itself where it would call a function, or has called it.
 KILLED = """
 import os, signal, sys
-from mnv1cli import connections, download, sources, store
+from mnv1cli.modules import connections
+from mnv1cli.modules import download
+from mnv1cli.modules import locate as sources
+from mnv1cli.modules import cache as store
 import shutil
 
 def die(*_, **__):
@@ -103,7 +106,7 @@ PHASES[sys.argv[1]]()
 """
 FETCH = KILLED + "print(sources.locate(sys.argv[2]).path)"
 CLASSIFY = KILLED + (
-    "from mnv1cli import cli\n"
+    "from mnv1cli.cli import main as cli\n"
     "cli.cli(['classify', sys.argv[2], '--module', 'bundled', '--top', '1', '-f', 'csv'])"
 )
 

@@ -53,7 +53,9 @@ def never(directory: Path) -> None:
 INSTALL_TOGETHER = """
 import os, pathlib, sys, time
 import filelock
-from mnv1cli import modulefiles, scratch, store
+from mnv1cli.modules import files as modulefiles
+from mnv1cli.system import tempdirs as scratch
+from mnv1cli.modules import cache as store
 
 def refuse(lock):
     raise NotImplementedError

@@ -389,7 +389,8 @@ def test_only_what_stays_on_this_machine_may_be_plain(url: str, proxy: str, host
 
 FETCH = """
 import pathlib, sys
-from mnv1cli import connections, download
+from mnv1cli.modules import connections
+from mnv1cli.modules import download
 download.fetch(sys.argv[1], pathlib.Path(sys.argv[2]), connections.Policy(answer=5))
 """
 

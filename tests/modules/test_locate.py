@@ -450,7 +450,8 @@ def test_twenty_processes_download_once(
 ) -> None:
     hub.answers[QUERY] = hubs.sends(packed)
     code = (
-        "from mnv1cli import modulefiles, sources\n"
+        "from mnv1cli.modules import files as modulefiles\n"
+        "from mnv1cli.modules import locate as sources\n"
         "print(modulefiles.fingerprint(sources.locate('hub').path))"
     )
     runs = [
@@ -475,7 +476,7 @@ def test_others_finish_when_the_holder_of_the_lock_is_killed(
         time.sleep(30)
 
     hub.answers[QUERY] = slow
-    code = "from mnv1cli import modulefiles, sources; print(sources.locate('hub').path)"
+    code = "from mnv1cli.modules import locate; print(locate.locate('hub').path)"
     holder = subprocess.Popen([sys.executable, "-c", code])
     while not list(own_cache.glob("*-tmp/.download")):
         time.sleep(0.05)

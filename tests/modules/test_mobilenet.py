@@ -210,7 +210,9 @@ BUILD = """
 import hashlib, sys
 from pathlib import Path
 import numpy as np
-from mnv1cli import modulefiles, network, weights
+from mnv1cli.modules import files as modulefiles
+from mnv1cli.modules import mobilenet as network
+from mnv1cli.modules import weights
 from mnv1cli.types import Variant
 rng = np.random.default_rng(5)
 shapes = weights.variable_shapes(0.25, 10)

@@ -245,7 +245,7 @@ class TestUnpack:
 
 UNPACK = """
 import pathlib, sys
-from mnv1cli import archive
+from mnv1cli.modules import unpack as archive
 from mnv1cli.errors import ModuleError
 try:
     archive.unpack(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))

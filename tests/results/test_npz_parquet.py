@@ -159,7 +159,7 @@ import numpy as np
 from mnv1cli.types import Layout, Table
 from mnv1cli.results.formats import FORMATS
 from mnv1cli.results.files import ResultFiles
-from tests.memory import most
+from tests.support.memory import most
 file, total = Path(sys.argv[1]), int(sys.argv[2])
 outputs = ResultFiles(file, None, with_meta=False)
 writer = FORMATS[file.suffix[1:]].create(outputs, Layout((8,)))

@@ -298,7 +298,9 @@ def test_faults_are_told_by_run(here: Path) -> None:
 # As the program, with parts of two images; it is killed, or sends itself a signal.
 PROGRAM = """
 import os, signal, sys
-from mnv1cli import dataset, folders, gather
+from mnv1cli.results import dataset
+from mnv1cli.storage import folder as folders
+from mnv1cli.runs import dataset_sink as gather
 gather.PART_IMAGES = 2
 left = iter(range({after}))
 inner = {name}

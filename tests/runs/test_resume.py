@@ -29,7 +29,8 @@ COUNT = 40
 # As the program, but with a checkpoint after every batch, and batches that take a while.
 PROGRAM = """
 import sys, time
-from mnv1cli import engine, target
+from mnv1cli.runs import loop as engine
+from mnv1cli.runs import file_sink as target
 target._COMMIT_SECONDS = 0
 take = engine._take
 def slowly(*arguments):

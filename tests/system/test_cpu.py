@@ -32,7 +32,7 @@ def version_1(quota: str, period: str) -> dict[str, str]:
 def test_affinity_counts() -> None:
     code = (
         "import os\n"
-        "from mnv1cli import machine\n"
+        "from mnv1cli.system import cpu as machine\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
         "print(machine.cores())\n"
     )

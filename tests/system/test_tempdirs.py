@@ -20,7 +20,7 @@ ENDINGS = {
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_goes_with_the_process(ending: str) -> None:
     code = (
-        "from mnv1cli import scratch\n"
+        "from mnv1cli.system import tempdirs as scratch\n"
         "place = scratch.scratch_dir()\n"
         "(place / 'file').touch()\n"
         "assert scratch.scratch_dir() == place\n"
