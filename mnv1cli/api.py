@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mnv1cli.inference.job import Job
     from mnv1cli.inference.quantize import Price
     from mnv1cli.inputs.from_python import Sources
-    from mnv1cli.runs.file_sink import Target
+    from mnv1cli.runs.file_sink import FileSink
     from mnv1cli.training.finetune import Tuned
     from mnv1cli.types import FloatArray
 
@@ -114,7 +114,7 @@ class Classifier(Predictor):
         return self._vectors(job, images, on_error)
 
     def export(
-        self, listing: Listing, task: Task, target: Target, progress: TextIO | None = None
+        self, listing: Listing, task: Task, target: FileSink, progress: TextIO | None = None
     ) -> Tally:
         """Do `task` for every image of `listing`, write it to `target`, and count it.
 

@@ -20,7 +20,7 @@ from mnv1cli.images import loader
 from mnv1cli.inference import litert_model
 from mnv1cli.inputs.listing import Listing
 from mnv1cli.runs import loop
-from mnv1cli.runs.file_sink import Target
+from mnv1cli.runs.file_sink import FileSink
 from mnv1cli.runs.options import OutputOptions
 from mnv1cli.runs.tally import Tally
 from mnv1cli.system.threads import ordered_map
@@ -229,7 +229,7 @@ def _exported(job: Job, refs: Sequence[ImageRef]) -> Timed:
     with tempfile.TemporaryDirectory(prefix="mnv1-") as folder:
         for some in (refs[:_WARM_UP], refs):
             file = Path(folder) / f"{len(some)}.csv"
-            target = Target(_TASK, OutputOptions(file, force=True), None)
+            target = FileSink(_TASK, OutputOptions(file, force=True), None)
             start = _Clock()
             loop.export(job, some, target, Tally())
             timed = start.timed(len(some))

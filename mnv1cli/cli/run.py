@@ -76,14 +76,14 @@ class ImageRun:
         progress: TextIO | None,
     ) -> NoReturn:
         """Write a result to a file or to stdout."""
-        from mnv1cli.runs.file_sink import Target
+        from mnv1cli.runs.file_sink import FileSink
         from mnv1cli.runs.tally import Tally
 
         # A process may be started without stdin or stdout: Python has None there.
         stdout = sys.stdout.buffer if sys.stdout else None
         terminal = bool(sys.stdout and sys.stdout.isatty())
         with delivery.naming():
-            target = Target(task, options, stdout, terminal, listing.sharded)
+            target = FileSink(task, options, stdout, terminal, listing.sharded)
         if delivery.is_remote:
             target.resumable = False
             target.advice = "; an object is written anew each time, a dataset (-o NAME/) goes on"

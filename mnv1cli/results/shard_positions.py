@@ -33,7 +33,7 @@ class PathDigest:
         self.value = hashlib.sha256(self.value.encode() + b"\0" + path).hexdigest()
 
 
-class Positions:
+class ShardPositions:
     """Notes where the images of a result stand in the whole listing; nothing without a shard.
 
     Raises:

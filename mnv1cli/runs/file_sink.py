@@ -10,7 +10,7 @@ from mnv1cli.errors import OptionError, ResumeError
 from mnv1cli.path_text import text
 from mnv1cli.results.files import ResultFiles, refuse_image_name
 from mnv1cli.results.formats import choose_format
-from mnv1cli.results.shard_positions import Positions
+from mnv1cli.results.shard_positions import ShardPositions
 from mnv1cli.results.writers.delimited import encode_rows
 from mnv1cli.runs import journal
 from mnv1cli.runs.existing import Before, ExistingResult, format_there
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _COMMIT_SECONDS = 2.0
 
 
-class Target:
+class FileSink:
     """Where a run's results go: the files and the format, checked before any work.
 
     Raises:
@@ -78,7 +78,7 @@ class Target:
             )
         if sharded is not None:
             _refuse_shard(options)
-        self._positions = Positions(sharded, self._format, options.on_error, options.wide)
+        self._positions = ShardPositions(sharded, self._format, options.on_error, options.wide)
         others = (options.errors, options.manifest)
         self.outputs = ResultFiles(
             options.file,

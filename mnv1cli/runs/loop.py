@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from mnv1cli.inference.job import Job
-    from mnv1cli.runs.file_sink import Target
+    from mnv1cli.runs.file_sink import FileSink
     from mnv1cli.runs.tally import Tally
     from mnv1cli.types import ImageRef, Table
 
 log = logging.getLogger(__name__)
 
 
-def export(job: Job, refs: Iterable[ImageRef], target: Target, tally: Tally) -> None:
+def export(job: Job, refs: Iterable[ImageRef], target: FileSink, tally: Tally) -> None:
     """Run a job over images and write the results; a resumed target's go on where it was cut.
 
     Raises:
@@ -62,7 +62,7 @@ def export(job: Job, refs: Iterable[ImageRef], target: Target, tally: Tally) -> 
         tally.close()
 
 
-def _take(table: Table, target: Target, prefix: Prefix, tally: Tally) -> None:
+def _take(table: Table, target: FileSink, prefix: Prefix, tally: Tally) -> None:
     """Count one table and write it."""
     with target.step():
         faults = tally.add(table)
@@ -75,7 +75,7 @@ def _take(table: Table, target: Target, prefix: Prefix, tally: Tally) -> None:
     target.commit(prefix, tally)
 
 
-def _leave(target: Target, prefix: Prefix, tally: Tally, error: BaseException) -> None:
+def _leave(target: FileSink, prefix: Prefix, tally: Tally, error: BaseException) -> None:
     """Keep what is done, and tell of it."""
     if target.is_finished:
         # A signal that came while the files got their names: nothing is left to do.
@@ -89,7 +89,7 @@ def _leave(target: Target, prefix: Prefix, tally: Tally, error: BaseException) -
 
 
 @contextlib.contextmanager
-def _writing(target: Target) -> Iterator[None]:
+def _writing(target: FileSink) -> Iterator[None]:
     """Tell a failure to write from every other one."""
     try:
         yield

@@ -81,10 +81,10 @@ def cut_at(monkeypatch: pytest.MonkeyPatch, checkpoints: int) -> None:
         raise Cut
 
     monkeypatch.setattr(Journal, "write", until)
-    monkeypatch.setattr(file_sink.Target, "abandon", lambda self, *_: close_files(self))
+    monkeypatch.setattr(file_sink.FileSink, "abandon", lambda self, *_: close_files(self))
 
 
-def close_files(self: file_sink.Target) -> None:
+def close_files(self: file_sink.FileSink) -> None:
     """What the system does with a process that is gone."""
     for file in self.outputs._open.values():
         file.close()
@@ -203,14 +203,14 @@ def test_signal_leaves_a_state_to_go_on_from(
 def test_signal_at_the_very_end_finds_a_whole_result(
     listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    finish = file_sink.Target.finish
+    finish = file_sink.FileSink.finish
 
-    def interrupted(self: file_sink.Target, *arguments: Any) -> None:
+    def interrupted(self: file_sink.FileSink, *arguments: Any) -> None:
         finish(self, *arguments)
         signals.arrive(KeyboardInterrupt())
 
     with monkeypatch.context() as patch:
-        patch.setattr(file_sink.Target, "finish", interrupted)
+        patch.setattr(file_sink.FileSink, "finish", interrupted)
         result = run(listing, tmp_path / name)
     assert result.exit_code == 130
     assert "this is a bug" not in result.stderr
@@ -331,7 +331,7 @@ def dying_before(owner: Any, name: str) -> Any:
 
     patch = pytest.MonkeyPatch()
     patch.setattr(owner, name, dies)
-    patch.setattr(file_sink.Target, "abandon", lambda self, *_: close_files(self))
+    patch.setattr(file_sink.FileSink, "abandon", lambda self, *_: close_files(self))
     return patch
 
 
@@ -340,9 +340,9 @@ STEPS = [
     (ResultFiles, "stream"),
     (ResultFiles, "open"),
     (ResultFiles, "flush"),
-    (file_sink.Target, "write"),
-    (file_sink.Target, "commit"),
-    (file_sink.Target, "finish"),
+    (file_sink.FileSink, "write"),
+    (file_sink.FileSink, "commit"),
+    (file_sink.FileSink, "finish"),
     (ResultFiles, "write_json"),
     (ResultFiles, "commit"),
     (Journal, "remove"),
@@ -396,7 +396,7 @@ def test_run_that_dies_while_it_gives_up_leaves_nothing_in_the_way(
         raise Cut
 
     with monkeypatch.context() as patch:
-        patch.setattr(file_sink.Target, "write", fails)
+        patch.setattr(file_sink.FileSink, "write", fails)
         patch.setattr(Journal, "remove", dies)
         patch.setattr(Journal, "close", dies)
         with pytest.raises(Cut):
@@ -441,7 +441,7 @@ def test_run_that_is_cut_while_it_renames_has_only_to_rename(
             raise Cut
 
         dying.setattr("mnv1cli.results.files.ResultFiles.commit", renames_one)
-        dying.setattr(file_sink.Target, "abandon", lambda self, *_: close_files(self))
+        dying.setattr(file_sink.FileSink, "abandon", lambda self, *_: close_files(self))
         with pytest.raises(Cut):
             run(listing, out)
     result = run(listing, out, "--resume")

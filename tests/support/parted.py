@@ -15,7 +15,7 @@ from pyarrow import parquet
 from mnv1cli.inference.job import Job
 from mnv1cli.inputs.shards import Shard, Sharded
 from mnv1cli.runs import loop
-from mnv1cli.runs.file_sink import Target
+from mnv1cli.runs.file_sink import FileSink
 from mnv1cli.runs.options import OutputOptions
 from mnv1cli.runs.tally import Tally
 from mnv1cli.types import ImageInfo, ImageRef, PixelSpec, Prediction, Table, Task
@@ -60,7 +60,7 @@ class Run:
         refs: Iterable[ImageRef] = (ImageRef(i, path) for i, path in enumerate(paths))
         sharded = None if shard is None else Sharded(shard)
         options = OutputOptions(file, None, self.wide, on_error=self.on_error)
-        target = Target(self.task, options, None, sharded=sharded)
+        target = FileSink(self.task, options, None, sharded=sharded)
         loop.export(self.job(), sharded.of(refs) if sharded else refs, target, Tally())
         return file
 
