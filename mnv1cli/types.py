@@ -151,15 +151,15 @@ class Table:
 
     `errors` has one entry an image, empty where good. Either `predictions` has
     one entry an image (empty where it failed), or `values` is float32 [n, ...]
-    with NaN where an image failed. `facts` has one entry an image where they
-    are wanted.
+    with NaN where an image failed. `image_info` has one entry per image where it
+    is wanted.
     """
 
     paths: tuple[bytes, ...]
     errors: tuple[str, ...]
     values: FloatArray | None = None
     predictions: tuple[tuple[Prediction, ...], ...] = ()
-    facts: tuple[ImageInfo, ...] = ()
+    image_info: tuple[ImageInfo, ...] = ()
 
     def without_faults(self) -> Table:
         """The table without the images that failed."""
@@ -185,7 +185,7 @@ class Table:
             errors=tuple(compress(self.errors, chosen)),
             values=None if self.values is None else self.values[chosen],
             predictions=tuple(compress(self.predictions, chosen)),
-            facts=tuple(compress(self.facts, chosen)),
+            image_info=tuple(compress(self.image_info, chosen)),
         )
 
 

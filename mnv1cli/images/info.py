@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LYING = range(5, 9)
 
 
-def of(ref: ImageRef, spec: PixelSpec) -> ImageInfo:
+def read_info(ref: ImageRef, spec: PixelSpec) -> ImageInfo:
     """The facts of an image, as far as they can be told; its pixels are not decoded.
 
     Width and height are those of the image as it is seen: turned, where `spec` turns it.

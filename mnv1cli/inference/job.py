@@ -10,7 +10,8 @@ import numpy as np
 
 from mnv1cli._version import __version__
 from mnv1cli.errors import ModuleError
-from mnv1cli.images import info, loader
+from mnv1cli.images import loader
+from mnv1cli.images.info import read_info
 from mnv1cli.inference import ranking
 from mnv1cli.inputs import prefetch
 from mnv1cli.labels import names as labels
@@ -48,11 +49,11 @@ class Job:
     def tables(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
         """Results for every image, a table a batch, in the order of `refs`."""
         if self.task.meta:
-            return self._tables_with_facts(refs)
+            return self._tables_with_info(refs)
         batches = loader.batches(refs, self.spec, self.batch_size, self.threads)
         return ordered_map(self._table, batches, self.model.workers)
 
-    def _tables_with_facts(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
+    def _tables_with_info(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
         """The same, with what the headers of the files say, which are read once more for it."""
         under_way: deque[ImageRef] = deque()
 
@@ -63,11 +64,11 @@ class Job:
 
         def told(pair: tuple[Batch, list[ImageRef]]) -> Table:
             batch, those = pair
-            found = tuple(
-                ImageInfo() if reason else info.of(ref, self.spec)
+            image_info = tuple(
+                ImageInfo() if reason else read_info(ref, self.spec)
                 for ref, reason in zip(those, batch.reasons, strict=True)
             )
-            return replace(self._table(batch), facts=found)
+            return replace(self._table(batch), image_info=image_info)
 
         batches = loader.batches(remembered(), self.spec, self.batch_size, self.threads)
         pairs = ((batch, [under_way.popleft() for _ in batch.paths]) for batch in batches)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnv1cli.images import exif, info
+from mnv1cli.images import exif
+from mnv1cli.images.info import read_info
 from mnv1cli.types import ImageInfo, ImageRef, PixelSpec
 from tests.conftest import ROOT
 from tests.support.images import HAS_AVIF, encode, jpeg
@@ -41,7 +42,7 @@ def told(folder: Path, data: bytes, spec: PixelSpec = SPEC) -> ImageInfo:
     file = folder / "image"
     file.write_bytes(data)
     os.utime(file, (1_700_000_000, 1_700_000_000))
-    return info.of(ImageRef(0, os.fsencode(file)), spec)
+    return read_info(ImageRef(0, os.fsencode(file)), spec)
 
 
 @pytest.mark.parametrize(
@@ -85,12 +86,12 @@ def test_exif_that_was_cut_tells_nothing_or_the_same(length: int) -> None:
 
 def test_what_is_no_image_has_a_time_alone(tmp_path: Path) -> None:
     assert told(tmp_path, b"no image") == ImageInfo(None, None, "2023-11-14T22:13:20Z", "")
-    assert info.of(ImageRef(0, b"missing"), SPEC) == ImageInfo()
+    assert read_info(ImageRef(0, b"missing"), SPEC) == ImageInfo()
 
 
 def test_images_from_memory_have_a_size() -> None:
-    assert info.of(ImageRef(0, b"", Image.new("L", (5, 7))), SPEC) == ImageInfo(5, 7)
-    assert info.of(ImageRef(0, b"", np.zeros((7, 5, 3), "u1")), SPEC) == ImageInfo(5, 7)
+    assert read_info(ImageRef(0, b"", Image.new("L", (5, 7))), SPEC) == ImageInfo(5, 7)
+    assert read_info(ImageRef(0, b"", np.zeros((7, 5, 3), "u1")), SPEC) == ImageInfo(5, 7)
 
 
 @pytest.fixture

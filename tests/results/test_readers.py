@@ -76,11 +76,13 @@ def labels(draw: st.DrawFn, errors: bool, meta: bool = False) -> Table:
         )
         for reason in reasons
     )
-    told = tuple(ImageInfo() if reason else draw(FACTS) for reason in reasons) if meta else ()
-    return Table(tuple(paths), tuple(reasons), predictions=found, facts=told)
+    image_info = (
+        tuple(ImageInfo() if reason else draw(IMAGE_INFO) for reason in reasons) if meta else ()
+    )
+    return Table(tuple(paths), tuple(reasons), predictions=found, image_info=image_info)
 
 
-FACTS = st.builds(
+IMAGE_INFO = st.builds(
     ImageInfo,
     st.integers(1, 9999),
     st.integers(1, 9999),
@@ -88,6 +90,10 @@ FACTS = st.builds(
     st.sampled_from(["", "2023-01-02T03:04:05"]),
 )
 PROBABILITIES = st.floats(0, 1, width=32).map(lambda p: float(f"{p:.9g}"))
+
+
+def all_info(tables: Iterable[Table]) -> list[ImageInfo]:
+    return [info for table in tables for info in table.image_info]
 
 
 def as_float32(tables: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -125,7 +131,7 @@ def test_labels_come_back(name: str, data: st.DataObject, errors: bool, meta: bo
         file = Path(folder, f"x.{name}")
         write(file, Layout((K,), labels=True, errors=errors, meta=meta), tables)
         found = open_result(file)
-        assert [f for t in found.tables() for f in t.facts] == [f for t in tables for f in t.facts]
+        assert all_info(found.tables()) == all_info(tables)
         assert as_float32(entries(found.tables())) == as_float32(entries(tables))
         assert list(found.paths()) == [path for table in tables for path in table.paths]
         if name != "jsonl" or tables:

@@ -80,8 +80,8 @@ def same(one: Table, other: Table) -> bool:
     values = one.values is other.values is None or np.array_equal(
         one.values, other.values, equal_nan=True  # type: ignore[arg-type]
     )  # fmt: skip
-    return (one.paths, one.errors, one.predictions, one.facts) == (
-        other.paths, other.errors, other.predictions, other.facts
+    return (one.paths, one.errors, one.predictions, one.image_info) == (
+        other.paths, other.errors, other.predictions, other.image_info
     ) and values  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def joined(tables: Iterator[Table]) -> list[Table]:
             (table.errors[i],),
             None if table.values is None else table.values[i : i + 1],
             table.predictions[i : i + 1],
-            table.facts[i : i + 1],
+            table.image_info[i : i + 1],
         )
         for table in tables
         for i in range(len(table.paths))

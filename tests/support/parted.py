@@ -87,14 +87,14 @@ class MadeUp(Job):
 
     def _made(self, paths: Sequence[bytes]) -> Table:
         errors = tuple(error_of(path) for path in paths)
-        facts = tuple(map(_facts, paths)) if self.task.meta else ()
+        image_info = tuple(map(_image_info, paths)) if self.task.meta else ()
         if self.task.command == "classify":
             least = self.task.min_probability
             found = tuple(
                 () if error else _predictions(path, least)
                 for path, error in zip(paths, errors, strict=True)
             )
-            return Table(tuple(paths), errors, predictions=found, facts=facts)
+            return Table(tuple(paths), errors, predictions=found, image_info=image_info)
         values = np.stack([_values(path, self.shape) for path in paths])
         values[[bool(error) for error in errors]] = np.nan
         return Table(tuple(paths), errors, values=values)
@@ -136,7 +136,7 @@ def _values(path: bytes, shape: tuple[int, ...]) -> Any:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def _facts(path: bytes) -> ImageInfo:
+def _image_info(path: bytes) -> ImageInfo:
     if error_of(path):
         return ImageInfo()
     taken = "2020-01-02T03:04:05" if _hash(path)[1] % 2 else ""

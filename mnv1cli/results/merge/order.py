@@ -237,7 +237,7 @@ class _Image(NamedTuple):
     error: str
     values: Any
     predictions: tuple[Prediction, ...] | None
-    facts: ImageInfo | None
+    info: ImageInfo | None
 
 
 def _rows(tables: Iterable[Table]) -> Iterator[_Image]:
@@ -248,18 +248,18 @@ def _rows(tables: Iterable[Table]) -> Iterator[_Image]:
                 error,
                 None if table.values is None else table.values[i],
                 table.predictions[i] if table.predictions else None,
-                table.facts[i] if table.facts else None,
+                table.image_info[i] if table.image_info else None,
             )
 
 
 def _table(images: Sequence[_Image]) -> Table:
-    paths, errors, values, predictions, facts = zip(*images, strict=True)
+    paths, errors, values, predictions, image_info = zip(*images, strict=True)
     return Table(
         paths,
         errors,
         None if values[0] is None else np.stack(values),
         () if predictions[0] is None else predictions,
-        () if facts[0] is None else facts,
+        () if image_info[0] is None else image_info,
     )
 
 

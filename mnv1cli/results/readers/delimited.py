@@ -97,8 +97,10 @@ class CsvResult:
                     () if error else self._predictions(rows)
                     for rows, error in zip(images, errors, strict=True)
                 )
-                facts = tuple(self._facts(rows[0]) for rows in images) if layout.meta else ()
-                return Table(paths, errors, predictions=found, facts=facts)
+                image_info = (
+                    tuple(self._read_info(rows[0]) for rows in images) if layout.meta else ()
+                )
+                return Table(paths, errors, predictions=found, image_info=image_info)
             length = layout.shape[0]
             blank = [float("nan")] * length
             cells: list[Any] = [
@@ -109,7 +111,7 @@ class CsvResult:
         except ValueError as error:
             raise ResultError(f"{self._file} is damaged: {error}") from error
 
-    def _facts(self, row: list[str]) -> ImageInfo:
+    def _read_info(self, row: list[str]) -> ImageInfo:
         assert self.layout is not None
         end = len(row) - self.layout.errors
         width, height, *times = row[end - len(META_FIELDS) : end]

@@ -78,14 +78,14 @@ class JsonLinesResult:
         if self.layout.labels:
             found = (record["predictions"] or () for record in records)
             predictions = tuple(tuple(Prediction(**each) for each in image) for image in found)
-            facts = tuple(map(_facts, records)) if self.layout.meta else ()
-            return Table(paths, errors, predictions=predictions, facts=facts)
+            image_info = tuple(map(_read_info, records)) if self.layout.meta else ()
+            return Table(paths, errors, predictions=predictions, image_info=image_info)
         blank = [None] * self._length
         # What is no number in JSON is null there, and NaN here.
         values = np.array([record["values"] or blank for record in records], np.float64)
         return Table(paths, errors, values=values.astype(np.float32))
 
 
-def _facts(record: Mapping[str, Any]) -> ImageInfo:
+def _read_info(record: Mapping[str, Any]) -> ImageInfo:
     times = (record["mtime"] or "", record["exif_datetime"] or "")
     return ImageInfo(record["width"], record["height"], *times)

@@ -29,7 +29,7 @@ class _Image(NamedTuple):
 
     path: bytes
     error: str
-    facts: ImageInfo
+    info: ImageInfo
     found: list[Prediction]
 
 
@@ -129,12 +129,14 @@ class ParquetResult:
         images: list[_Image] = []
         for batch in self._batches(None, count):
             cells = [batch.column(name).to_pylist() for name in LABEL_FIELDS]
-            rows = zip(_paths(batch), self._errors(batch), self._facts(batch), *cells, strict=True)
-            for path, error, told, *fields in rows:
+            rows = zip(
+                _paths(batch), self._errors(batch), self._read_info(batch), *cells, strict=True
+            )
+            for path, error, info, *fields in rows:
                 last = images[-1] if images else None
                 goes_on = last and last.path == path and last.found and fields[0]
                 if not (last and goes_on and fields[0] > last.found[-1].rank):
-                    images.append(_Image(path, error, told, []))
+                    images.append(_Image(path, error, info, []))
                 if fields[0] is not None:
                     images[-1].found.append(Prediction(*fields))
             if len(images) > count:
@@ -143,8 +145,8 @@ class ParquetResult:
         if images:
             yield self._table(images)
 
-    def _facts(self, batch: Any) -> Iterator[ImageInfo]:
-        """What is told of the image of each row."""
+    def _read_info(self, batch: Any) -> Iterator[ImageInfo]:
+        """Read the image info of each row."""
         if self.layout is None or not self.layout.meta:
             yield from (ImageInfo() for _ in range(batch.num_rows))
             return
@@ -154,9 +156,9 @@ class ParquetResult:
             yield ImageInfo(width, height, mtime, taken.isoformat() if taken else "")
 
     def _table(self, images: list[_Image]) -> Table:
-        paths, errors, facts, found = zip(*images, strict=True)
-        told = facts if self.layout and self.layout.meta else ()
-        return Table(paths, errors, predictions=tuple(map(tuple, found)), facts=told)
+        paths, errors, image_info, found = zip(*images, strict=True)
+        kept = image_info if self.layout and self.layout.meta else ()
+        return Table(paths, errors, predictions=tuple(map(tuple, found)), image_info=kept)
 
     def _layout(self) -> Layout:
         schema = self._parquet.schema_arrow

@@ -71,15 +71,17 @@ class ArrowRows:
         rows: list[tuple[Any, ...]] = []
         paths: list[bytes] = []
         errors: list[str] = []
-        facts = [_times(each) for each in table.facts] or [()] * len(table.paths)
+        image_info = [_with_times(info) for info in table.image_info] or [()] * len(table.paths)
         if self._layout.meta:
             blank = (None,) * (_LABEL_CELLS + 4)
-        for path, error, found, told in zip(
-            table.paths, table.errors, table.predictions, facts, strict=True
+        for path, error, predictions, info in zip(
+            table.paths, table.errors, table.predictions, image_info, strict=True
         ):
-            kept: Sequence[tuple[Any, ...]] = [blank] if error else [(*p, *told) for p in found]
+            kept: Sequence[tuple[Any, ...]] = (
+                [blank] if error else [(*prediction, *info) for prediction in predictions]
+            )
             if self._layout.every and not kept:
-                kept = [(*blank[:_LABEL_CELLS], *told)]
+                kept = [(*blank[:_LABEL_CELLS], *info)]
             rows += kept
             paths += [path] * len(kept)
             errors += [error] * len(kept)
@@ -112,7 +114,7 @@ class ArrowRows:
         ]
 
 
-def _times(facts: ImageInfo) -> tuple[Any, ...]:
-    """Image info with its times as Arrow takes them."""
-    times = (datetime.fromisoformat(t.removesuffix("Z")) if t else None for t in facts[2:])
-    return (*facts[:2], *times)
+def _with_times(info: ImageInfo) -> tuple[Any, ...]:
+    """Return image info with its times as Arrow takes them."""
+    times = (datetime.fromisoformat(t.removesuffix("Z")) if t else None for t in info[2:])
+    return (*info[:2], *times)

@@ -63,9 +63,11 @@ class CsvWriter:
 
     def _rows(self, table: Table) -> Iterator[list[str]]:
         values = self._label_cells(table) if self._layout.labels else self._value_cells(table)
-        facts = table.facts or itertools.repeat(())
-        for path, error, cells, told in zip(table.paths, table.errors, values, facts, strict=False):
-            last = ["" if value is None else str(value) for value in told]
+        image_info = table.image_info or itertools.repeat(())
+        for path, error, cells, info in zip(
+            table.paths, table.errors, values, image_info, strict=False
+        ):
+            last = ["" if value is None else str(value) for value in info]
             last += [error] if self._layout.errors else []
             for row in cells:
                 yield [text(path), *row, *last]

@@ -44,14 +44,14 @@ class JsonLinesWriter:
     def _records(self, table: Table) -> Iterator[dict[str, Any]]:
         results = self._predictions(table) if self._layout.labels else self._values(table)
         key = "predictions" if self._layout.labels else "values"
-        facts = table.facts or itertools.repeat(None)
-        for path, error, result, told in zip(
-            table.paths, table.errors, results, facts, strict=False
+        image_info = table.image_info or itertools.repeat(None)
+        for path, error, result, info in zip(
+            table.paths, table.errors, results, image_info, strict=False
         ):
             record = path_fields(path)
             record[key] = None if error else result
-            if told is not None:
-                record |= {name: value or None for name, value in told._asdict().items()}
+            if info is not None:
+                record |= {name: value or None for name, value in info._asdict().items()}
             if self._layout.errors:
                 record["error"] = error or None
             yield record
