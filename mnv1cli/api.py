@@ -17,7 +17,7 @@ from mnv1cli.runs.dataset_sink import export_dataset
 from mnv1cli.runs.options import OutputOptions
 from mnv1cli.runs.tally import Tally
 from mnv1cli.storage.location import Location, source
-from mnv1cli.training.options import TuneOptions
+from mnv1cli.training.options import FinetuneOptions
 from mnv1cli.types import Classified, OnError, Runner, Task, Vector
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mnv1cli.inference.quantize import Price
     from mnv1cli.inputs.from_python import Sources
     from mnv1cli.runs.file_sink import FileSink
-    from mnv1cli.training.finetune import Tuned
+    from mnv1cli.training.finetune import FinetuneResult
     from mnv1cli.types import FloatArray
 
 
@@ -228,15 +228,15 @@ class Classifier(Predictor):
         refs = images if isinstance(images, Listing) else from_python.refs(images)
         return quantize(self.module, outputs, refs, self._spec, samples, seed, self._threads)
 
-    def finetune(self, folder: str | Path, output: str | Path, **options: Any) -> Tuned:
+    def finetune(self, folder: str | Path, output: str | Path, **options: Any) -> FinetuneResult:
         """Train the module for the classes that `folder` has folders of, and write it to `output`.
 
-        `options` are those of `TuneOptions`, and `progress`, a stream for a bar.
+        `options` are those of `FinetuneOptions`, and `progress`, a stream for a bar.
         """
         from mnv1cli.training.finetune import finetune
 
         how = (self._threads, self._engine, options.pop("progress", None))
-        tuning = TuneOptions(**options)
+        tuning = FinetuneOptions(**options)
         return finetune(self.module, Path(folder), Path(output), self._spec, tuning, *how)
 
     def _vectors(self, job: Job, images: Sources, on_error: OnError) -> Iterator[Vector]:

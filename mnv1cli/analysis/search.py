@@ -12,10 +12,11 @@ from mnv1cli.errors import ResultError
 from mnv1cli.inference.predictor import Predictor
 from mnv1cli.path_text import path_fields
 from mnv1cli.results.metadata import compare
+from mnv1cli.results.readers.similarities import GROUPS, MATCHES
 from mnv1cli.runs.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from typing import TextIO
 
     from mnv1cli.analysis.search_index import Index
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
     Row = tuple[Any, ...]
 
-MATCHES: Mapping[str, type] = {"query": bytes, "rank": int, "path": bytes, "similarity": float}
-GROUPS: Mapping[str, type] = {"group": int, "path": bytes, "similarity": float}
 # What of the index's metadata is not the search's.
 _OF_THE_RUN = ("version", "command", "counts", "seconds", "failures")
 # So many queries pass over the index at once; the index is read once for them.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 from mnv1cli.cli import console
 from mnv1cli.errors import OptionError
 from mnv1cli.path_text import display_path
-from mnv1cli.results.formats import FORMATS, by_suffix
+from mnv1cli.results.formats import FORMATS, find_format
 from mnv1cli.storage.location import Location
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def spread_place(named: Location | None) -> Location:
     if named.is_folder:
         return named
     # Whoever knows Spark may call a folder labels.parquet.
-    of_file = by_suffix(named.suffix) not in (None, FORMATS["parquet"])
+    of_file = find_format(named.suffix) not in (None, FORMATS["parquet"])
     if of_file or (not named.is_remote and named.path.exists()):
         raise OptionError(
             f"--runner ray writes a dataset, and {named} is a file", f"name a folder: {named}/"

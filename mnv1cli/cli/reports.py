@@ -11,8 +11,7 @@ import click
 from mnv1cli._version import __version__
 from mnv1cli.cli.show import print_table
 from mnv1cli.path_text import text
-from mnv1cli.results.files import ResultFiles
-from mnv1cli.results.rows import spare
+from mnv1cli.results.files import ResultFiles, refuse_to_replace
 from mnv1cli.results.writers.delimited import FLOAT_FORMAT, encode_rows
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from mnv1cli.analysis.benchmark import Bench, Timed
     from mnv1cli.analysis.evaluate import Evaluation
     from mnv1cli.inference.quantize import Price
-    from mnv1cli.training.finetune import Tuned
+    from mnv1cli.training.finetune import FinetuneResult
 
 
 def print_price(price: Price, as_json: bool) -> None:
@@ -41,7 +40,7 @@ def print_price(price: Price, as_json: bool) -> None:
     )
 
 
-def print_tuned(tuned: Tuned, as_json: bool) -> None:
+def print_tuned(tuned: FinetuneResult, as_json: bool) -> None:
     """What a module was trained on, and how good it is."""
     if as_json:
         facts = dataclasses.asdict(tuned)
@@ -96,8 +95,8 @@ def evaluation_outputs(
     files: Sequence[Path | None], read: Sequence[Path | None], force: bool
 ) -> ResultFiles:
     """The files of an evaluation, checked before any work; none of them is one that is `read`."""
-    outputs = ResultFiles(None, None, others=files, force=force)
-    spare(outputs, read)
+    outputs = ResultFiles(None, None, other_files=files, force=force)
+    refuse_to_replace(outputs, read)
     return outputs
 
 

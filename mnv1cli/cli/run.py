@@ -87,7 +87,7 @@ class ImageRun:
         if delivery.is_remote:
             target.resumable = False
             target.advice = "; an object is written anew each time, a dataset (-o NAME/) goes on"
-            delivery.require_free(target.outputs.named, self.force)
+            delivery.require_free(target.outputs.paths, self.force)
         listing.require_images()
         classifier = self.reading.classifier(labels, progress, target.engine_left())
         job = classifier.job(task)
@@ -95,7 +95,7 @@ class ImageRun:
             console.log.info("%s is complete: nothing is left to do", target.outputs.name)
             raise SystemExit(0)
         tally = classifier.export(listing, task, target, progress)
-        delivery.send(target.outputs.named)
+        delivery.send(target.outputs.paths)
         for folder in listing.empty:
             console.log.warning("no images in %s", display_path(folder))
         place = f", in {delivery.name or target.outputs.name}" if target.options.file else ""

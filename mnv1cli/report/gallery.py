@@ -12,7 +12,7 @@ from mnv1cli.errors import OptionError, ResultError
 from mnv1cli.labels import names
 from mnv1cli.path_text import path_of
 from mnv1cli.results.readers import open_result
-from mnv1cli.results.readers.similarities import SimilarRows, by_entry
+from mnv1cli.results.readers.similarities import SimilarityRows, group_entries
 from mnv1cli.types import Fault, Table
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Alike:
     beyond the limit.
     """
 
-    def __init__(self, rows: SimilarRows) -> None:
+    def __init__(self, rows: SimilarityRows) -> None:
         self.total = 0
         self.left_out = 0
         self.grouped = rows.grouped
@@ -191,7 +191,7 @@ class Alike:
 
     def _entries(self) -> Iterator[Entry]:
         self.total = 0
-        for key, members in by_entry(self._rows.rows()):
+        for key, members in group_entries(self._rows.rows()):
             yield Entry(self.total, key if isinstance(key, bytes) else b"", tuple(members))
             self.total += 1
 

@@ -13,7 +13,7 @@ from mnv1cli.report import page
 from mnv1cli.report.gallery import Alike, Labelled, truth_of
 from mnv1cli.report.thumbnails import thumbnails
 from mnv1cli.results.files import ResultFiles
-from mnv1cli.results.readers.similarities import open_rows
+from mnv1cli.results.readers.similarities import open_similarities
 from mnv1cli.storage.location import Location, source
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def write_report(
     found = source(Location(os.fspath(results)))
     written, told = build_report(found, options or ReportOptions(), progress)
     try:
-        outputs.stream().write(written)
+        outputs.open_main().write(written)
         outputs.commit()
     except BaseException:
         outputs.abandon(keep=False)
@@ -135,7 +135,7 @@ def _opened(
 ) -> Labelled | Alike:
     """The results, whichever they are, with what is said about them."""
     # `similar` writes files alone.
-    rows = open_rows(results) if isinstance(results, Path) else None
+    rows = open_similarities(results) if isinstance(results, Path) else None
     if rows is None:
         truth = truth_of(results, options.truth, options.truth_folders, folders)
         return Labelled(results, truth, options.labels)

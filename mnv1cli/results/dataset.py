@@ -23,10 +23,10 @@ from mnv1cli.results.readers.dataset import (
     PART,
     RUNS,
     SUFFIX,
-    common_head,
-    of_parts,
-    opened,
-    part_names,
+    list_parts,
+    map_parts,
+    open_part,
+    read_common_head,
 )
 from mnv1cli.results.writers.arrow import METADATA_KEY, ArrowRows
 from mnv1cli.storage import stores
@@ -70,7 +70,7 @@ def without_faults(folder: Folder, name: str) -> None:
     """
     from pyarrow import compute, parquet
 
-    with opened(folder, name) as part:
+    with open_part(folder, name) as part:
         if not part.tally()[1]:
             return
     calls: Any = compute
@@ -138,10 +138,10 @@ class Dataset:
         with writing(place):
             self._folder.check()
         try:
-            self._there = part_names(self._folder)
+            self._there = list_parts(self._folder)
         except ResultError as error:
             raise OutputError(error.what, "name a folder of its own") from error
-        head = None if force else common_head(self._folder, self._there)
+        head = None if force else read_common_head(self._folder, self._there)
         self.metadata: Mapping[str, Any] | None = settings(head.settings) if head else None
 
     @property
@@ -151,7 +151,7 @@ class Dataset:
 
     def parts(self) -> list[str]:
         """The names of all parts that there are now, relative to `root`."""
-        return part_names(self._folder)
+        return list_parts(self._folder)
 
     def missing(self, refs: Iterable[ImageRef], metadata: Mapping[str, Any]) -> Iterator[ImageRef]:
         """The images that have no row, by the bytes of their paths, each of them once.
@@ -163,7 +163,7 @@ class Dataset:
         if self.metadata is not None:
             compare(self.name, self.metadata, metadata)
             read = _good if self._retry else _all
-            known.update(*of_parts(self._folder, self._there, read))
+            known.update(*map_parts(self._folder, self._there, read))
         return self._lacking(refs, known)
 
     def _lacking(self, refs: Iterable[ImageRef], known: set[bytes]) -> Iterator[ImageRef]:
@@ -222,13 +222,13 @@ class Dataset:
 
     def errors(self, run: str | None = None) -> Iterator[Fault]:
         """The images that failed, of one run or of all."""
-        for _, faults in of_parts(self._folder, self._parts_of(run), lambda part: part.tally()):
+        for _, faults in map_parts(self._folder, self._parts_of(run), lambda part: part.tally()):
             yield from faults
 
     def count(self, run: str | None = None) -> int:
         """How many images have rows, each counted once, of one run or of all."""
         names = self._parts_of(run)
-        return len(set().union(*of_parts(self._folder, names, lambda part: list(part.paths()))))
+        return len(set().union(*map_parts(self._folder, names, lambda part: list(part.paths()))))
 
     def _parts_of(self, run: str | None) -> list[str]:
         return [name for name in self.parts() if name.startswith(f"{PART}{run or ''}")]

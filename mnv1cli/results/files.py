@@ -1,40 +1,45 @@
-"""The files of a run: under another name until it is complete, never in the way of others."""
+"""The files of a run: named *.part until they are complete, and never in the way of others."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import json
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mnv1cli.errors import OptionError, OutputError, ResumeError
+from mnv1cli.results.locked_files import is_locked, open_locked
 from mnv1cli.types import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-log = logging.getLogger(__name__)
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 PART = ".part"
 META = ".meta.json"
 JOURNAL = ".journal"
+# The longest name of a file in bytes, on the file systems in use.
 _MAX_NAME = 255
 
 
 class ResultFiles:
-    """The main result, on stdout or in a file, and what lies beside it.
+    """The main result, on stdout or in a file, and the files beside it.
 
     Each file is written as FILE.part. `commit` renames them all, the main one
-    last, so that it is there only when everything is. With `resume` what an
-    earlier run left is no obstacle; `go_on` says how much of it counts. With
-    `append` a result that is there is none either.
+    last, so that it exists only when all others do. With `resume` the files of
+    an earlier run are accepted, and `continue_from` says how much of them counts.
+    With `append` an existing result is accepted.
+
+    Attributes:
+        main: the main file, None for stdout.
+        sidecars: the files beside the main one, with `sidecar_suffixes`.
+        meta: the file of the metadata, None where the run has none.
+        journal: the journal of a run that can be resumed, None for stdout.
+        paths: all files that are written under their own name in the end.
 
     Raises:
-        OptionError: two of the files are one.
+        OptionError: two of the files are the same.
         OutputError: one of them exists, or cannot be written.
     """
 
@@ -42,45 +47,44 @@ class ResultFiles:
         self,
         main: Path | None,
         stdout: BinaryIO | None,
-        sidecars: Sequence[str] = (),
-        others: Sequence[Path | None] = (),
+        sidecar_suffixes: Sequence[str] = (),
+        other_files: Sequence[Path | None] = (),
         force: bool = False,
         with_meta: bool = True,
         resume: bool = False,
         append: bool = False,
     ) -> None:
-        main, *others = (_settled(path, force) for path in (main, *others))
+        main, *others = (_resolve(path, force) for path in (main, *other_files))
         self.main = main
         self._stdout = stdout
         self._open: dict[Path, BinaryIO] = {}
         self._spools: set[Path] = set()
-        self._lengths: Mapping[str, int] | None = None
-        beside = [main.with_suffix(suffix) for suffix in sidecars] if main else []
-        self.sidecars = tuple(beside)
+        self._lengths: Mapping[str, int] = {}
+        self.sidecars = tuple(main.with_suffix(s) for s in sidecar_suffixes) if main else ()
         self.meta = main.with_name(main.name + META) if main and with_meta else None
         self.journal = main.with_name(main.name + JOURNAL) if main else None
-        named = [path for path in (main, self.meta, *beside, *others) if path is not None]
-        self.named = tuple(named)
-        places = [_place(name) for path in named for name in (path, _part(path))]
-        if len(set(places)) < len(places):
-            raise OptionError("two of the files to write are the same", "name different ones")
-        extended = {main, self.meta, *beside} if append else set()
-        for path in named:
-            _check(path, force, resume, path in extended, self.journal)
+        named = (main, self.meta, *self.sidecars, *others)
+        self.paths = tuple(path for path in named if path is not None)
+        _require_different(self.paths)
+        extended = {main, self.meta, *self.sidecars} if append else set()
+        for path in self.paths:
+            _require_writable(path)
+            if not force and not resume:
+                _require_free(path, path in extended, self.journal)
 
     @property
     def folder(self) -> str:
-        """Where the main file lies, and room for what waits to be put into it."""
+        """The folder of the main file, which has room for temporary files."""
         assert self.main is not None
         return str(self.main.parent)
 
     @property
     def name(self) -> str:
-        """The main output's name for messages."""
+        """The name of the main file in messages."""
         return str(self.main) if self.main else "stdout"
 
-    def go_on(self, lengths: Mapping[str, int]) -> None:
-        """Take up the files of a run that was cut, each as long as it was by its name.
+    def continue_from(self, lengths: Mapping[str, int]) -> None:
+        """Continue the files of a run that was stopped, each from its length in bytes, by name.
 
         Raises:
             ResumeError: one of them is missing, or shorter.
@@ -94,17 +98,21 @@ class ResultFiles:
                 )
         self._lengths = lengths
 
-    def lengths(self) -> dict[str, int]:
-        """How long each file is by its name, all of it on the disk."""
-        found = {}
+    def sync(self) -> dict[str, int]:
+        """Bring the open files to the disk, and return the length of each in bytes, by name."""
+        lengths = {}
         for path, file in self._open.items():
             file.flush()
             os.fsync(file.fileno())
-            found[os.fspath(path)] = file.tell()
-        return found
+            lengths[os.fspath(path)] = file.tell()
+        return lengths
 
-    def stream(self) -> BinaryIO:
-        """Where the main result goes."""
+    def open_main(self) -> BinaryIO:
+        """Return the stream of the main result.
+
+        Raises:
+            OutputError: stdout is closed, or the file cannot be written.
+        """
         if self.main is not None:
             return self.open(self.main)
         if self._stdout is None:
@@ -112,65 +120,55 @@ class ResultFiles:
         return self._stdout
 
     def open(self, path: Path) -> BinaryIO:
-        """Begin one of the files."""
-        if path not in self._open:
-            try:
-                self._open[path] = _begun(
-                    _part(path), (self._lengths or {}).get(os.fspath(path), 0)
-                )
-            except OSError as error:
-                raise OutputError(f"cannot write {path}: {error.strerror}") from error
-        return self._open[path]
-
-    def locked(self, path: Path, length: int) -> BinaryIO:
-        """A file under its own name, cut to `length`, that no other run has meanwhile.
+        """Open one of the files, as it was left or empty.
 
         Raises:
-            OutputError: another run has it, or it cannot be written.
+            OutputError: another run is writing it, or it cannot be written.
         """
-        try:
-            return _begun(path, length)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        if path not in self._open:
+            length = self._lengths.get(os.fspath(path), 0)
+            self._open[path] = open_locked(_part(path), length, name=path)
+        return self._open[path]
 
-    def spool(self, name: str) -> BinaryIO:
-        """A file for what waits to be put into the main one; it goes when that is there."""
+    def open_spool(self, name: str) -> BinaryIO:
+        """Open a file for rows that wait to be put into the main file; `commit` removes it."""
         assert self.main is not None
         path = self.main.with_name(f"{self.main.name}.{name}")
         self._spools.add(path)
         return self.open(path)
 
     def flush(self) -> None:
-        """Push out what was written: whoever reads stdout waits for it."""
+        """Push out what was written to stdout: whoever reads it waits for it."""
         if self.main is None and self._stdout is not None:
             self._stdout.flush()
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
         """Write a whole file of JSON."""
-        # A shard's has a number for each image, which need no lines of their own.
+        # The metadata of a shard have a number for each image, which need no lines of their own.
         indent = None if "shard" in content else 2
         text = json.dumps(content, ensure_ascii=False, indent=indent)
         self.open(path).write(text.encode("utf-8", "replace") + b"\n")
 
     def commit(self) -> None:
-        """Give every file its name."""
+        """Give every file its name.
+
+        Raises:
+            OutputError: one of them cannot be written.
+        """
         self.flush()
         for path in self._spools & set(self._open):
             self._open.pop(path).close()
             _part(path).unlink(missing_ok=True)
         for path in sorted(self._open, key=lambda path: path == self.main):
-            try:
-                with self._open.pop(path) as file:
-                    file.flush()
-                    os.fsync(file.fileno())
-                    # While it is locked: who has opened it meanwhile sees that it is taken.
-                    os.replace(_part(path), path)
-            except OSError as error:
-                raise OutputError(f"cannot write {path}: {error.strerror}") from error
+            with _name_in_errors(path), self._open.pop(path) as file:
+                file.flush()
+                os.fsync(file.fileno())
+                # While it is locked: a run that has just opened it sees that it is taken.
+                os.replace(_part(path), path)
 
     def abandon(self, keep: bool) -> None:
         """Close the files under their .part names; remove them unless they are worth keeping."""
-        # Beside what went to stdout there is nothing to go on with.
+        # A run on stdout cannot be resumed from the files beside it.
         keep = keep and self.main is not None
         for path, file in self._open.items():
             # The disk that was full at the last write is full still.
@@ -181,31 +179,69 @@ class ResultFiles:
         self._open.clear()
 
     def has_parts(self) -> bool:
-        """Whether an earlier run has left something."""
-        return any(os.path.lexists(_part(path)) for path in self.named)
+        """Return whether an earlier run has left files named *.part."""
+        return any(os.path.lexists(_part(path)) for path in self.paths)
 
-    def is_there(self) -> bool:
-        """Whether the main file is there under its name."""
+    def is_complete(self) -> bool:
+        """Return whether the main file exists and nothing is left to be renamed."""
         return self.main is not None and self.main.is_file() and not self.has_parts()
 
-    def rename_all(self, written: Iterable[str]) -> None:
-        """Finish the renaming of a run that was cut in the midst of it."""
-        for spool in set(map(Path, written)) - set(self.named):
+    def finish_renames(self, written: Iterable[str]) -> None:
+        """Finish the renaming of a run that was stopped while it renamed the files `written`.
+
+        Raises:
+            OutputError: one of them cannot be renamed.
+        """
+        for spool in set(map(Path, written)) - set(self.paths):
             _part(spool).unlink(missing_ok=True)
-        for path in sorted(self.named, key=lambda path: path == self.main):
-            try:
+        for path in sorted(self.paths, key=lambda path: path == self.main):
+            with _name_in_errors(path):
                 if _part(path).exists():
                     os.replace(_part(path), path)
-            except OSError as error:
-                raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def refuse_to_replace(outputs: ResultFiles, inputs: Iterable[Path | None]) -> None:
+    """Keep a run from replacing the files that it reads.
+
+    Raises:
+        OptionError: a file to write is one of `inputs`.
+    """
+    read = {os.path.realpath(path) for path in inputs if path is not None}
+    for path in outputs.paths:
+        if os.path.realpath(path) in read:
+            raise OptionError(f"{path} is read, and cannot be written", "name another file")
+
+
+def refuse_image_name(file: Path) -> None:
+    """Keep results out of photos, whether by a slip or by `-f csv *.jpg` with a file `-o.jpg`.
+
+    Raises:
+        OptionError: the name has the suffix of an image.
+    """
+    suffix = os.fsencode(file.name).lower().rpartition(b".")[2]
+    if suffix in IMAGE_SUFFIXES:
+        raise OptionError(f"{file} is the name of an image", "results need another")
+
+
+def reopen_from_start(file: BinaryIO) -> BinaryIO:
+    """Open what was written to a file so far, to read it from its beginning."""
+    file.flush()
+    reader = os.fdopen(os.dup(file.fileno()), "rb")
+    reader.seek(0)
+    return reader
+
+
+def wrap_text(stream: BinaryIO) -> io.TextIOWrapper:
+    """Put a text layer over a binary stream, for names that need not be UTF-8."""
+    return io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="", write_through=True)
 
 
 def _part(path: Path) -> Path:
     return path.with_name(path.name + PART)
 
 
-def _settled(path: Path | None, force: bool) -> Path | None:
-    """The file that a name means: a link to be replaced is followed, and stays one."""
+def _resolve(path: Path | None, force: bool) -> Path | None:
+    """Return the file that a name means: with `force` a link is followed, and stays a link."""
     if path is None:
         return None
     if path.is_dir() or not path.name:
@@ -213,54 +249,24 @@ def _settled(path: Path | None, force: bool) -> Path | None:
     return Path(os.path.realpath(path)) if force and path.is_symlink() else path
 
 
-def _begun(part: Path, length: int = 0) -> BinaryIO:
-    """A file cut to `length` that no other run writes; it is locked as long as it is open."""
-    # Not "wb": that would empty what another run is writing. Not "ab": rows are
-    # not all that is written, a header is put right at the end.
-    file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o666), "wb")
+@contextlib.contextmanager
+def _name_in_errors(path: Path) -> Iterator[None]:
+    """Name a file in what the system says about writing it."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise OutputError(f"another run is writing {part}", "wait for it") from None
-    except OSError:
-        log.debug("no locks in %s", part.parent)
-    if not _is_still(part, file):
-        # Between opening and locking the other run has finished: this is its result.
-        file.close()
-        raise OutputError(f"another run has just written {part}", "try again")
-    file.truncate(length)
-    file.seek(length)
-    return file
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _is_still(part: Path, file: BinaryIO) -> bool:
-    """Whether an open file has the name under which it was opened."""
-    try:
-        return os.path.samestat(part.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
+def _require_different(paths: Iterable[Path]) -> None:
+    """Refuse two names of one file, which may not exist yet, and names of the .part of another."""
+    names = [name for path in paths for name in (path, _part(path))]
+    if len({os.path.join(os.path.realpath(name.parent), name.name) for name in names}) < len(names):
+        raise OptionError("two of the files to write are the same", "name different ones")
 
 
-def _is_busy(part: Path) -> bool:
-    """Whether another run is writing a file."""
-    try:
-        with part.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _place(path: Path) -> str:
-    """What two names of one file have in common, though it is not there yet."""
-    return os.path.join(os.path.realpath(path.parent), path.name)
-
-
-def _check(path: Path, force: bool, resume: bool, extended: bool, journal: Path | None) -> None:
-    """Refuse what could not be written at the end, before any work is done."""
+def _require_writable(path: Path) -> None:
+    """Refuse a file that could not be written at the end, before any work is done."""
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):
@@ -269,10 +275,12 @@ def _check(path: Path, force: bool, resume: bool, extended: bool, journal: Path 
         raise OutputError(f"cannot write {path}: it is no regular file", "use stdout for it")
     if len(os.fsencode(_part(path).name)) > _MAX_NAME:
         raise OutputError(f"cannot write {path}: the name is too long")
-    if _is_busy(_part(path)):
+    if is_locked(_part(path)):
         raise OutputError(f"another run is writing {path}", "wait for it, or name another file")
-    if force or resume:
-        return
+
+
+def _require_free(path: Path, extended: bool, journal: Path | None) -> None:
+    """Refuse a file that exists, unless it is `extended`, or that an earlier run has begun."""
     if os.path.lexists(path) and not extended:
         raise OutputError(f"{path} exists", "add --force to replace it")
     if os.path.lexists(_part(path)):
@@ -282,23 +290,3 @@ def _check(path: Path, force: bool, resume: bool, extended: bool, journal: Path 
             if journal is not None and journal.exists()
             else "add --force to begin anew",
         )
-
-
-def reread(file: BinaryIO) -> BinaryIO:
-    """What was written to a file so far, from its beginning."""
-    file.flush()
-    again = os.fdopen(os.dup(file.fileno()), "rb")
-    again.seek(0)
-    return again
-
-
-def text_stream(stream: BinaryIO) -> io.TextIOWrapper:
-    """A text layer over a binary stream for names that need not be UTF-8."""
-    return io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="", write_through=True)
-
-
-def refuse_image_name(file: Path) -> None:
-    """Keep results out of photos, whether by a slip or by `-f csv *.jpg` with a file `-o.jpg`."""
-    suffix = os.fsencode(file.name).lower().rpartition(b".")[2]
-    if suffix in IMAGE_SUFFIXES:
-        raise OptionError(f"{file} is the name of an image", "results need another")

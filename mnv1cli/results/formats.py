@@ -1,7 +1,7 @@
-"""Result formats: one protocol, one registry.
+"""Result formats: one protocol for writers, and one registry of formats.
 
 A writer gets a `Layout` when it is made, then one `Table` after the other. It
-can be taken up again: from its `state`, with its files as they were then. The
+can be continued: from its `state`, with its files as they were then. The
 modules are imported when a format is used, so that nobody pays for the others.
 """
 
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 
 
 class Writer(Protocol):
-    """What the loop writes to."""
+    """Writes the results of a run in one format."""
 
     def write(self, table: Table) -> None:
-        """Write consecutive images' results."""
+        """Write the results of consecutive images."""
         ...
 
     def state(self) -> Mapping[str, Any]:
-        """What a writer that goes on from here has to know beside its files; for JSON."""
+        """Return what another writer needs beside the files to continue from here, as JSON."""
         ...
 
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:
         """Complete what was written; the files stay open for `ResultFiles` to commit.
 
-        A format that holds the run's metadata gets it here, None where the run
-        was stopped.
+        A format that holds the metadata of the run gets them here, None where
+        the run was stopped.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format: where its writer is, and what it is able to hold."""
+    """A format: the name of its writer's class, and what it can hold."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -56,23 +56,23 @@ class Format:
 
     @property
     def sidecars(self) -> tuple[str, ...]:
-        """Suffixes that take the place of the result's own for files beside it."""
+        """The suffixes of files beside the result, which replace the result's own suffix."""
         return (".index.csv",) if self.name == "npy" else ()
 
     def has_all(self, wide: bool) -> bool:
-        """Whether an image that keeps no label has its place all the same."""
+        """Return whether an image that keeps no label has a row all the same."""
         return wide or self.name in ("jsonl", "table")
 
     def create(
         self, outputs: ResultFiles, layout: Layout, state: Mapping[str, Any] | None = None
     ) -> Writer:
-        """A writer of this format into the main file of `outputs`.
+        """Make a writer of this format for the main file of `outputs`.
 
-        With the `state` of another one it goes on where that one stood.
+        With the `state` of another writer it continues where that one stopped.
         """
         module, _, name = self.writer.partition(":")
-        maker = getattr(import_module(module), name)
-        return cast("Writer", maker(outputs, layout, state))
+        writer_class = getattr(import_module(module), name)
+        return cast("Writer", writer_class(outputs, layout, state))
 
 
 FORMATS = {
@@ -107,18 +107,13 @@ FORMATS = {
 
 
 def choose_format(name: str | None, file: Path | None, task: Task, terminal: bool) -> Format:
-    """The format of a run: `name`, else the file's suffix, else what suits stdout.
+    """Choose the format of a run: `name`, else the suffix of `file`, else what suits stdout.
 
     Raises:
-        OptionError: an unknown suffix, or a format that cannot hold the results.
+        OptionError: the suffix is unknown, or the format cannot hold the results.
     """
     labels = task.command == "classify"
-    if name is not None:
-        chosen = FORMATS[name]
-    elif file is not None:
-        chosen = _by_suffix(file)
-    else:
-        chosen = FORMATS["table" if labels and terminal else "csv"]
+    chosen = _select(name, file, "table" if labels and terminal else "csv")
     if labels and not chosen.labels:
         raise OptionError(
             f"{chosen.name} holds numbers, and classify gives labels",
@@ -130,18 +125,44 @@ def choose_format(name: str | None, file: Path | None, task: Task, terminal: boo
         )
     if not task.pool and chosen.name not in ("npy", "npz"):
         raise OptionError(f"--no-pool keeps arrays, which {chosen.name} cannot hold", "use npy")
-    if chosen.needs_file and file is None:
-        raise OptionError(f"{chosen.name} needs a file", "name it with -o")
+    _require_file(chosen, file)
     return chosen
 
 
-def by_suffix(suffix: str) -> Format | None:
-    """The format of files whose names end so, in any case of letters; None for others."""
+def choose_rows_format(name: str | None, file: Path | None, terminal: bool) -> Format:
+    """Choose the format of rows with named columns, as `choose_format` does.
+
+    Raises:
+        OptionError: the suffix is unknown, or the format holds no such rows.
+    """
+    chosen = _select(name, file, "table" if terminal else "csv")
+    if not chosen.labels:
+        raise OptionError(f"{chosen.name} holds no rows of names", "use csv, tsv, jsonl or parquet")
+    _require_file(chosen, file)
+    return chosen
+
+
+def find_format(suffix: str) -> Format | None:
+    """Return the format of files with this suffix, in any case of letters; None for others."""
     return next((item for item in FORMATS.values() if suffix.lower() in item.suffixes), None)
 
 
-def _by_suffix(file: Path) -> Format:
-    if found := by_suffix(file.suffix):
-        return found
-    known = ", ".join(suffix for item in FORMATS.values() for suffix in item.suffixes)
-    raise OptionError(f"the name {file} tells no format", f"end it with {known}, or say it with -f")
+def _select(name: str | None, file: Path | None, default: str) -> Format:
+    """Look up the format called `name`, else that of the suffix of `file`, else the default."""
+    if name is not None:
+        return FORMATS[name]
+    if file is None:
+        return FORMATS[default]
+    chosen = find_format(file.suffix)
+    if chosen is None:
+        suffixes = ", ".join(suffix for item in FORMATS.values() for suffix in item.suffixes)
+        raise OptionError(
+            f"the name {file} tells no format",
+            f"end it with {suffixes}, or name the format with -f",
+        )
+    return chosen
+
+
+def _require_file(chosen: Format, file: Path | None) -> None:
+    if chosen.needs_file and file is None:
+        raise OptionError(f"{chosen.name} needs a file", "name it with -o")

@@ -1,18 +1,19 @@
-"""Rows with named columns in the formats that hold such: CSV, TSV, JSON lines, Parquet, a table."""
+"""Rows of named columns: written as CSV, TSV, JSON lines, Parquet or a table, and read back."""
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli.errors import OptionError
-from mnv1cli.path_text import display_path, encoded_path, text, text_path
-from mnv1cli.results.formats import FORMATS
-from mnv1cli.results.writers.arrow import METADATA_KEY
+from mnv1cli.errors import ResultError
+from mnv1cli.path_text import display_path, encoded_path, path_of, text, text_path
+from mnv1cli.results.files import wrap_text
+from mnv1cli.results.readers.common import IMAGES
+from mnv1cli.results.writers.arrow import METADATA_KEY, import_pyarrow
 from mnv1cli.results.writers.delimited import FLOAT_FORMAT, encode_rows
-from mnv1cli.results.writers.jsonl import float32_number
+from mnv1cli.results.writers.jsonl import shorten_float32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,57 +21,39 @@ if TYPE_CHECKING:
 
     from mnv1cli.results.files import ResultFiles
 
+    # What each column holds, by its name: int, float, str, or bytes for paths.
+    Columns = Mapping[str, type]
     Rows = Iterable[Sequence[Any]]
 
-TABULAR = ("csv", "tsv", "jsonl", "parquet", "table")
-_ROWS = 4096
+_GROUP_ROWS = 4096
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
+_DAMAGE = (csv.Error, AttributeError, KeyError, TypeError, ValueError, OSError)
 
 
-def choose(name: str | None, file: Path | None, terminal: bool) -> str:
-    """The format of rows: `name`, else the file's suffix, else what suits stdout.
-
-    Raises:
-        OptionError: an unknown suffix, or a format that holds no rows.
-    """
-    if name is None and file is not None:
-        suffix = file.suffix.lower()
-        name = next((f.name for f in FORMATS.values() if suffix in f.suffixes), None)
-        if name is None:
-            raise OptionError(f"the name {file} tells no format", "say it with -f")
-    name = name or ("table" if terminal else "csv")
-    if name not in TABULAR:
-        raise OptionError(f"{name} holds no rows of names", "use csv, tsv, jsonl or parquet")
-    if name == "parquet" and file is None:
-        raise OptionError("parquet needs a file", "name it with -o")
-    return name
-
-
-def spare(outputs: ResultFiles, read: Iterable[Path | None]) -> None:
-    """Refuse to replace what the run reads.
-
-    Raises:
-        OptionError: a file to write is one of those.
-    """
-    taken = {os.path.realpath(path) for path in read if path is not None}
-    for path in outputs.named:
-        if os.path.realpath(path) in taken:
-            raise OptionError(f"{path} is read, and cannot be written", "name another file")
-
-
-def write(
+def write_rows(
     outputs: ResultFiles,
     form: str,
-    columns: Mapping[str, type],
+    columns: Columns,
     rows: Rows,
     metadata: Callable[[], Mapping[str, Any]],
 ) -> None:
     """Write rows to the main file of `outputs`, with the metadata beside or in it.
 
-    `columns` tells what each column holds; one of bytes holds paths. `metadata`
-    is asked for when all rows are there.
+    `columns` says what each column holds. `metadata` is called after the last row.
+
+    Raises:
+        OptionError: the format needs a library that is not installed.
+        OutputError: a file cannot be written.
     """
     try:
-        _write_rows(outputs, form, columns, rows, metadata)
+        if form == "parquet":
+            _write_parquet(outputs, columns, rows, metadata)
+        elif form == "table":
+            _write_table(outputs, columns, rows)
+        elif form == "jsonl":
+            _write_json_lines(outputs, columns, rows)
+        else:
+            _write_delimited(outputs, columns, rows, _DELIMITERS[form])
         if outputs.meta is not None:
             outputs.write_json(outputs.meta, dict(metadata()))
         outputs.commit()
@@ -79,28 +62,51 @@ def write(
         raise
 
 
-def _write_rows(
-    outputs: ResultFiles,
-    form: str,
-    columns: Mapping[str, type],
-    rows: Rows,
-    metadata: Callable[[], Mapping[str, Any]],
-) -> None:
+def read_rows(file: Path, form: str, columns: Columns) -> Iterator[tuple[Any, ...]]:
+    """Read the rows that `write_rows` wrote in the format `form`, not a table.
+
+    Raises:
+        OptionError: the format needs a library that is not installed.
+        ResultError: a row is damaged, or the file cannot be read.
+    """
+    number = 0
+    try:
+        for row in _read(file, form, columns):
+            number += 1
+            yield row
+    except _DAMAGE as error:
+        raise ResultError(f"{file} is damaged after row {number}: {error}") from error
+
+
+def _read(file: Path, form: str, columns: Columns) -> Iterator[tuple[Any, ...]]:
     if form == "parquet":
-        _write_parquet(outputs, columns, rows, metadata)
-    elif form == "table":
-        _write_table(outputs, columns, rows)
-    elif form == "jsonl":
-        stream = outputs.stream()
-        for row in rows:
-            record = dict(_fields(columns, row))
-            stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
-    else:
-        delimiter = "\t" if form == "tsv" else ","
-        stream = outputs.stream()
-        stream.write(encode_rows([list(columns)], delimiter))
-        for row in rows:
-            stream.write(encode_rows([map(_cell, row)], delimiter))
+        return _read_parquet(file, columns)
+    if form == "jsonl":
+        return _read_json_lines(file, columns)
+    return _read_delimited(file, columns, _DELIMITERS[form])
+
+
+def open_parquet(file: Path) -> Any:
+    """Open a Parquet file to read.
+
+    Raises:
+        OptionError: pyarrow is not installed.
+        ResultError: the file cannot be read.
+    """
+    arrow = import_pyarrow()
+    try:
+        return arrow.parquet.ParquetFile(file)
+    except (OSError, arrow.ArrowException) as error:
+        raise ResultError(f"cannot read {file}: {error}") from error
+
+
+def _write_delimited(
+    outputs: ResultFiles, columns: Iterable[str], rows: Rows, delimiter: str
+) -> None:
+    stream = outputs.open_main()
+    stream.write(encode_rows([list(columns)], delimiter))
+    for row in rows:
+        stream.write(encode_rows([map(_cell, row)], delimiter))
 
 
 def _cell(value: Any) -> str:
@@ -109,8 +115,24 @@ def _cell(value: Any) -> str:
     return FLOAT_FORMAT % value if isinstance(value, float) else str(value)
 
 
-def _fields(columns: Iterable[str], row: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    """The members of a JSON object; a path that is no text has its bytes, too."""
+def _read_delimited(file: Path, columns: Columns, delimiter: str) -> Iterator[tuple[Any, ...]]:
+    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        for row in csv.DictReader(stream, delimiter=delimiter, strict=True):
+            yield tuple(
+                row[name].encode("utf-8", "surrogateescape") if kind is bytes else kind(row[name])
+                for name, kind in columns.items()
+            )
+
+
+def _write_json_lines(outputs: ResultFiles, columns: Iterable[str], rows: Rows) -> None:
+    stream = outputs.open_main()
+    for row in rows:
+        record = dict(_json_members(columns, row))
+        stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+
+
+def _json_members(columns: Iterable[str], row: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    """Make the members of a JSON object; a path that is not UTF-8 has its bytes, too."""
     for name, value in zip(columns, row, strict=True):
         if isinstance(value, bytes):
             shown, lossy = text_path(value)
@@ -118,44 +140,62 @@ def _fields(columns: Iterable[str], row: Sequence[Any]) -> Iterator[tuple[str, A
             if lossy:
                 yield f"{name}_bytes", encoded_path(value)
         else:
-            yield name, float32_number(value) if isinstance(value, float) else value
+            yield name, shorten_float32(value) if isinstance(value, float) else value
+
+
+def _read_json_lines(file: Path, columns: Columns) -> Iterator[tuple[Any, ...]]:
+    with file.open("rb") as stream:
+        for line in stream:
+            record = json.loads(line)
+            yield tuple(
+                path_of({"path": record[name], "path_bytes": record.get(f"{name}_bytes")})
+                if kind is bytes
+                else kind(record[name])
+                for name, kind in columns.items()
+            )
 
 
 def _write_table(outputs: ResultFiles, columns: Iterable[str], rows: Rows) -> None:
     from rich.table import Table
 
-    from mnv1cli.results.files import text_stream
     from mnv1cli.results.writers.table import PipeConsole
 
-    shown = Table(box=None, pad_edge=False, header_style="underline")
+    grid = Table(box=None, pad_edge=False, header_style="underline")
     for name in columns:
-        shown.add_column(name, overflow="fold")
+        grid.add_column(name, overflow="fold")
     for row in rows:
-        shown.add_row(*(display_path(v) if isinstance(v, bytes) else _shown(v) for v in row))
-    stream = text_stream(outputs.stream())
+        grid.add_row(*map(_display, row))
+    stream = wrap_text(outputs.open_main())
     try:
-        PipeConsole(file=stream, markup=False, highlight=False, emoji=False).print(shown)
+        PipeConsole(file=stream, markup=False, highlight=False, emoji=False).print(grid)
     finally:
         stream.detach()
 
 
-def _shown(value: Any) -> str:
+def _display(value: Any) -> str:
+    if isinstance(value, bytes):
+        return display_path(value)
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _write_parquet(
     outputs: ResultFiles,
-    columns: Mapping[str, type],
+    columns: Columns,
     rows: Rows,
     metadata: Callable[[], Mapping[str, Any]],
 ) -> None:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise OptionError("parquet needs pyarrow", "pip install 'mnv1cli[parquet]'") from None
-    arrow: Any = pyarrow
-    writer: Any
+    arrow = import_pyarrow()
+    schema = _arrow_schema(arrow, columns)
+    waiting = iter(rows)
+    with arrow.parquet.ParquetWriter(outputs.open_main(), schema, compression="zstd") as writer:
+        while group := list(itertools.islice(waiting, _GROUP_ROWS)):
+            records = [dict(_parquet_members(columns, row)) for row in group]
+            writer.write_table(arrow.Table.from_pylist(records, schema=schema))
+        encoded = json.dumps(metadata(), ensure_ascii=False).encode("utf-8", "replace")
+        writer.add_key_value_metadata({METADATA_KEY: encoded})
+
+
+def _arrow_schema(arrow: Any, columns: Columns) -> Any:
     kinds: dict[type, Any] = {int: arrow.int64(), float: arrow.float32(), str: arrow.string()}
     fields = []
     for name, kind in columns.items():
@@ -163,17 +203,10 @@ def _write_parquet(
             fields += [(name, arrow.string()), (f"{name}_bytes", arrow.binary())]
         else:
             fields.append((name, kinds[kind]))
-    schema = arrow.schema(fields)
-    waiting = iter(rows)
-    with parquet.ParquetWriter(outputs.stream(), schema, compression="zstd") as writer:
-        while taken := list(itertools.islice(waiting, _ROWS)):
-            records = [dict(_raw_fields(columns, row)) for row in taken]
-            writer.write_table(arrow.Table.from_pylist(records, schema=schema))
-        told = json.dumps(metadata(), ensure_ascii=False).encode("utf-8", "replace")
-        writer.add_key_value_metadata({METADATA_KEY: told})
+    return arrow.schema(fields)
 
 
-def _raw_fields(columns: Iterable[str], row: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+def _parquet_members(columns: Iterable[str], row: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     for name, value in zip(columns, row, strict=True):
         if isinstance(value, bytes):
             shown, lossy = text_path(value)
@@ -181,3 +214,14 @@ def _raw_fields(columns: Iterable[str], row: Sequence[Any]) -> Iterator[tuple[st
             yield f"{name}_bytes", value if lossy else None
         else:
             yield name, value
+
+
+def _read_parquet(file: Path, columns: Columns) -> Iterator[tuple[Any, ...]]:
+    for batch in open_parquet(file).iter_batches(IMAGES):
+        for record in batch.to_pylist():
+            yield tuple(
+                (record.get(f"{name}_bytes") or record[name].encode())
+                if kind is bytes
+                else kind(record[name])
+                for name, kind in columns.items()
+            )

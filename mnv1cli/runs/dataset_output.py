@@ -40,7 +40,7 @@ class Depot:
             if path is not None and os.path.lexists(path) and not options.force:
                 raise OutputError(f"{path} exists", "name another file, or remove it")
         self._outputs = ResultFiles(
-            None, None, others=(options.errors, options.manifest), force=options.force
+            None, None, other_files=(options.errors, options.manifest), force=options.force
         )
         self.dataset = Dataset(place, options.force, options.retry)
 

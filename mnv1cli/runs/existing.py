@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mnv1cli.errors import OptionError, ResultError, ResumeError
 from mnv1cli.path_text import display_path, path_fields, path_of
 from mnv1cli.results.metadata import REMEDY, compare
-from mnv1cli.results.readers import dataset_signature, format_of, open_result
+from mnv1cli.results.readers import describe_dataset_parts, detect_format, open_result
 from mnv1cli.storage.location import Location
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class ExistingResult:
     def signature(self) -> str:
         """What tells whether the file or the dataset has changed."""
         if isinstance(self.file, Location):
-            return f"{self.file.name} of {dataset_signature(self.file)}"
+            return f"{self.file.name} of {describe_dataset_parts(self.file)}"
         found = self.file.stat()
         return f"{self.file.name} of {found.st_size} bytes and time {found.st_mtime_ns}"
 
@@ -216,7 +216,7 @@ def format_there(options: OutputOptions) -> str | None:
     """The format of the result that is added to, which `--format` cannot change."""
     if not options.append or options.file is None or not options.file.is_file():
         return None
-    found = format_of(options.file)
+    found = detect_format(options.file)
     if options.format not in (None, found):
         raise OptionError(f"{options.file} is {found}, not {options.format}", "leave -f away")
     return found

@@ -10,6 +10,7 @@ from mnv1cli.errors import OptionError, ResumeError
 from mnv1cli.path_text import text
 from mnv1cli.results.files import ResultFiles, refuse_image_name
 from mnv1cli.results.formats import choose_format
+from mnv1cli.results.locked_files import open_locked
 from mnv1cli.results.shard_positions import ShardPositions
 from mnv1cli.results.writers.delimited import encode_rows
 from mnv1cli.runs import journal
@@ -144,7 +145,7 @@ class FileSink:
             if not found[1].complete:
                 return False
             self._rename(found[0], found[1], settings)
-        if self.options.append or not self.outputs.is_there():
+        if self.options.append or not self.outputs.is_complete():
             return False
         assert self.outputs.main is not None
         there = ExistingResult(self.outputs.main, metadata)
@@ -160,7 +161,7 @@ class FileSink:
         before = {name: begun.get(name) for name in self.before.signatures()}
         now = {**self._settings(settings), **before}
         journal.check_settings(self.outputs.name, begun, now)
-        self.outputs.rename_all(left.files)
+        self.outputs.finish_renames(left.files)
         assert self.outputs.journal is not None
         self.outputs.journal.unlink(missing_ok=True)
 
@@ -174,7 +175,7 @@ class FileSink:
         if found is None:
             return None
         journal.check_settings(self.outputs.name, found[0], self._settings(settings))
-        self.outputs.go_on(found[1].files)
+        self.outputs.continue_from(found[1].files)
         self._positions.go_on(found[1].marks, found[1].digest)
         return found[1]
 
@@ -201,7 +202,7 @@ class FileSink:
         self._whole = True
 
     def _opened(self, path: Path, settings: Mapping[str, Any], after: Checkpoint | None) -> Journal:
-        file = self.outputs.locked(path, journal.whole_length(path) if after else 0)
+        file = open_locked(path, journal.whole_length(path) if after else 0)
         try:
             return Journal(path, file, self._settings(settings), after)
         except BaseException:
@@ -233,7 +234,7 @@ class FileSink:
             return
         if not now and time.monotonic() - self._committed < _COMMIT_SECONDS:
             return
-        lengths = self.outputs.lengths()
+        lengths = self.outputs.sync()
         self._journal.write(
             Checkpoint(
                 prefix.images,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mnv1cli.inference.job import Job
     from mnv1cli.training.class_folders import ClassFolders, Numbers
-    from mnv1cli.training.options import TuneOptions
+    from mnv1cli.training.options import FinetuneOptions
     from mnv1cli.types import FloatArray, ImageRef
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def features_of(job: Job, found: ClassFolders, progress: TextIO | None) -> tuple
     return np.concatenate(rows), tally
 
 
-def photos_of(found: ClassFolders, features: FloatArray, options: TuneOptions) -> Photos:
+def photos_of(found: ClassFolders, features: FloatArray, options: FinetuneOptions) -> Photos:
     """The images that can be read, in groups of copies, each group in one part.
 
     Raises:

@@ -21,13 +21,13 @@ from mnv1cli.runs import journal
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mnv1cli.training.options import TuneOptions
+    from mnv1cli.training.options import FinetuneOptions
 
 SPLIT, PART = ".split.csv", ".part"
 _SETTINGS, _WORK = "settings.json", "work"
 
 
-class TuneFiles:
+class FinetuneFiles:
     """Where a trained module goes, checked before any work.
 
     Raises:
@@ -36,7 +36,7 @@ class TuneFiles:
         ResumeError: an earlier run was cut, and it is not said what to do about that.
     """
 
-    def __init__(self, output: Path, images: Path, options: TuneOptions) -> None:
+    def __init__(self, output: Path, images: Path, options: FinetuneOptions) -> None:
         # A path that ends in `..` has no name to put anything behind.
         self.output = Path(os.path.abspath(output)) if output.name in ("", "..") else output
         self.split = self.output.with_name(self.output.name + SPLIT)
@@ -51,7 +51,7 @@ class TuneFiles:
         if options.full:
             self._settle_part(options)
 
-    def _refuse_what_is_there(self, options: TuneOptions) -> None:
+    def _refuse_what_is_there(self, options: FinetuneOptions) -> None:
         there = [path for path in (self.output, self.split) if os.path.lexists(path)]
         # A run that was cut at its very end may have renamed the split already.
         if there and not options.force and not (options.resume and there == [self.split]):
@@ -62,7 +62,7 @@ class TuneFiles:
         if os.path.lexists(self.split) and not self.split.is_file():
             raise OutputError(f"{self.split} exists and is no file", "name another place")
 
-    def _settle_part(self, options: TuneOptions) -> None:
+    def _settle_part(self, options: FinetuneOptions) -> None:
         if not os.path.lexists(self.part) or options.resume:
             return
         if not (self.part / _SETTINGS).is_file():

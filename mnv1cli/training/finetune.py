@@ -30,7 +30,7 @@ from mnv1cli.system.tempdirs import plain_path
 from mnv1cli.training import base, head
 from mnv1cli.training import class_folders as parting
 from mnv1cli.training import examples as labelled
-from mnv1cli.training.files import TuneFiles
+from mnv1cli.training.files import FinetuneFiles
 from mnv1cli.training.full import train
 from mnv1cli.types import DEFAULT_BATCH, Task
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from mnv1cli.training.class_folders import Numbers
     from mnv1cli.training.examples import Photos
     from mnv1cli.training.full import Trained
-    from mnv1cli.training.options import TuneOptions
+    from mnv1cli.training.options import FinetuneOptions
     from mnv1cli.types import Engine, Fault, FloatArray, ImageRef, PixelSpec, Variant
 
 # Images that the module written is held against the features on, and how far its scores
@@ -64,7 +64,7 @@ class HeldOut:
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
+class FinetuneResult:
     """A module that was trained, and how good it is.
 
     `copies` counts images that are copies of others. `regularisation` is
@@ -90,11 +90,11 @@ def finetune(
     folder: Path,
     output: Path,
     spec: PixelSpec,
-    options: TuneOptions,
+    options: FinetuneOptions,
     threads: int = 1,
     engine: Engine | None = None,
     progress: TextIO | None = None,
-) -> Tuned:
+) -> FinetuneResult:
     """Train `module` for the classes that `folder` has folders of, and write it to `output`.
 
     Raises:
@@ -105,7 +105,7 @@ def finetune(
         ResumeError: an earlier run cannot be gone on with.
     """
     _check(options)
-    files = TuneFiles(output, folder, options)
+    files = FinetuneFiles(output, folder, options)
     found = parting.class_folders(os.fsencode(folder))
     variables, variant = base.read(module, spec.size)
     job = _job(module, spec, threads, engine)
@@ -128,7 +128,7 @@ def finetune(
             scores = _scores(made, photos.examples(parting.HELD_OUT).refs, spec, threads)
         fingerprint = modulefiles.fingerprint(made)
         files.publish(made, photos.table(), work)
-    return Tuned(
+    return FinetuneResult(
         path=str(output),
         fingerprint=fingerprint,
         split=str(files.split),
@@ -143,7 +143,7 @@ def finetune(
     )
 
 
-def _fitted(photos: Photos, options: TuneOptions, threads: int) -> head.Head:
+def _fitted(photos: Photos, options: FinetuneOptions, threads: int) -> head.Head:
     """The last layer for the training part."""
     rows = photos.rows(parting.TRAINING)
     parts = (photos.features[rows], photos.classes[rows], photos.groups[rows])
@@ -154,7 +154,7 @@ def _trained(
     made: Path,
     photos: Photos,
     spec: PixelSpec,
-    options: TuneOptions,
+    options: FinetuneOptions,
     part: Path,
     threads: int,
     progress: TextIO | None,
@@ -164,7 +164,7 @@ def _trained(
     return train(_opened(made), examples, spec, options, part, threads, progress)
 
 
-def _check(options: TuneOptions) -> None:
+def _check(options: FinetuneOptions) -> None:
     """Refuse what would not end in a module, for callers in Python too."""
     for name, value, good in (
         ("held_out", options.held_out, 0 < options.held_out < 1),
@@ -241,7 +241,7 @@ def _held_out(scores: Any, classes: Numbers) -> HeldOut:
 
 
 def _settings(
-    module: HubModule, photos: Photos, spec: PixelSpec, options: TuneOptions
+    module: HubModule, photos: Photos, spec: PixelSpec, options: FinetuneOptions
 ) -> dict[str, Any]:
     """What must be the same in a run that goes on with another, by names that people know."""
     return {

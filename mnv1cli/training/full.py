@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mnv1cli.modules.hub_module import HubModule
-    from mnv1cli.training.options import TuneOptions
+    from mnv1cli.training.options import FinetuneOptions
     from mnv1cli.types import FloatArray, ImageRef, PixelSpec
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def train(
     module: HubModule,
     examples: tuple[Examples, Examples],
     spec: PixelSpec,
-    options: TuneOptions,
+    options: FinetuneOptions,
     folder: Path,
     threads: int = 1,
     progress: TextIO | None = None,
@@ -102,7 +102,7 @@ class _Run:
         module: HubModule,
         examples: tuple[Examples, Examples],
         spec: PixelSpec,
-        options: TuneOptions,
+        options: FinetuneOptions,
         folder: Path,
         threads: int,
         progress: TextIO | None,

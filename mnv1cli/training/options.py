@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class TuneOptions:
+class FinetuneOptions:
     """How a module is trained for other classes.
 
     About `held_out` of the images, drawn by `seed`, only test the result. With

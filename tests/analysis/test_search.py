@@ -52,9 +52,7 @@ def written(
 ) -> Path:
     """An index of these features, as `embed` writes it."""
     form = FORMATS[file.suffix[1:]]
-    outputs = ResultFiles(
-        file, None, sidecars=form.sidecars, force=True, with_meta=not form.holds_metadata
-    )
+    outputs = ResultFiles(file, None, form.sidecars, force=True, with_meta=not form.holds_metadata)
     writer = form.create(outputs, Layout(features.shape[1:], errors=bool(errors)))
     names = tuple(paths) or tuple(b"%d.jpg" % i for i in range(len(features)))
     for start in range(0, len(features), 1000):
@@ -496,7 +494,7 @@ def here(indexes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("x.csv cat.png -o x.csv --force", 2, "x.csv is read, and cannot be written"),
         ("x.npy cat.png -o x.index.csv --force", 2, "x.index.csv is read"),
         ("x.npy cat.png -o out.npy", 2, "npy holds no rows of names"),
-        ("x.npy cat.png -o out.what", 2, "the name out.what tells no format; say it with -f"),
+        ("x.npy cat.png -o out.what", 2, "the name out.what tells no format; end it with .csv"),
         ("x.npy cat.png -f parquet", 2, "parquet needs a file; name it with -o"),
         ("x.npy cat.png -o none/out.csv", 1, "there is no folder none"),
     ],

@@ -19,17 +19,16 @@ import pytest
 from PIL import Image
 
 from mnv1cli.analysis import synthetic_photos
-from mnv1cli.analysis.search import GROUPS, MATCHES
 from mnv1cli.errors import OptionError
 from mnv1cli.inference import ranking
 from mnv1cli.labels import names as labels
 from mnv1cli.path_text import text
 from mnv1cli.report.gallery import Alike, Labelled
 from mnv1cli.report.report import ReportOptions, write_report
-from mnv1cli.results import rows as tabular
 from mnv1cli.results.files import META, ResultFiles
 from mnv1cli.results.formats import FORMATS
-from mnv1cli.results.readers.similarities import open_rows
+from mnv1cli.results.readers.similarities import GROUPS, MATCHES, open_similarities
+from mnv1cli.results.rows import write_rows
 from mnv1cli.results.writers.delimited import encode_rows
 from mnv1cli.types import Layout, Prediction, Table
 from tests.conftest import ROOT
@@ -216,8 +215,8 @@ def test_similarities_in_every_format(folder: Path, form: str, grouped: bool) ->
         rows = [(1, paths[0], 0.5), (1, paths[1], 0.5), (2, odd, 0.25)]
     file = folder / f"x.{form}"
     outputs = ResultFiles(file, None, with_meta=form != "parquet")
-    tabular.write(outputs, form, GROUPS if grouped else MATCHES, rows, lambda: METADATA)
-    found = open_rows(file)
+    write_rows(outputs, form, GROUPS if grouped else MATCHES, rows, lambda: METADATA)
+    found = open_similarities(file)
     assert found is not None
     entries = Alike(found).chosen("results", 100)
     assert [entry.query for entry in entries] == ([b"", b""] if grouped else [paths[0], odd])

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from mnv1cli.errors import OptionError, OutputError
-from mnv1cli.results import rows as tabular
-from mnv1cli.results.files import ResultFiles
+from mnv1cli.results import rows as result_rows
+from mnv1cli.results.files import ResultFiles, refuse_to_replace
+from mnv1cli.results.formats import choose_rows_format
+from mnv1cli.results.rows import write_rows
 from tests.support.shell import rows
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ ROWS = st.lists(
 def written(file: Path, made: Iterable[Sequence[Any]], **options: Any) -> Path:
     form = file.suffix[1:]
     outputs = ResultFiles(file, None, with_meta=form != "parquet", **options)
-    tabular.write(outputs, form, COLUMNS, made, lambda: {"command": "test"})
+    write_rows(outputs, form, COLUMNS, made, lambda: {"command": "test"})
     return file
 
 
@@ -120,7 +122,7 @@ def test_parquet_comes_back_with_its_metadata(
 
 
 def test_many_rows_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tabular, "_ROWS", 10)
+    monkeypatch.setattr(result_rows, "_GROUP_ROWS", 10)
     file = written(tmp_path / "x.parquet", ((b"a", i, "", 0.0) for i in range(95)))
     assert parquet.read_metadata(file).num_row_groups == 10
     assert parquet.read_table(file)["number"].to_pylist() == list(range(95))
@@ -135,7 +137,7 @@ def test_table_shows_names_that_a_terminal_does_not_obey(tmp_path: Path) -> None
     file = tmp_path / "x.table"
     made = [(b"l\xe9\x1b[2J.jpg", 1, "[red]b[/red] :cat:", 0.12345)]
     outputs = ResultFiles(file, None)
-    tabular.write(outputs, "table", COLUMNS, made, dict)
+    write_rows(outputs, "table", COLUMNS, made, dict)
     header, line = file.read_text().splitlines()
     assert header.split() == list(COLUMNS)
     assert line.split() == ["l\\xe9\\x1b[2J.jpg", "1", "[red]b[/red]", ":cat:", "0.123"]
@@ -145,11 +147,11 @@ def test_metadata_is_asked_for_when_all_rows_are_there(tmp_path: Path) -> None:
     seen: list[int] = []
     outputs = ResultFiles(tmp_path / "x.csv", None)
     made = ((b"a", seen.append(i) or i, "", 0.0) for i in range(3))  # type: ignore[func-returns-value]
-    tabular.write(outputs, "csv", COLUMNS, made, lambda: {"seen": len(seen)})
+    write_rows(outputs, "csv", COLUMNS, made, lambda: {"seen": len(seen)})
     assert json.loads((tmp_path / "x.csv.meta.json").read_text()) == {"seen": 3}
 
 
-@pytest.mark.parametrize("name", tabular.TABULAR)
+@pytest.mark.parametrize("name", ["csv", "tsv", "jsonl", "parquet", "table"])
 def test_failure_leaves_nothing(tmp_path: Path, name: str) -> None:
     def failing() -> Any:
         yield b"a", 1, "b", 0.5
@@ -164,7 +166,7 @@ def test_failure_leaves_nothing(tmp_path: Path, name: str) -> None:
 
 def test_stdout_has_rows_and_no_metadata() -> None:
     stream = io.BytesIO()
-    tabular.write(ResultFiles(None, stream), "csv", COLUMNS, [(b"a", 1, "b", 0.5)], dict)
+    write_rows(ResultFiles(None, stream), "csv", COLUMNS, [(b"a", 1, "b", 0.5)], dict)
     assert stream.getvalue() == b"path,number,label,share\na,1,b,0.5\n"
 
 
@@ -193,7 +195,7 @@ def test_file_that_is_there_stays(tmp_path: Path) -> None:
 def test_format_is_told_by_option_name_or_terminal(
     name: str | None, file: str | None, terminal: bool, form: str
 ) -> None:
-    assert tabular.choose(name, Path(file) if file else None, terminal) == form
+    assert choose_rows_format(name, Path(file) if file else None, terminal).name == form
 
 
 @pytest.mark.parametrize(
@@ -206,7 +208,7 @@ def test_format_is_told_by_option_name_or_terminal(
 )
 def test_format_that_does_not_fit_is_refused(name: str | None, file: str | None, said: str) -> None:
     with pytest.raises(OptionError, match=said):
-        tabular.choose(name, Path(file) if file else None, False)
+        choose_rows_format(name, Path(file) if file else None, False)
 
 
 def test_what_is_read_is_not_written(tmp_path: Path) -> None:
@@ -215,5 +217,5 @@ def test_what_is_read_is_not_written(tmp_path: Path) -> None:
     (tmp_path / "link.csv").symlink_to(read)
     for name in ("x.csv", "link.csv"):
         with pytest.raises(OptionError, match="is read, and cannot be written"):
-            tabular.spare(ResultFiles(tmp_path / name, None, force=True), [read, None])
-    tabular.spare(ResultFiles(tmp_path / "y.csv", None, force=True), [read, None])
+            refuse_to_replace(ResultFiles(tmp_path / name, None, force=True), [read, None])
+    refuse_to_replace(ResultFiles(tmp_path / "y.csv", None, force=True), [read, None])

@@ -542,7 +542,7 @@ class TestOutputs:
 
     def fill(self, outputs: ResultFiles, *others: Path) -> None:
         """Write something into every file there may be."""
-        outputs.stream().write(b"main")
+        outputs.open_main().write(b"main")
         for path in (*outputs.sidecars, *others):
             outputs.open(path).write(b"beside")
         if outputs.meta is not None:
@@ -598,7 +598,7 @@ class TestOutputs:
 
     def test_stdout_is_written_directly_and_left_open(self) -> None:
         stdout = io.BytesIO()
-        outputs = ResultFiles(None, stdout, others=[Path("bad.csv"), None])
+        outputs = ResultFiles(None, stdout, other_files=[Path("bad.csv"), None])
         self.fill(outputs, Path("bad.csv"))
         outputs.commit()
         assert stdout.getvalue() == b"main"
@@ -606,7 +606,7 @@ class TestOutputs:
         assert (outputs.name, outputs.meta, outputs.sidecars) == ("stdout", None, ())
 
     def test_what_is_not_begun_is_not_there(self) -> None:
-        outputs = ResultFiles(Path("x.csv"), io.BytesIO(), others=[Path("bad.csv")])
+        outputs = ResultFiles(Path("x.csv"), io.BytesIO(), other_files=[Path("bad.csv")])
         assert self.names() == set()
         outputs.commit()
         assert self.names() == set()
@@ -660,7 +660,7 @@ class TestOutputs:
     ) -> None:
         """The other run commits after its .part was opened and before it was locked."""
         theirs = ResultFiles(Path("x.csv"), io.BytesIO())
-        theirs.stream().write(b"theirs")
+        theirs.open_main().write(b"theirs")
         ours = ResultFiles(Path("y.csv"), io.BytesIO())
         opened = os.open
 
@@ -671,7 +671,7 @@ class TestOutputs:
 
         monkeypatch.setattr(os, "open", open_too_early)
         with pytest.raises(OutputError, match="another run"):
-            ours.stream()
+            ours.open_main()
         assert Path("x.csv").read_bytes() == b"theirs"
 
     @pytest.mark.parametrize("force", [True, False])
@@ -681,7 +681,7 @@ class TestOutputs:
         with pytest.raises(OutputError, match=f"cannot write {name}: there is no folder"):
             ResultFiles(Path(name), io.BytesIO(), force=force)
         with pytest.raises(OutputError, match="there is no folder"):
-            ResultFiles(None, io.BytesIO(), others=[Path(name)], force=force)
+            ResultFiles(None, io.BytesIO(), other_files=[Path(name)], force=force)
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
     def test_need_a_folder_that_may_be_written(self) -> None:
@@ -696,7 +696,7 @@ class TestOutputs:
         with pytest.raises(OutputError, match="is a folder"):
             ResultFiles(Path(name), io.BytesIO(), force=force)
         with pytest.raises(OutputError, match="is a folder"):
-            ResultFiles(None, io.BytesIO(), others=[Path(name)], force=force)
+            ResultFiles(None, io.BytesIO(), other_files=[Path(name)], force=force)
 
     @pytest.mark.parametrize(
         ("main", "others"),
@@ -727,7 +727,7 @@ class TestOutputs:
 
     def test_do_not_mix_where_one_is_named_like_the_part_of_another(self) -> None:
         try:
-            outputs = ResultFiles(Path("x.csv"), io.BytesIO(), others=[Path("x.csv.part")])
+            outputs = ResultFiles(Path("x.csv"), io.BytesIO(), other_files=[Path("x.csv.part")])
         except OptionError:
             return
         self.fill(outputs, Path("x.csv.part"))
@@ -739,7 +739,7 @@ class TestOutputs:
         outputs = ResultFiles(Path("x.csv"), io.BytesIO())
         Path("x.csv.part").mkdir()
         with pytest.raises(OutputError, match=r"cannot write x\.csv: "):
-            outputs.stream()
+            outputs.open_main()
 
     def test_names_may_be_other_than_text(self) -> None:
         name = Path(os.fsdecode(b"\xff.csv"))
@@ -756,14 +756,14 @@ class TestOutputs:
                 flushed.append(self.getvalue())
 
         outputs = ResultFiles(None, Stdout())
-        outputs.stream().write(b"row")
+        outputs.open_main().write(b"row")
         outputs.flush()
         assert flushed == [b"row"]
 
 
 def test_what_lies_beside_stdout_goes_where_the_run_is_stopped(tmp_path: Path) -> None:
     beside = tmp_path / "errors.csv"
-    outputs = ResultFiles(None, io.BytesIO(), others=[beside])
+    outputs = ResultFiles(None, io.BytesIO(), other_files=[beside])
     outputs.open(beside).write(b"path,reason\n")
     outputs.abandon(keep=True)
     assert os.listdir(tmp_path) == []

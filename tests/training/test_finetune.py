@@ -17,9 +17,9 @@ from mnv1cli.modules import files as modulefiles
 from mnv1cli.modules import mobilenet, unpack, weights
 from mnv1cli.modules.inspection import open_module
 from mnv1cli.training import base
-from mnv1cli.training.files import TuneFiles
-from mnv1cli.training.finetune import Tuned
-from mnv1cli.training.options import TuneOptions
+from mnv1cli.training.files import FinetuneFiles
+from mnv1cli.training.finetune import FinetuneResult
+from mnv1cli.training.options import FinetuneOptions
 from mnv1cli.types import PixelSpec, Variant
 from tests.modules.test_mobilenet import random_variables
 from tests.support.digits import logits_of, write_digits, write_small_module
@@ -161,7 +161,7 @@ def test_bad_images_copies_and_word_net_ids(digits: Path, small: Path, tmp_path:
 
 def test_from_python(digits: Path, small: Path, tmp_path: Path) -> None:
     found = Classifier(str(small)).finetune(digits, tmp_path / "x", held_out=0.4, seed=5)
-    assert isinstance(found, Tuned)
+    assert isinstance(found, FinetuneResult)
     assert 75 <= found.held_out.n <= 85
     best = Classifier(str(tmp_path / "x"), engine="tf").classify(digits / "digit 3", top=1)
     assert {image[0].label for image in best} <= {f"digit {i}" for i in range(10)}
@@ -301,33 +301,33 @@ def test_the_genuine_feature_module_is_a_base(shared: Path, tmp_path: Path) -> N
     assert variables.keys() == weights.variable_shapes(1.0, None).keys()
 
 
-def options(**settings: Any) -> TuneOptions:
-    return dataclasses.replace(TuneOptions(full=True), **settings)
+def options(**settings: Any) -> FinetuneOptions:
+    return dataclasses.replace(FinetuneOptions(full=True), **settings)
 
 
 def test_force_begins_anew_and_spares_what_is_not_of_mnv1(tmp_path: Path) -> None:
     out, images = tmp_path / "new", tmp_path / "images"
-    files = TuneFiles(out, images, options())
+    files = FinetuneFiles(out, images, options())
     files.begin({"--seed": 1})
     with pytest.raises(ResumeError, match="--resume goes on with it, --force begins anew"):
-        TuneFiles(out, images, options())
+        FinetuneFiles(out, images, options())
     with pytest.raises(ResumeError, match="begun with --seed 1, not 2"):
-        TuneFiles(out, images, options(resume=True)).begin({"--seed": 2})
-    TuneFiles(out, images, options(resume=True)).begin({"--seed": 1})
-    TuneFiles(out, images, options(force=True))
+        FinetuneFiles(out, images, options(resume=True)).begin({"--seed": 2})
+    FinetuneFiles(out, images, options(resume=True)).begin({"--seed": 1})
+    FinetuneFiles(out, images, options(force=True))
     assert not files.part.exists()
     files.part.mkdir()
     for settings in ({}, {"force": True}):
         with pytest.raises(OutputError, match=r"new\.part exists and is not of mnv1"):
-            TuneFiles(out, images, options(**settings))
+            FinetuneFiles(out, images, options(**settings))
     out.mkdir()
     with pytest.raises(OutputError, match="new exists and is no module"):
-        TuneFiles(out, images, options(force=True))
+        FinetuneFiles(out, images, options(force=True))
 
 
 def test_what_is_unfinished_goes_with_the_run(tmp_path: Path) -> None:
     for full in (False, True):
-        files = TuneFiles(tmp_path / "new", tmp_path / "images", options(full=full))
+        files = FinetuneFiles(tmp_path / "new", tmp_path / "images", options(full=full))
         if full:
             files.begin({})
         with pytest.raises(KeyboardInterrupt):
@@ -335,7 +335,7 @@ def test_what_is_unfinished_goes_with_the_run(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["new.part", "settings.json"]
 
 
-def _stop_in(files: TuneFiles) -> None:
+def _stop_in(files: FinetuneFiles) -> None:
     with files.work() as work:
         (work / "module").mkdir()
         raise KeyboardInterrupt

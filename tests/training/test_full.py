@@ -20,7 +20,7 @@ from mnv1cli.modules.locate import Located
 from mnv1cli.training import full
 from mnv1cli.training.augment import Views
 from mnv1cli.training.full import Examples
-from mnv1cli.training.options import TuneOptions
+from mnv1cli.training.options import FinetuneOptions
 from mnv1cli.training.step import learning_rate
 from mnv1cli.types import ImageRef, PixelSpec, Variant
 from tests.modules.test_mobilenet import random_variables
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mnv1cli.modules.hub_module import HubModule
 
 SPEC = PixelSpec(32)
-OPTIONS = TuneOptions(full=True, epochs=2, batch_size=8, seed=3)
+OPTIONS = FinetuneOptions(full=True, epochs=2, batch_size=8, seed=3)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from mnv1cli.cli.options import (
 )
 from mnv1cli.cli.param_types import FILE
 from mnv1cli.errors import OptionError
-from mnv1cli.training.options import TuneOptions
+from mnv1cli.training.options import FinetuneOptions
 from mnv1cli.types import MAX_BATCH
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from mnv1cli.types import FetchOptions
 
-_DEFAULTS = TuneOptions()
+_DEFAULTS = FinetuneOptions()
 
 
 @click.command()

@@ -96,14 +96,15 @@ def similar(
         from mnv1cli.analysis.search import Search
         from mnv1cli.analysis.search_index import Index
         from mnv1cli.inputs.listing import InputOptions, Listing
-        from mnv1cli.results import rows as tabular
-        from mnv1cli.results.files import ResultFiles
+        from mnv1cli.results.files import ResultFiles, refuse_to_replace
+        from mnv1cli.results.formats import choose_rows_format
+        from mnv1cli.results.rows import write_rows
 
         file = None if output == Path("-") else output
-        chosen = tabular.choose(form, file, bool(sys.stdout and sys.stdout.isatty()))
+        chosen = choose_rows_format(form, file, bool(sys.stdout and sys.stdout.isatty()))
         stdout = sys.stdout.buffer if sys.stdout else None
-        outputs = ResultFiles(file, stdout, force=force, with_meta=chosen != "parquet")
-        tabular.spare(outputs, [*_files(index), *(_files(saved) if saved else ())])
+        outputs = ResultFiles(file, stdout, force=force, with_meta=not chosen.holds_metadata)
+        refuse_to_replace(outputs, [*_files(index), *(_files(saved) if saved else ())])
         search = Search(Index(source(index)), console.progress(stream, quiet))
         stdin = sys.stdin.buffer if sys.stdin else None
         listing = Listing([os.fsencode(name) for name in queries], (), InputOptions(stdin=stdin))
@@ -113,7 +114,7 @@ def similar(
             rows = search.of_features(Index(source(saved)), top)
         else:
             rows = search.of_images(listing, top, module, fetch, threads)
-        tabular.write(outputs, chosen, search.columns, rows, search.told)
+        write_rows(outputs, chosen.name, search.columns, rows, search.told)
         for folder in listing.empty:
             console.log.warning("no images in %s", display_path(folder))
         console.log.info("%s%s", search.summary(), f", in {outputs.name}" if file else "")

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import OptionError, OutputError, ResultError
 from mnv1cli.path_text import path_fields
-from mnv1cli.results import rows
-from mnv1cli.results.files import META, ResultFiles, refuse_image_name
+from mnv1cli.results.files import META, ResultFiles, refuse_image_name, refuse_to_replace
 from mnv1cli.results.formats import choose_format
 from mnv1cli.results.merge.order import whole_of
 from mnv1cli.results.merge.part import Part
@@ -75,7 +74,7 @@ def merge(
     outputs = ResultFiles(
         output, None, chosen.sidecars, force=force, with_meta=not chosen.holds_metadata
     )
-    rows.spare(outputs, [path for part in parts for path in _read(part.file)])
+    refuse_to_replace(outputs, [path for part in parts for path in _read(part.file)])
     whole = whole_of(parts)
     metadata = _metadata(whole)
     with _undone_where_it_fails(outputs):

@@ -80,17 +80,17 @@ def open_result(source: Source) -> Result:
     return cast("Result", reader(file))
 
 
-def dataset_signature(place: Location) -> str:
+def describe_dataset_parts(place: Location) -> str:
     """What tells whether a dataset has changed: its parts, which never do."""
-    from mnv1cli.results.readers.dataset import part_names
+    from mnv1cli.results.readers.dataset import list_parts
     from mnv1cli.storage.folder import open_folder
 
-    names = part_names(open_folder(place))
+    names = list_parts(open_folder(place))
     count = "1 part" if len(names) == 1 else f"{len(names):,} parts"
     return f"{count}, {hashlib.sha256(os.fsencode('/'.join(names))).hexdigest()[:12]}"
 
 
-def format_of(file: Path) -> str:
+def detect_format(file: Path) -> str:
     """The format of a result, by its content.
 
     Raises:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 IMAGES = 1024
 
 
-def metadata_beside(file: Path) -> Mapping[str, Any] | None:
+def read_metadata_beside(file: Path) -> Mapping[str, Any] | None:
     """What `FILE.meta.json` says; None where it is not there.
 
     Raises:
@@ -25,14 +25,14 @@ def metadata_beside(file: Path) -> Mapping[str, Any] | None:
     """
     beside = file.with_name(file.name + META)
     try:
-        return as_metadata(beside.read_text("utf-8"), beside)
+        return parse_metadata(beside.read_text("utf-8"), beside)
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise ResultError(f"cannot read {beside}: {error}") from error
 
 
-def as_metadata(text: str, source: object) -> Mapping[str, Any]:
+def parse_metadata(text: str, source: object) -> Mapping[str, Any]:
     """A run's metadata out of JSON.
 
     Raises:

@@ -40,7 +40,7 @@ _PASSED_OVER = ("_", ".")
 _AT_ONCE, _AT_ONCE_FAR = 2, 16
 
 
-class Head(NamedTuple):
+class PartHead(NamedTuple):
     """What a part tells before its rows."""
 
     name: str
@@ -48,7 +48,7 @@ class Head(NamedTuple):
     layout: Layout
 
 
-def part_names(folder: Folder) -> list[str]:
+def list_parts(folder: Folder) -> list[str]:
     """The names of the parts, in the order of their runs.
 
     Raises:
@@ -68,7 +68,7 @@ def part_names(folder: Folder) -> list[str]:
 
 
 @contextlib.contextmanager
-def opened(folder: Folder, name: str) -> Iterator[ParquetResult]:
+def open_part(folder: Folder, name: str) -> Iterator[ParquetResult]:
     """A part to read.
 
     Raises:
@@ -81,13 +81,13 @@ def opened(folder: Folder, name: str) -> Iterator[ParquetResult]:
         yield ParquetResult(shown, file, folder.place.is_remote)
 
 
-def of_parts(
+def map_parts(
     folder: Folder, names: Iterable[str], function: Callable[[ParquetResult], T]
 ) -> Iterator[T]:
     """What a function gives of each part, in their order; several are read at once."""
 
     def of_one(name: str) -> T:
-        with opened(folder, name) as part:
+        with open_part(folder, name) as part:
             return function(part)
 
     yield from ordered_map(of_one, names, _at_once(folder))
@@ -97,19 +97,19 @@ def _at_once(folder: Folder) -> int:
     return _AT_ONCE_FAR if folder.place.is_remote else _AT_ONCE
 
 
-def common_head(folder: Folder, names: Sequence[str]) -> Head | None:
+def read_common_head(folder: Folder, names: Sequence[str]) -> PartHead | None:
     """Settings and layout of all the parts; None where there is none.
 
     Raises:
         ResultError: a part is damaged or tells no settings, or two were made with different ones.
     """
-    first: Head | None = None
-    heads = of_parts(folder, names, lambda part: (part.settings, part.layout))
+    first: PartHead | None = None
+    heads = map_parts(folder, names, lambda part: (part.settings, part.layout))
     for name, (told, layout) in zip(names, heads, strict=True):
         if told is None or layout is None:
             raise ResultError(f"nothing tells how {folder.shown(name)} came about")
         if first is None:
-            first = Head(name, told, layout)
+            first = PartHead(name, told, layout)
             continue
         both = f"{folder.shown(first.name)} and {folder.shown(name)}"
         found = difference(first.settings, told)
@@ -145,8 +145,8 @@ class DatasetResult:
     def __init__(self, place: Location) -> None:
         self._place = place
         self._folder = open_folder(place)
-        self._names = part_names(self._folder)
-        head = common_head(self._folder, self._names)
+        self._names = list_parts(self._folder)
+        head = read_common_head(self._folder, self._names)
         if head is None and not self._folder.is_there():
             raise MissingInputError(f"no such dataset: {place}")
         if head is None:
@@ -157,7 +157,7 @@ class DatasetResult:
     @cached_property
     def metadata(self) -> Mapping[str, Any] | None:
         """The settings, and what the rows and the runs tell; no part is read for it before."""
-        parts = of_parts(self._folder, self._names, ParquetResult.tally)
+        parts = map_parts(self._folder, self._names, ParquetResult.tally)
         once = map(_without, parts, (self._doubles.get(name, frozenset()) for name in self._names))
         return {**settings(self._settings), **counted(once, self._seconds())}
 
@@ -165,14 +165,14 @@ class DatasetResult:
         """Each image that has a row, part by part."""
         for name in self._names:
             twice = self._doubles.get(name, ())
-            with opened(self._folder, name) as part:
+            with open_part(self._folder, name) as part:
                 yield from (path for path in part.paths() if path not in twice)
 
     def tables(self, images: int | None = None) -> Iterator[Table]:
         """The rows, part by part: those of an image are in one part."""
         for name in self._names:
             twice = self._doubles.get(name)
-            with opened(self._folder, name) as part:
+            with open_part(self._folder, name) as part:
                 for table in part.tables(images):
                     yield table.without(twice) if twice else table
 
@@ -186,7 +186,7 @@ class DatasetResult:
         if len({_run_of(name) for name in self._names}) < 2:
             return found
         seen: set[bytes] = set()
-        parts = of_parts(self._folder, self._names, lambda part: list(part.paths()))
+        parts = map_parts(self._folder, self._names, lambda part: list(part.paths()))
         for name, paths in zip(self._names, parts, strict=True):
             if twice := seen.intersection(paths):
                 found[name] = frozenset(twice)

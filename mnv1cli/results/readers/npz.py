@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from mnv1cli.errors import ResultError
-from mnv1cli.results.readers.common import IMAGES, as_metadata
+from mnv1cli.results.readers.common import IMAGES, parse_metadata
 from mnv1cli.types import Layout, Table
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class NpzResult:
             if "meta.npy" in names:
                 with archive.open("meta.npy") as member:
                     told = npy.read_array(member, allow_pickle=False)
-                self.metadata = as_metadata(str(told), file)
+                self.metadata = parse_metadata(str(told), file)
 
     def paths(self) -> Iterator[bytes]:
         """Each image that has a row, in their order."""

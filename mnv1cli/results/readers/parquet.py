@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from mnv1cli.errors import OptionError, ResultError
+from mnv1cli.errors import ResultError
 from mnv1cli.path_text import path_fields
 from mnv1cli.results.metadata import RUN, settings
-from mnv1cli.results.readers.common import IMAGES, as_metadata
-from mnv1cli.results.writers.arrow import METADATA_KEY
+from mnv1cli.results.readers.common import IMAGES, parse_metadata
+from mnv1cli.results.writers.arrow import METADATA_KEY, import_pyarrow
 from mnv1cli.results.writers.delimited import LABEL_FIELDS, META_FIELDS
 from mnv1cli.storage import stores
 from mnv1cli.storage.folder import reason
@@ -41,18 +41,14 @@ class ParquetResult:
     """
 
     def __init__(self, file: Path | str, source: BinaryIO | None = None, far: bool = False) -> None:
-        try:
-            import pyarrow
-            from pyarrow import parquet
-        except ImportError:
-            raise OptionError("parquet needs pyarrow", "pip install 'mnv1cli[parquet]'") from None
+        pyarrow = import_pyarrow()
         self._file = file
         self._damage: Any = (*stores.failures(), pyarrow.ArrowException)
         # What is read ahead stays in memory to the end.
         how: dict[str, Any] = {"pre_buffer": far, "buffer_size": 0 if far else _BUFFER}
         how["page_checksum_verification"] = True
         try:
-            self._parquet: Any = parquet.ParquetFile(source or file, **how)
+            self._parquet: Any = pyarrow.parquet.ParquetFile(source or file, **how)
             self._pool: Any = pyarrow.default_memory_pool()
         except self._damage as error:
             raise ResultError(f"cannot read {file}: {reason(error, file)}") from error
@@ -60,7 +56,7 @@ class ParquetResult:
         told = (self._parquet.schema_arrow.metadata or {}).get(METADATA_KEY)
         told = (self._parquet.metadata.metadata or {}).get(METADATA_KEY, told)
         # A part of a dataset tells its run and settings alone.
-        self.settings = as_metadata(told.decode(), file) if told else None
+        self.settings = parse_metadata(told.decode(), file) if told else None
 
     @cached_property
     def metadata(self) -> Mapping[str, Any] | None:

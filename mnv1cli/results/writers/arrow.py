@@ -21,6 +21,19 @@ METADATA_KEY = b"mnv1"
 _LABEL_CELLS = 5
 
 
+def import_pyarrow() -> Any:
+    """Import pyarrow with its module for Parquet.
+
+    Raises:
+        OptionError: it is not installed.
+    """
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise OptionError("parquet needs pyarrow", "pip install 'mnv1cli[parquet]'") from None
+    return pyarrow
+
+
 class ArrowRows:
     """Tables as record batches: a row an image, or for labels a row an image and rank.
 
@@ -32,11 +45,7 @@ class ArrowRows:
     """
 
     def __init__(self, layout: Layout) -> None:
-        try:
-            import pyarrow
-        except ImportError:
-            raise OptionError("parquet needs pyarrow", "pip install 'mnv1cli[parquet]'") from None
-        self._arrow: Any = pyarrow
+        self._arrow = import_pyarrow()
         self._layout = layout
         self.schema: Any = self._make_schema()
 

@@ -31,7 +31,7 @@ class CsvWriter:
     def __init__(
         self, outputs: ResultFiles, layout: Layout, state: Mapping[str, Any] | None = None
     ) -> None:
-        self._stream = outputs.stream()
+        self._stream = outputs.open_main()
         self._layout = layout
         if state is None:
             self._emit([self._header()])

@@ -26,7 +26,7 @@ class JsonLinesWriter:
         layout: Layout,
         state: Mapping[str, Any] | None = None,  # noqa: ARG002 - there is no header
     ) -> None:
-        self._stream = outputs.stream()
+        self._stream = outputs.open_main()
         self._layout = layout
 
     def write(self, table: Table) -> None:
@@ -59,15 +59,15 @@ class JsonLinesWriter:
     def _predictions(self, table: Table) -> Iterator[list[dict[str, Any]]]:
         for predictions in table.predictions:
             yield [
-                {**p._asdict(), "probability": float32_number(p.probability)} for p in predictions
+                {**p._asdict(), "probability": shorten_float32(p.probability)} for p in predictions
             ]
 
     def _values(self, table: Table) -> Iterator[list[float | None]]:
         assert table.values is not None
         for row in table.values.tolist():
-            yield [float32_number(value) for value in row]
+            yield [shorten_float32(value) for value in row]
 
 
-def float32_number(value: float) -> float | None:
+def shorten_float32(value: float) -> float | None:
     """A float32 with no more digits than it has; JSON knows no NaN and no infinity."""
     return float(FLOAT_FORMAT % value) if math.isfinite(value) else None

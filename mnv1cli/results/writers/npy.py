@@ -23,7 +23,7 @@ class NpyWriter:
     def __init__(
         self, outputs: ResultFiles, layout: Layout, state: Mapping[str, Any] | None = None
     ) -> None:
-        self._stream = outputs.stream()
+        self._stream = outputs.open_main()
         self._index = outputs.open(outputs.sidecars[0])
         self._layout = layout
         self._rows = 0

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from mnv1cli.path_text import text
-from mnv1cli.results.files import reread
+from mnv1cli.results.files import reopen_from_start
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ class _Strings:
         _write_header(member, f"<U{self._longest}", (self._count,))
         width = 4 * self._longest
         rest = b""
-        with reread(self._file) as file:
+        with reopen_from_start(self._file) as file:
             while chunk := file.read(_CHUNK):
                 *values, rest = (rest + chunk).split(_END)
                 cells = (text(value).encode("utf-32-le", "surrogatepass") for value in values)
@@ -63,14 +63,14 @@ class NpzWriter:
     def __init__(
         self, outputs: ResultFiles, layout: Layout, state: Mapping[str, Any] | None = None
     ) -> None:
-        self._stream = outputs.stream()
+        self._stream = outputs.open_main()
         self._layout = layout
         known = state or {}
-        self._values = outputs.spool("values")
-        self._paths = _Strings(outputs.spool("paths"), known.get("paths", (0, 1)))
+        self._values = outputs.open_spool("values")
+        self._paths = _Strings(outputs.open_spool("paths"), known.get("paths", (0, 1)))
         self._errors = None
         if layout.errors:
-            self._errors = _Strings(outputs.spool("errors"), known.get("errors", (0, 1)))
+            self._errors = _Strings(outputs.open_spool("errors"), known.get("errors", (0, 1)))
         self._rows = known.get("rows", 0)
 
     def state(self) -> Mapping[str, Any]:
@@ -98,7 +98,7 @@ class NpzWriter:
         with zipfile.ZipFile(self._stream, "w", zipfile.ZIP_STORED) as archive:
             with _member(archive, "values") as member:
                 _write_header(member, "<f4", (self._rows, *self._layout.shape))
-                with reread(self._values) as values:
+                with reopen_from_start(self._values) as values:
                     shutil.copyfileobj(values, member, _CHUNK)
             for name, strings in (("paths", self._paths), ("errors", self._errors)):
                 if strings is not None:

@@ -11,8 +11,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli.results.files import reread
-from mnv1cli.results.writers.arrow import METADATA_KEY, ArrowRows
+from mnv1cli.results.files import reopen_from_start
+from mnv1cli.results.writers.arrow import METADATA_KEY, ArrowRows, import_pyarrow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,14 +42,10 @@ class ParquetWriter:
         state: Mapping[str, Any] | None = None,  # noqa: ARG002 - the spool knows it all
     ) -> None:
         self._rows = ArrowRows(layout)
-        import pyarrow
-        from pyarrow import parquet
-
-        self._arrow: Any = pyarrow
-        self._parquet: Any = parquet
+        self._arrow = import_pyarrow()
         self._schema = self._rows.schema
-        self._stream = outputs.stream()
-        self._spool: Any = outputs.spool("rows")
+        self._stream = outputs.open_main()
+        self._spool: Any = outputs.open_spool("rows")
         if self._spool.tell():
             # What was written before ends here.
             self._spool.write(_END_OF_STREAM)
@@ -72,11 +68,13 @@ class ParquetWriter:
         # Where an earlier attempt failed there is half a file.
         self._stream.seek(0)
         self._stream.truncate()
-        told = json.dumps(metadata, ensure_ascii=False).encode("utf-8", "replace")
-        with self._parquet.ParquetWriter(self._stream, self._schema, compression="zstd") as writer:
+        encoded = json.dumps(metadata, ensure_ascii=False).encode("utf-8", "replace")
+        with self._arrow.parquet.ParquetWriter(
+            self._stream, self._schema, compression="zstd"
+        ) as writer:
             for group in self._groups():
                 writer.write_table(group)
-            writer.add_key_value_metadata({METADATA_KEY: told})
+            writer.add_key_value_metadata({METADATA_KEY: encoded})
 
     def _groups(self) -> Iterator[Any]:
         """The rows that wait, in tables that are worth a row group."""
@@ -92,7 +90,7 @@ class ParquetWriter:
 
     def _waiting_batches(self) -> Iterator[Any]:
         """The record batches of the spool, which has a stream for each time it was taken up."""
-        with reread(self._spool) as file:
+        with reopen_from_start(self._spool) as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(0)
             while file.tell() < end:

@@ -9,7 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from mnv1cli.path_text import display_path
-from mnv1cli.results.files import text_stream
+from mnv1cli.results.files import wrap_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ class TableWriter:
         layout: Layout,  # noqa: ARG002 - as every writer
         state: Mapping[str, Any] | None = None,  # noqa: ARG002 - it is not resumed
     ) -> None:
-        self._text = text_stream(outputs.stream())
+        self._text = wrap_text(outputs.open_main())
         self._console = PipeConsole(file=self._text, highlight=False)
         narrow = self._console.width < _NARROW
         self._probability = "prob." if narrow else "probability"
