@@ -337,7 +337,7 @@ def dying_before(owner: Any, name: str) -> Any:
 
 STEPS = [
     (Journal, "_append"),
-    (ResultFiles, "stream"),
+    (ResultFiles, "open_main"),
     (ResultFiles, "open"),
     (ResultFiles, "flush"),
     (file_sink.FileSink, "write"),
