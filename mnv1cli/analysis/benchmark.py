@@ -165,7 +165,7 @@ class _Photos:
         return Bench(self._name, count, self._threads, self._listing, self._decoding, tuple(runs))
 
     def _batches(self, refs: Sequence[ImageRef], size: int = DEFAULT_BATCH) -> Iterator[Batch]:
-        return loader.batches(refs, self._spec, size, self._threads)
+        return loader.load_batches(refs, self._spec, size, self._threads)
 
     def _readable(self, refs: Sequence[ImageRef]) -> list[bytes]:
         """The images that can be read; this also fetches them into the system's memory."""

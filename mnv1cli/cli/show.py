@@ -11,7 +11,7 @@ import click
 from mnv1cli.errors import LabelsError
 from mnv1cli.labels import names as class_table
 from mnv1cli.modules import artifacts, cache, catalog, files
-from mnv1cli.modules.audit_ops import listed
+from mnv1cli.modules.audit_ops import format_operations
 from mnv1cli.results.writers.delimited import encode_rows
 
 # Where there is no terminal to fit, lines are left whole.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from mnv1cli.modules.artifacts import Kept
+    from mnv1cli.modules.artifacts import StoredModel
     from mnv1cli.modules.hub_module import HubModule, Signature, TensorSpec
 
 
@@ -50,31 +50,31 @@ def print_labels(pattern: str | None, own: Path | None, form: str) -> None:
 
 def print_cache(as_json: bool) -> None:
     """The modules in the cache."""
-    found = cache.cached_modules(catalog.known_handles(), broken=True)
-    elsewhere = set(artifacts.fingerprints())
+    found = cache.list_modules(catalog.list_handles(), broken=True)
+    elsewhere = set(artifacts.list_fingerprints())
     rows, entries = [], []
     for m in found:
-        fingerprint = files.fingerprint(m.path)
+        fingerprint = files.compute_fingerprint(m.path)
         elsewhere.discard(fingerprint)
-        models = artifacts.models_of(fingerprint)
+        models = artifacts.list_models(fingerprint)
         size = megabytes(m.size) if m.complete else "incomplete"
         rows.append((m.handle or "?", size, _compiled(models), str(m.path)))
         entries.append({**_entry(m), "compiled": [dataclasses.asdict(each) for each in models]})
     for fingerprint in sorted(elsewhere):
-        if models := artifacts.models_of(fingerprint):
-            place = str(artifacts.folder(fingerprint))
+        if models := artifacts.list_models(fingerprint):
+            place = str(artifacts.artifact_directory(fingerprint))
             rows.append(("lies elsewhere", "", _compiled(models), place))
             compiled = [dataclasses.asdict(each) for each in models]
             entries.append({"handle": "", "path": place, "size": 0, "compiled": compiled})
     if as_json:
         click.echo(json.dumps(entries, indent=2))
     elif not rows:
-        click.echo(f"no modules in {cache.cache_dir()}")
+        click.echo(f"no modules in {cache.cache_root()}")
     else:
         print_table(("handle", "size", "compiled", "path"), rows)
 
 
-def _compiled(models: Iterable[Kept]) -> str:
+def _compiled(models: Iterable[StoredModel]) -> str:
     return ", ".join(
         f"{' + '.join(each.outputs)} {each.precision} {megabytes(each.size)}" for each in models
     )
@@ -107,9 +107,9 @@ def print_module(module: HubModule, as_json: bool) -> None:
         ("size", megabytes(facts["size"])),
     ]
     if module.foreign:
-        rows.append(("foreign operations", listed(module.foreign)))
+        rows.append(("foreign operations", format_operations(module.foreign)))
     if module.foreign_training:
-        rows.append(("foreign in training", listed(module.foreign_training)))
+        rows.append(("foreign in training", format_operations(module.foreign_training)))
     for name, signature in module.signatures.items():
         rows.append((f"signature {name}", _arrow(signature)))
     rows += [(f"endpoint {key}", _shape(module.endpoint(key).result)) for key in module.endpoints()]
@@ -127,7 +127,7 @@ def print_verification(found: Sequence[tuple[str, Path]], as_json: bool) -> bool
         {
             "handle": handle,
             "path": str(path),
-            "ok": not (problems := files.verify(path)),
+            "ok": not (problems := files.find_problems(path)),
             "checksums": files.has_checksums(path),
             "problems": problems,
         }
@@ -136,7 +136,7 @@ def print_verification(found: Sequence[tuple[str, Path]], as_json: bool) -> bool
     if as_json:
         click.echo(json.dumps(entries, indent=2))
     elif not entries:
-        click.echo(f"no modules in {cache.cache_dir()}")
+        click.echo(f"no modules in {cache.cache_root()}")
     for entry in [] if as_json else entries:
         state = "; ".join(entry["problems"]) or "all files are as they came"
         if entry["ok"] and not entry["checksums"]:
@@ -150,7 +150,7 @@ def print_removed(found: Sequence[cache.CachedModule], as_json: bool) -> None:
     if as_json:
         print_entries(found)
     elif not found:
-        click.echo(f"no modules in {cache.cache_dir()}")
+        click.echo(f"no modules in {cache.cache_root()}")
     for module in [] if as_json else found:
         click.echo(f"removed {module.handle or module.path}, {megabytes(module.size)}")
 
@@ -175,7 +175,7 @@ def _facts(module: HubModule) -> dict[str, Any]:
         "classes": module.classes(),
         "features": module.feature_length(),
         "fingerprint": module.fingerprint,
-        "size": files.size(module.path),
+        "size": files.measure_size(module.path),
         "foreign_operations": [each._asdict() for each in module.foreign],
         "foreign_operations_in_training": [each._asdict() for each in module.foreign_training],
     }

@@ -23,17 +23,17 @@ from mnv1cli import limits
 from mnv1cli.errors import ImageError
 from mnv1cli.images import exif, opening
 from mnv1cli.images.formats import jpeg, png
-from mnv1cli.images.opening import DAMAGE, first_line
-from mnv1cli.images.pillow_memory import rgbx_of
-from mnv1cli.images.resize import frame_pixels, reduction
+from mnv1cli.images.opening import DAMAGE, describe_error
+from mnv1cli.images.pillow_memory import view_rgbx
+from mnv1cli.images.resize import choose_reduction, crop_and_resize
 
 if TYPE_CHECKING:
-    from mnv1cli.images.opening import Opened
+    from mnv1cli.images.opening import OpenedImage
     from mnv1cli.types import ByteArray, FloatArray, PixelSpec
 
 _ORIENTATION_TAG = 0x0112
 _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 0x0106, 0
-_TRANSPOSED = {
+_TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -50,7 +50,7 @@ _LOADING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class JpegHeader:
     """What the header of a JPEG says: enough to decode it elsewhere.
 
     `data` is what a decoder needs of the file; `height` and `width` are those
@@ -69,34 +69,34 @@ def load(data: bytes, spec: PixelSpec, out: FloatArray | None = None) -> FloatAr
     Raises:
         ImageError: not an image, or a damaged one.
     """
-    return frame_pixels(decode(data, spec), spec, out)
+    return crop_and_resize(decode(data, spec), spec, out)
 
 
 def decode(data: bytes, spec: PixelSpec) -> ByteArray:
     """RGBX uint8 [h, w, 4] of an image file's bytes, oriented."""
-    found = opening.opened(data, spec)
+    found = opening.open_image(data, spec)
     image = found.image
     try:
         orientation = _orientation_before(found, spec)
         if found.format == "JPEG":
-            r = reduction(image.height, image.width, spec)
+            r = choose_reduction(image.height, image.width, spec)
             image.draft(None, (image.width // r, image.height // r))
         image.load()
         opening.check_rows(found)
         if found.format == "PNG":
             # It may come after the pixels.
             orientation = _orientation_told(image, spec)
-            png.settle_transparency(image, found.data)
-        return _rgbx(_oriented(image, orientation))
+            png.scale_transparent_grey(image, found.data)
+        return _to_rgbx(_turn(image, orientation))
     except DAMAGE as error:
-        raise ImageError(f"damaged {found.format}: {first_line(error)}") from error
+        raise ImageError(f"damaged {found.format}: {describe_error(error)}") from error
 
 
-def _orientation_before(found: Opened, spec: PixelSpec) -> int:
+def _orientation_before(found: OpenedImage, spec: PixelSpec) -> int:
     """The orientation, as far as it is known before the pixels are decoded."""
     if found.format == "TIFF":
         orientation = _orientation(found.image, spec)
-        _forget_orientation(found.image)
+        _remove_orientation_tag(found.image)
         return orientation
     if found.format == "JPEG":
         return found.orientation if spec.exif else 1
@@ -106,7 +106,7 @@ def _orientation_before(found: Opened, spec: PixelSpec) -> int:
     return _orientation_told(found.image, spec)
 
 
-def from_memory(source: Any, spec: PixelSpec, out: FloatArray | None = None) -> FloatArray:
+def load_from_memory(source: Any, spec: PixelSpec, out: FloatArray | None = None) -> FloatArray:
     """Pixels of a PIL image, or of a uint8 array [h, w], [h, w, 1], [h, w, 3] or [h, w, 4].
 
     Raises:
@@ -120,13 +120,13 @@ def from_memory(source: Any, spec: PixelSpec, out: FloatArray | None = None) -> 
             # One image may be given several times, and loading it reads its file.
             with _LOADING:
                 source.load()
-            return frame_pixels(_rgbx(_oriented(source, _orientation(source, spec))), spec, out)
+            return crop_and_resize(_to_rgbx(_turn(source, _orientation(source, spec))), spec, out)
         except DAMAGE as error:
-            raise ImageError(f"cannot be used: {first_line(error)}") from error
+            raise ImageError(f"cannot be used: {describe_error(error)}") from error
     try:
         array = np.asarray(source)
     except ValueError as error:
-        raise ImageError(f"is no image and no array: {first_line(error)}") from error
+        raise ImageError(f"is no image and no array: {describe_error(error)}") from error
     if array.dtype != np.uint8:
         raise ImageError(f"an array must be uint8, not {array.dtype}")
     if array.ndim == 3 and array.shape[2] == 1:
@@ -134,10 +134,10 @@ def from_memory(source: Any, spec: PixelSpec, out: FloatArray | None = None) -> 
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
         raise ImageError(f"an array must be [h, w], [h, w, 3] or [h, w, 4], not {array.shape}")
     limits.check_pixels(array.shape[1], array.shape[0], spec.max_pixels)
-    return frame_pixels(_rgbx(Image.fromarray(np.ascontiguousarray(array))), spec, out)
+    return crop_and_resize(_to_rgbx(Image.fromarray(np.ascontiguousarray(array))), spec, out)
 
 
-def plain_jpeg(data: bytes, spec: PixelSpec) -> Header | None:
+def read_plain_jpeg(data: bytes, spec: PixelSpec) -> JpegHeader | None:
     """The header of a JPEG of 1 or 3 components; nothing for all else, which is decoded here.
 
     Raises:
@@ -149,8 +149,8 @@ def plain_jpeg(data: bytes, spec: PixelSpec) -> Header | None:
     limits.check_pixels(found.width, found.height, spec.max_pixels)
     if not found.plain:
         return None
-    orientation = exif.orientation(found.exif, found.xmp) if spec.exif else 1
-    return Header(found.data, found.height, found.width, orientation)
+    orientation = exif.read_orientation(found.exif, found.xmp) if spec.exif else 1
+    return JpegHeader(found.data, found.height, found.width, orientation)
 
 
 def _orientation(image: Image.Image, spec: PixelSpec) -> int:
@@ -161,7 +161,7 @@ def _orientation(image: Image.Image, spec: PixelSpec) -> int:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except DAMAGE:
         return 1
-    return value if isinstance(value, int) and value in _TRANSPOSED else 1
+    return value if isinstance(value, int) and value in _TRANSPOSITIONS else 1
 
 
 def _orientation_told(image: Image.Image, spec: PixelSpec) -> int:
@@ -173,20 +173,20 @@ def _orientation_told(image: Image.Image, spec: PixelSpec) -> int:
         told = info["exif"]
     elif isinstance(info.get("Raw profile type exif"), str):
         # Its name, its length, and hexadecimal digits, each in a line of its own.
-        told = _from_digits("".join(info["Raw profile type exif"].split("\n")[3:]))
+        told = _decode_hex("".join(info["Raw profile type exif"].split("\n")[3:]))
     xmp = info.get("XML:com.adobe.xmp") or info.get("xmp") or b""
     xmp = xmp.encode("utf-8", "replace") if isinstance(xmp, str) else xmp
-    return exif.orientation(told, xmp if isinstance(xmp, bytes) else b"")
+    return exif.read_orientation(told, xmp if isinstance(xmp, bytes) else b"")
 
 
-def _from_digits(digits: str) -> bytes:
+def _decode_hex(digits: str) -> bytes:
     try:
         return bytes.fromhex(digits)
     except ValueError:
         return b""
 
 
-def _forget_orientation(image: Image.Image) -> None:
+def _remove_orientation_tag(image: Image.Image) -> None:
     """Keep Pillow from orienting a TIFF while it loads: `--no-exif` would have no say."""
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
     if _ORIENTATION_TAG in tags:
@@ -194,23 +194,25 @@ def _forget_orientation(image: Image.Image) -> None:
     image.getexif().pop(_ORIENTATION_TAG, None)
 
 
-def _oriented(image: Image.Image, orientation: int) -> Image.Image:
-    return image.transpose(_TRANSPOSED[orientation]) if orientation in _TRANSPOSED else image
+def _turn(image: Image.Image, orientation: int) -> Image.Image:
+    return (
+        image.transpose(_TRANSPOSITIONS[orientation]) if orientation in _TRANSPOSITIONS else image
+    )
 
 
-def _rgbx(image: Image.Image) -> ByteArray:
+def _to_rgbx(image: Image.Image) -> ByteArray:
     """RGBX uint8 [h, w, 4] of an image of any mode, transparency over white."""
     if image.mode.startswith("I;16"):
-        return _rgbx_from_16_bits(image)
+        return _to_rgbx_from_16_bits(image)
     if image.mode in ("I", "F"):
         raise ImageError("has 32 bits a sample, whose range is not known; save it with 8 or 16")
     if image.has_transparency_data:
         rgba = np.asarray(image.convert("RGBA"))
-        return _over_white(rgba, rgba[:, :, 3:])
-    return rgbx_of(image if image.mode == "RGB" else image.convert("RGB"))
+        return _blend_over_white(rgba, rgba[:, :, 3:])
+    return view_rgbx(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _rgbx_from_16_bits(image: Image.Image) -> ByteArray:
+def _to_rgbx_from_16_bits(image: Image.Image) -> ByteArray:
     # A copy: Pillow gives the pixels of a turned TIFF in the shape before the turn.
     samples = np.asarray(image.copy()).astype(np.uint16)
     if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
@@ -221,10 +223,10 @@ def _rgbx_from_16_bits(image: Image.Image) -> ByteArray:
     if not isinstance(transparent, int):
         return grey
     alpha = np.where(samples == transparent, 0, 255).astype(np.uint8)[:, :, None]
-    return _over_white(grey, alpha)
+    return _blend_over_white(grey, alpha)
 
 
-def _over_white(colour: ByteArray, alpha: ByteArray) -> ByteArray:
+def _blend_over_white(colour: ByteArray, alpha: ByteArray) -> ByteArray:
     laid = np.empty_like(colour)
     step = max(_BAND_PIXELS // colour.shape[1], 1)
     for top in range(0, len(colour), step):

@@ -20,16 +20,16 @@ _NUMBERS = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
 _IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
-def orientation(exif: bytes, xmp: bytes = b"") -> int:
+def read_orientation(exif: bytes, xmp: bytes = b"") -> int:
     """The orientation, 1 to 8; 1 where it is absent, unknown or damaged."""
-    value = _in_directory(exif)
+    value = _find_orientation(exif)
     if value is None:
         found = _IN_XMP.search(xmp)
         value = int(found[1]) if found else 1
     return value if 1 <= value <= 8 else 1
 
 
-def taken(exif: bytes) -> str:
+def read_time_taken(exif: bytes) -> str:
     """When the picture was taken, else when the file was made, as ISO 8601 without a zone.
 
     Empty where that is not told.
@@ -41,23 +41,23 @@ def taken(exif: bytes) -> str:
         return ""
     try:
         (place,) = struct.unpack_from(f"{order}I", exif, 4)
-        known = dict(_entries(exif, order, place))
+        known = dict(_walk_entries(exif, order, place))
         if _EXIF_DIRECTORY in known:
             (place,) = struct.unpack_from(f"{order}I", exif, known[_EXIF_DIRECTORY] + 8)
-            known |= dict(_entries(exif, order, place))
-        return next(filter(None, (_time(exif, order, known.get(tag)) for tag in _TIMES)), "")
+            known |= dict(_walk_entries(exif, order, place))
+        return next(filter(None, (_read_time(exif, order, known.get(tag)) for tag in _TIMES)), "")
     except struct.error:
         return ""
 
 
-def _entries(exif: bytes, order: str, place: int) -> Iterator[tuple[int, int]]:
+def _walk_entries(exif: bytes, order: str, place: int) -> Iterator[tuple[int, int]]:
     """Each entry of a directory by its tag, and where it stands."""
     (entries,) = struct.unpack_from(f"{order}H", exif, place)
     for start in range(place + 2, place + 2 + 12 * entries, 12):
         yield struct.unpack_from(f"{order}H", exif, start)[0], start
 
 
-def _time(exif: bytes, order: str, entry: int | None) -> str:
+def _read_time(exif: bytes, order: str, entry: int | None) -> str:
     if entry is None:
         return ""
     (place,) = struct.unpack_from(f"{order}I", exif, entry + 8)
@@ -68,7 +68,7 @@ def _time(exif: bytes, order: str, entry: int | None) -> str:
         return ""
 
 
-def _in_directory(exif: bytes) -> int | None:
+def _find_orientation(exif: bytes) -> int | None:
     """The value of the first entry for the orientation, where there is one."""
     while exif.startswith(b"Exif\0\0"):
         exif = exif[6:]

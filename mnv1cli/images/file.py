@@ -19,21 +19,21 @@ _LEAST = 1 << 16
 MISSING = "no such file"
 
 
-def content(ref: ImageRef, limit: int) -> bytes:
+def read_image(ref: ImageRef, limit: int) -> bytes:
     """The bytes of an image, from a file of its own or out of an archive.
 
     Raises:
         ImageError: as `read`.
     """
     if ref.member is None:
-        return read(ref.path, limit)
+        return read_file(ref.path, limit)
     data = ref.member(limit)
     if not data:
         raise ImageError("the file is empty")
     return data
 
 
-def read(path: bytes, limit: int = MAX_BYTES) -> bytes:
+def read_file(path: bytes, limit: int = MAX_BYTES) -> bytes:
     """The bytes of a regular file.
 
     Raises:
@@ -44,7 +44,7 @@ def read(path: bytes, limit: int = MAX_BYTES) -> bytes:
         _require_regular(os.stat(path))
         descriptor = os.open(path, _FLAGS | getattr(os, "O_CLOEXEC", 0))
         try:
-            data = _content(descriptor, limit)
+            data = _read_all(descriptor, limit)
         finally:
             os.close(descriptor)
     except FileNotFoundError:
@@ -59,7 +59,7 @@ def read(path: bytes, limit: int = MAX_BYTES) -> bytes:
     return data
 
 
-def _content(descriptor: int, limit: int) -> bytes:
+def _read_all(descriptor: int, limit: int) -> bytes:
     """All there is, but for a file that grows: of that, one byte more than is allowed."""
     status = os.fstat(descriptor)
     _require_regular(status)
@@ -77,10 +77,10 @@ def _content(descriptor: int, limit: int) -> bytes:
 
 def _require_regular(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise ImageError(f"is a {_kind(status.st_mode)}, not a file")
+        raise ImageError(f"is a {_describe_kind(status.st_mode)}, not a file")
 
 
-def _kind(mode: int) -> str:
+def _describe_kind(mode: int) -> str:
     for test, name in (
         (stat.S_ISDIR, "folder"),
         (stat.S_ISSOCK, "socket"),

@@ -28,16 +28,16 @@ def read_info(ref: ImageRef, spec: PixelSpec) -> ImageInfo:
     width = height = None
     taken = ""
     with contextlib.suppress(ImageError, *DAMAGE):
-        width, height, taken = _read(ref, spec)
-    return ImageInfo(width, height, _modified(ref), taken)
+        width, height, taken = _read_header(ref, spec)
+    return ImageInfo(width, height, _read_modified(ref), taken)
 
 
-def _read(ref: ImageRef, spec: PixelSpec) -> tuple[int, int, str]:
+def _read_header(ref: ImageRef, spec: PixelSpec) -> tuple[int, int, str]:
     if ref.source is not None:
         height, width = ref.source.shape[:2] if hasattr(ref.source, "shape") else (0, 0)
         return getattr(ref.source, "width", width), getattr(ref.source, "height", height), ""
-    data = file.content(ref, spec.max_bytes)
-    found = opening.opened(data, spec)
+    data = file.read_image(ref, spec.max_bytes)
+    found = opening.open_image(data, spec)
     if found.format == "JPEG":
         header = jpeg.read(data)
         told, xmp = header.exif, header.xmp
@@ -48,14 +48,14 @@ def _read(ref: ImageRef, spec: PixelSpec) -> tuple[int, int, str]:
         told, xmp = found.image.info.get("exif", b""), b""
     # Pillow tells the size of a TIFF as it will be turned.
     tiled = found.format == "TIFF"
-    width, height = tiff.stored_size(found.image) if tiled else found.image.size
+    width, height = tiff.read_stored_size(found.image) if tiled else found.image.size
     # A HEIC is turned by its container.
-    if spec.exif and found.format != "HEIF" and exif.orientation(told, xmp) in _LYING:
+    if spec.exif and found.format != "HEIF" and exif.read_orientation(told, xmp) in _LYING:
         width, height = height, width
-    return width, height, exif.taken(told)
+    return width, height, exif.read_time_taken(told)
 
 
-def _modified(ref: ImageRef) -> str:
+def _read_modified(ref: ImageRef) -> str:
     """When the file was changed last, in UTC; empty for an image that has none of its own."""
     if ref.source is not None:
         return ""

@@ -46,7 +46,7 @@ DAMAGE = (
 
 
 @dataclass(slots=True)
-class Opened:
+class OpenedImage:
     """An image that is not decoded yet.
 
     `data` is what was given to Pillow. `orientation` is 0 where it is only
@@ -59,39 +59,39 @@ class Opened:
     orientation: int = 0
 
 
-def opened(data: bytes, spec: PixelSpec) -> Opened:
+def open_image(data: bytes, spec: PixelSpec) -> OpenedImage:
     """Find the decoder, and hold what the image claims against the limits.
 
     Raises:
         ImageError: not an image, damaged, or too large.
     """
-    name = _format(data)
+    name = _identify(data)
     if name == "JPEG":
         found = jpeg.read(data)
         limits.check_pixels(found.width, found.height, spec.max_pixels)
-        image = _opened(name, found.data)
-        return Opened(image, name, found.data, exif.orientation(found.exif, found.xmp))
+        image = _open_with_plugin(name, found.data)
+        return OpenedImage(image, name, found.data, exif.read_orientation(found.exif, found.xmp))
     if name == "PNG":
-        data = png.cleaned(data)
+        data = png.strip_chunks(data)
     elif name == "TIFF":
         tiff.check_directory(data)
     elif name == "WEBP":
-        limits.check_pixels(*webp.webp_size(data), spec.max_pixels)
+        limits.check_pixels(*webp.read_size(data), spec.max_pixels)
     elif name == "GIF":
-        frame = gif.first_frame(data)
+        frame = gif.find_first_frame(data)
         limits.check_pixels(frame.width, frame.height, spec.max_pixels)
-    image = _opened(name, data)
+    image = _open_with_plugin(name, data)
     limits.check_pixels(image.width, image.height, spec.max_pixels)
     _check_tiles(image, name, spec)
-    return Opened(image, name, data)
+    return OpenedImage(image, name, data)
 
 
 def _check_tiles(image: ImageFile.ImageFile, name: str, spec: PixelSpec) -> None:
     if name == "TIFF":
-        limits.check_pixels(*tiff.tile_size(image), spec.max_pixels)
+        limits.check_pixels(*tiff.read_tile_size(image), spec.max_pixels)
         tiff.check_strips(image)
         # Pillow would make the same after a look at its own limit.
-        image.im = Image.new(image.mode, tiff.stored_size(image)).im
+        image.im = Image.new(image.mode, tiff.read_stored_size(image)).im
     elif name == "BMP" and image.tile[0][0] == "bmp_rle":
         _check_runs(image)
 
@@ -103,7 +103,7 @@ def _check_runs(image: ImageFile.ImageFile) -> None:
 
 
 @functools.cache
-def _plugin(name: str) -> tuple[Callable[..., Any], Callable[[bytes], Any]]:
+def _load_plugin(name: str) -> tuple[Callable[..., Any], Callable[[bytes], Any]]:
     """What opens a format, and what knows it by its first bytes."""
     importlib.import_module(f"PIL.{_PLUGINS[name]}ImagePlugin")
     factory, accept = Image.OPEN[name]
@@ -114,32 +114,32 @@ def _plugin(name: str) -> tuple[Callable[..., Any], Callable[[bytes], Any]]:
     return factory, accept
 
 
-def _format(data: bytes) -> str:
+def _identify(data: bytes) -> str:
     if heif.is_heif(data):
         # Pillow would take some for AVIF.
         return _HEIF
     start = data[:16]
     for name in _PLUGINS:
-        if _plugin(name)[1](start) is True:
+        if _load_plugin(name)[1](start) is True:
             return name
-    raise ImageError(_unidentified(data))
+    raise ImageError(_describe_unidentified(data))
 
 
-def _opened(name: str, data: bytes) -> ImageFile.ImageFile:
-    opener = heif.factory() if name == _HEIF else _plugin(name)[0]
-    file = _Whole(data) if name in ("BMP", "TIFF") else io.BytesIO(data)
+def _open_with_plugin(name: str, data: bytes) -> ImageFile.ImageFile:
+    opener = heif.load_opener() if name == _HEIF else _load_plugin(name)[0]
+    file = _CompleteFile(data) if name in ("BMP", "TIFF") else io.BytesIO(data)
     try:
         image: ImageFile.ImageFile = opener(file, "")
     except (SyntaxError, IndexError, TypeError, struct.error) as error:
-        raise ImageError(_unidentified(data)) from error
+        raise ImageError(_describe_unidentified(data)) from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"too large for Pillow: {first_line(error)}") from error
+        raise ImageError(f"too large for Pillow: {describe_error(error)}") from error
     except DAMAGE as error:
-        raise ImageError(f"damaged, or not an image: {first_line(error)}") from error
+        raise ImageError(f"damaged, or not an image: {describe_error(error)}") from error
     return image
 
 
-class _Whole(io.BytesIO):
+class _CompleteFile(io.BytesIO):
     """A file that must not end early, though `ImageFile.LOAD_TRUNCATED_IMAGES` is set."""
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -149,7 +149,7 @@ class _Whole(io.BytesIO):
         return found
 
 
-def check_rows(found: Opened) -> None:
+def check_rows(found: OpenedImage) -> None:
     """Refuse a decoded image whose pixels ended before its last row.
 
     Raises:
@@ -158,22 +158,22 @@ def check_rows(found: Opened) -> None:
     if found.format == "PNG":
         png.check_rows(found.image, found.data)
     elif found.format == "GIF":
-        _check_gif(found)
+        _check_gif_rows(found)
 
 
-def _check_gif(found: Opened) -> None:
+def _check_gif_rows(found: OpenedImage) -> None:
     """Where the last row may be what was there before, decode again over something else."""
-    frame = gif.first_frame(found.data)
-    if not gif.untouched(found.image, frame, found.image.info.get("transparency", 0)):
+    frame = gif.find_first_frame(found.data)
+    if not gif.is_untouched(found.image, frame, found.image.info.get("transparency", 0)):
         return
-    again = _opened("GIF", gif.opaque(found.data, frame))
+    again = _open_with_plugin("GIF", gif.make_opaque(found.data, frame))
     again.im = Image.new(again.mode, again.size, 255).im
     again.load()
-    if gif.untouched(again, frame, 255):
+    if gif.is_untouched(again, frame, 255):
         raise ImageError("damaged GIF: its pixels end before its last row")
 
 
-def _unidentified(data: bytes) -> str:
+def _describe_unidentified(data: bytes) -> str:
     start = data[:512]
     if not any(start):
         return "not an image: the file holds zeros"
@@ -182,6 +182,6 @@ def _unidentified(data: bytes) -> str:
     return f"not an image, or a damaged one (known are {', '.join(FORMATS)})"
 
 
-def first_line(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What an error says, in one line."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

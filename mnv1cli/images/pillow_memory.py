@@ -32,12 +32,12 @@ _ArrowArray._fields_ = [
     ("children", ctypes.POINTER(ctypes.POINTER(_ArrowArray))),
 ]
 
-_pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
-_pointer_of.restype = ctypes.c_void_p
-_pointer_of.argtypes = [ctypes.py_object, ctypes.c_char_p]
+_get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_get_pointer.restype = ctypes.c_void_p
+_get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 
-def rgbx_of(image: Image.Image) -> ByteArray:
+def view_rgbx(image: Image.Image) -> ByteArray:
     """RGBX uint8 [h, w, 4] of a loaded image of mode RGB; not to be written to.
 
     Four bytes a pixel is what Pillow has in memory; the fourth means nothing.
@@ -51,7 +51,7 @@ def rgbx_of(image: Image.Image) -> ByteArray:
         # Images of many megapixels may lie in several blocks of memory.
         rgbx = np.frombuffer(image.tobytes("raw", "RGBX"), np.uint8)
         return rgbx.reshape(image.height, image.width, 4)
-    whole = _ArrowArray.from_address(_pointer_of(capsule, b"arrow_array"))
+    whole = _ArrowArray.from_address(_get_pointer(capsule, b"arrow_array"))
     pixels = whole.children[0].contents
     size = image.width * image.height * 4
     assert pixels.length - pixels.offset >= size

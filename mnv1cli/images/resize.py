@@ -41,7 +41,7 @@ class Frame:
     offset_x: int
 
 
-def reduction(height: int, width: int, spec: PixelSpec) -> int:
+def choose_reduction(height: int, width: int, spec: PixelSpec) -> int:
     """The r of a JPEG that is decoded at 1/r.
 
     The largest of 1, 2, 4 and 8 that leaves the shorter side of the crop at
@@ -50,12 +50,12 @@ def reduction(height: int, width: int, spec: PixelSpec) -> int:
     """
     if spec.decode == "full":
         return 1
-    crop = frame(height, width, spec)
+    crop = plan_frame(height, width, spec)
     shorter = min(crop.h, crop.w)
     return next((r for r in _REDUCTIONS if shorter >= 2 * spec.size * r), 1)
 
 
-def frame(height: int, width: int, spec: PixelSpec) -> Frame:
+def plan_frame(height: int, width: int, spec: PixelSpec) -> Frame:
     """The part of an image of this size that is used, and where it lands."""
     size = spec.size
     if spec.preprocess == "slim":
@@ -73,9 +73,9 @@ def frame(height: int, width: int, spec: PixelSpec) -> Frame:
     return Frame(0, 0, height, width, target_h, target_w, offset_y, offset_x)
 
 
-def frame_pixels(rgbx: ByteArray, spec: PixelSpec, out: FloatArray | None = None) -> FloatArray:
+def crop_and_resize(rgbx: ByteArray, spec: PixelSpec, out: FloatArray | None = None) -> FloatArray:
     """Crop and resize RGBX uint8 [h, w, 4] to float32 [size, size, 3] in [0, 1], into `out`."""
-    f = frame(rgbx.shape[0], rgbx.shape[1], spec)
+    f = plan_frame(rgbx.shape[0], rgbx.shape[1], spec)
     if out is None:
         out = np.empty((spec.size, spec.size, 3), np.float32)
     if (f.target_h, f.target_w) != (spec.size, spec.size):
@@ -96,7 +96,7 @@ def resize_bilinear(rgbx: ByteArray, out: FloatArray) -> None:
     are equal; then `SCALE`. A pixel's four bytes are gathered as one number.
     """
     height, width = out.shape[:2]
-    plan = _plan(rgbx.shape[0], rgbx.shape[1], height, width)
+    plan = _plan_samples(rgbx.shape[0], rgbx.shape[1], height, width)
     space = _Workspace.of_this_thread(height, width)
     words = rgbx.view(np.uint32)[:, :, 0]
     # The longer side first, so that what lies between stays small for any image.
@@ -149,7 +149,7 @@ class _Workspace(threading.local):
 _SPACE = _Workspace()
 
 
-class _Plan(NamedTuple):
+class _SamplePlan(NamedTuple):
     """Which pixels of the source the result is mixed from: upper rows, then lower ones."""
 
     rows: NDArray[np.int64]
@@ -161,13 +161,13 @@ class _Plan(NamedTuple):
 
 # Photos of one folder have few sizes.
 @lru_cache(maxsize=64)
-def _plan(h: int, w: int, height: int, width: int) -> _Plan:
-    top, bottom, dy = _samples(h, height)
-    left, right, dx = _samples(w, width)
-    return _Plan(np.concatenate([top, bottom]), left, right, np.repeat(dx, 4), dy[:, None])
+def _plan_samples(h: int, w: int, height: int, width: int) -> _SamplePlan:
+    top, bottom, dy = _find_neighbours(h, height)
+    left, right, dx = _find_neighbours(w, width)
+    return _SamplePlan(np.concatenate([top, bottom]), left, right, np.repeat(dx, 4), dy[:, None])
 
 
-def _samples(n: int, target: int) -> tuple[Any, Any, FloatArray]:
+def _find_neighbours(n: int, target: int) -> tuple[Any, Any, FloatArray]:
     """For each target pixel its two neighbours in the source and the weight of the second."""
     scale = np.float32(n) / np.float32(target)
     place = np.arange(target, dtype=np.float32) * scale

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnv1cli.errors import ImageError
-from mnv1cli.images import decode as pixels
-from mnv1cli.images import file
-from mnv1cli.images.resize import SCALE, Frame, frame, reduction
+from mnv1cli.images import decode, file
+from mnv1cli.images.resize import SCALE, Frame, choose_reduction, plan_frame
 from mnv1cli.system.threads import chunks, ordered_map
 from mnv1cli.types import Batch
 
@@ -37,18 +36,18 @@ _WAITING_BATCHES = 2
 
 
 @dataclass(slots=True)
-class _Opened:
+class _PendingImage:
     """One image on its way: `geometry` where TensorFlow decodes it, else pixels or a reason."""
 
     ref: ImageRef
     data: bytes = b""
-    geometry: _Geometry | None = None
+    geometry: _JpegPlan | None = None
     pixels: FloatArray | None = None
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class _Geometry:
+class _JpegPlan:
     """How TensorFlow decodes a JPEG: at 1/`ratio`, then turned, then cut and placed."""
 
     ratio: int
@@ -67,7 +66,7 @@ _NOTHING = (0,) * 10
 
 
 class Stream:
-    """The tf.data graph for one pass over images; to make it takes a while."""
+    """The tf.data graph for one pass over images; making it takes some time."""
 
     def __init__(self, spec: PixelSpec, batch_size: int, workers: int) -> None:
         self._spec = spec
@@ -75,13 +74,13 @@ class Stream:
         self._workers = workers
         self._refs: Iterable[ImageRef] = ()
         # Images that are in the graph, in their order, and the number of the first.
-        self._under_way: deque[_Opened] = deque()
+        self._under_way: deque[_PendingImage] = deque()
         self._first = 0
         self._failure: BaseException | None = None
         self._stopped = False
         self._dataset = self._graph()
 
-    def batches(self, refs: Iterable[ImageRef]) -> Iterator[Batch]:
+    def load_batches(self, refs: Iterable[ImageRef]) -> Iterator[Batch]:
         """Read, decode and batch images, in the order of `refs`, ahead of the consumer.
 
         An image that cannot be read stands in its batch with a reason. What the
@@ -90,10 +89,10 @@ class Stream:
         self._refs = refs
         try:
             for numbers, images in self._dataset.as_numpy_iterator():
-                yield from _parts(self._batch(numbers.tolist(), images), self._batch_size)
+                yield from _split_batch(self._batch(numbers.tolist(), images), self._batch_size)
             if self._under_way:
                 nothing = np.empty((0, self._spec.size, self._spec.size, 3), np.float32)
-                yield from _parts(self._batch([], nothing, drain=True), self._batch_size)
+                yield from _split_batch(self._batch([], nothing, drain=True), self._batch_size)
             if self._failure is not None:
                 raise self._failure
         finally:
@@ -137,31 +136,31 @@ class Stream:
         except BaseException as error:  # noqa: BLE001 - raised again by `batches`
             self._failure = error
 
-    def _open(self, refs: Sequence[ImageRef]) -> list[_Opened]:
+    def _open(self, refs: Sequence[ImageRef]) -> list[_PendingImage]:
         return [self._opened(ref) for ref in refs]
 
-    def _opened(self, ref: ImageRef) -> _Opened:
+    def _opened(self, ref: ImageRef) -> _PendingImage:
         """Read a file and its header, and decode what TensorFlow cannot."""
         try:
             if ref.problem:
-                return _Opened(ref, reason=ref.problem)
+                return _PendingImage(ref, reason=ref.problem)
             if ref.source is not None:
-                return _Opened(ref, pixels=pixels.from_memory(ref.source, self._spec))
-            data = file.content(ref, self._spec.max_bytes)
-            header = pixels.plain_jpeg(data, self._spec)
+                return _PendingImage(ref, pixels=decode.load_from_memory(ref.source, self._spec))
+            data = file.read_image(ref, self._spec.max_bytes)
+            header = decode.read_plain_jpeg(data, self._spec)
             if header is None:
-                return _Opened(ref, pixels=pixels.load(data, self._spec))
-            return _Opened(ref, header.data, self._geometry(header))
+                return _PendingImage(ref, pixels=decode.load(data, self._spec))
+            return _PendingImage(ref, header.data, self._geometry(header))
         except ImageError as error:
-            return _Opened(ref, reason=str(error))
+            return _PendingImage(ref, reason=str(error))
 
-    def _geometry(self, header: pixels.Header) -> _Geometry:
-        ratio = reduction(header.height, header.width, self._spec)
+    def _geometry(self, header: decode.JpegHeader) -> _JpegPlan:
+        ratio = choose_reduction(header.height, header.width, self._spec)
         # libjpeg rounds the reduced size up.
         h, w = -(-header.height // ratio), -(-header.width // ratio)
         if header.orientation >= 5:
             h, w = w, h
-        return _Geometry(ratio, header.orientation, frame(h, w, self._spec))
+        return _JpegPlan(ratio, header.orientation, plan_frame(h, w, self._spec))
 
     def _image(self, data: Any, row: Any) -> tuple[Any, Any]:
         """The graph for one image: its number and its pixels, zeros where it has no part in it."""
@@ -172,14 +171,14 @@ class Stream:
         image = tf.cond(
             tf.equal(ratio, 0),
             lambda: tf.zeros([size, size, 3]),
-            lambda: _jpeg_pixels(data, ratio, orientation, frame, size),
+            lambda: _decode_jpeg(data, ratio, orientation, frame, size),
         )
         image.set_shape([size, size, 3])
         return number, image
 
     def _batch(self, numbers: list[int], images: FloatArray, drain: bool = False) -> Batch:
         """Put a batch's images back beside their refs, those that fell out included."""
-        opened: list[_Opened] = []
+        opened: list[_PendingImage] = []
         rows: list[FloatArray] = []
         for number, image in zip(numbers, images, strict=True):
             while self._first != number:
@@ -197,12 +196,12 @@ class Stream:
         rows = [o.pixels for o in opened if o.pixels is not None]
         return Batch(paths, reasons, np.stack(rows) if rows else images[:0])
 
-    def _taken(self) -> _Opened:
+    def _taken(self) -> _PendingImage:
         """The first of the images under way, which is under way no more."""
         self._first += 1
         return self._under_way.popleft()
 
-    def _second_look(self) -> _Opened:
+    def _second_look(self) -> _PendingImage:
         """Decode with Pillow what TensorFlow refused: for its reason, or for its pixels.
 
         Both refuse the same files, as far as is known, but for the largest: TensorFlow
@@ -210,13 +209,13 @@ class Stream:
         """
         ref = self._taken().ref
         try:
-            data = file.content(ref, self._spec.max_bytes)
-            return _Opened(ref, pixels=pixels.load(data, self._spec))
+            data = file.read_image(ref, self._spec.max_bytes)
+            return _PendingImage(ref, pixels=decode.load(data, self._spec))
         except ImageError as error:
-            return _Opened(ref, reason=str(error))
+            return _PendingImage(ref, reason=str(error))
 
 
-def _parts(batch: Batch, size: int) -> Iterator[Batch]:
+def _split_batch(batch: Batch, size: int) -> Iterator[Batch]:
     """The batch in parts of `size`: it is larger where images fell out of the graph."""
     if len(batch.paths) <= size:
         yield batch
@@ -229,7 +228,7 @@ def _parts(batch: Batch, size: int) -> Iterator[Batch]:
         row = end
 
 
-def _jpeg_pixels(data: Any, ratio: Any, orientation: Any, frame: list[Any], size: int) -> Any:
+def _decode_jpeg(data: Any, ratio: Any, orientation: Any, frame: list[Any], size: int) -> Any:
     """Pixels float32 [size, size, 3] of a JPEG's bytes, in TensorFlow's ops."""
     import tensorflow as tf
 
@@ -240,7 +239,7 @@ def _jpeg_pixels(data: Any, ratio: Any, orientation: Any, frame: list[Any], size
     halvings = tf.cast(tf.equal(ratio, 2), tf.int32) + 2 * tf.cast(tf.equal(ratio, 4), tf.int32)
     halvings += 3 * tf.cast(tf.equal(ratio, 8), tf.int32)
     rgb = tf.switch_case(halvings, [decoder(r) for r in (1, 2, 4, 8)])
-    rgb = tf.cond(tf.equal(orientation, 1), lambda: rgb, lambda: _oriented(rgb, orientation))
+    rgb = tf.cond(tf.equal(orientation, 1), lambda: rgb, lambda: _turn(rgb, orientation))
     y, x, h, w, target_h, target_w, offset_y, offset_x = frame
     crop = rgb[y : y + h, x : x + w]
     target = tf.cast(tf.stack([target_h, target_w]), tf.int32)
@@ -255,7 +254,7 @@ def _jpeg_pixels(data: Any, ratio: Any, orientation: Any, frame: list[Any], size
     return tf.cond(whole, lambda: image, padded)
 
 
-def _oriented(rgb: Any, orientation: Any) -> Any:
+def _turn(rgb: Any, orientation: Any) -> Any:
     """Apply an EXIF orientation, 2 to 8, to [h, w, c]."""
     import tensorflow as tf
 

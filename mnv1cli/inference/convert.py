@@ -9,7 +9,7 @@ from mnv1cli.errors import ModuleError
 from mnv1cli.inference.litert_model import LiteRTModel
 from mnv1cli.inference.tf_model import TensorFlowModel
 from mnv1cli.modules.artifacts import CompiledModel
-from mnv1cli.modules.savedmodel import reason
+from mnv1cli.modules.savedmodel import describe_error
 from mnv1cli.system import tempdirs
 from mnv1cli.system.threads import ordered_map
 
@@ -109,7 +109,7 @@ def _convert(
             (model,) = ordered_map(lambda made: made.convert(), [converter], workers=1)
     except Exception as error:  # the converter raises whatever its passes raise
         raise ModuleError(
-            f"module {module.handle} cannot be compiled for LiteRT: {reason(error)}",
+            f"module {module.handle} cannot be compiled for LiteRT: {describe_error(error)}",
             "--engine tf runs it as it is",
         ) from error
     return bytes(model)

@@ -50,7 +50,7 @@ class Job:
         """Results for every image, a table a batch, in the order of `refs`."""
         if self.task.meta:
             return self._tables_with_info(refs)
-        batches = loader.batches(refs, self.spec, self.batch_size, self.threads)
+        batches = loader.load_batches(refs, self.spec, self.batch_size, self.threads)
         return ordered_map(self._table, batches, self.model.workers)
 
     def _tables_with_info(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
@@ -70,7 +70,7 @@ class Job:
             )
             return replace(self._table(batch), image_info=image_info)
 
-        batches = loader.batches(remembered(), self.spec, self.batch_size, self.threads)
+        batches = loader.load_batches(remembered(), self.spec, self.batch_size, self.threads)
         pairs = ((batch, [under_way.popleft() for _ in batch.paths]) for batch in batches)
         return ordered_map(told, pairs, self.model.workers)
 

@@ -90,7 +90,11 @@ def calibrated(module: HubModule, output: Output) -> CompiledModel:
     """
     together = tuple(each.name for each in module.main_outputs())
     for names in (together, (output.name,)):
-        found = artifacts.find(module.fingerprint, names, "int8") if output.name in names else None
+        found = (
+            artifacts.find_model(module.fingerprint, names, "int8")
+            if output.name in names
+            else None
+        )
         if found is not None and convert.is_usable(found):
             return found
     option = f" --endpoint {output.name}" if output.name not in together else ""
@@ -111,20 +115,20 @@ def _compiled(module: HubModule, outputs: Sequence[Output]) -> CompiledModel:
     names = tuple(output.name for output in outputs)
 
     def cached() -> CompiledModel | None:
-        found = artifacts.find(module.fingerprint, names, "float32")
+        found = artifacts.find_model(module.fingerprint, names, "float32")
         return found if found and convert.is_current(found) else None
 
     if found := cached():
         return found
-    with cache.locked(artifacts.folder(module.fingerprint) / "compiling"):
+    with cache.lock(artifacts.artifact_directory(module.fingerprint) / "compiling"):
         # Another process may have been at it meanwhile.
         if found := cached():
             return found
-        artifacts.sweep(module.fingerprint)
+        artifacts.remove_leftovers(module.fingerprint)
         log.info("preparing the module (once)")
         compiled = convert.compile_module(module, outputs)
-        if not artifacts.keep(module.fingerprint, compiled):
-            log.info("the cache %s cannot be written: nothing is kept", cache.cache_dir())
+        if not artifacts.save_model(module.fingerprint, compiled):
+            log.info("the cache %s cannot be written: nothing is kept", cache.cache_root())
     return compiled
 
 

@@ -105,7 +105,7 @@ class Predictor:
             image_size,
         )
         self._spec = PixelSpec(
-            self.module.settled_image_size(image_size),
+            self.module.choose_image_size(image_size),
             preprocess,
             decode,
             exif,

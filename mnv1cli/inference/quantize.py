@@ -78,9 +78,9 @@ def quantize(
     facts = {"images": count, "seed": seed, "preprocess": spec.preprocess}
     images = [pixels[i : i + 1] for i in range(len(calibrating))]
     made = convert.quantize_module(module, outputs, images, facts)
-    if not artifacts.keep(module.fingerprint, made):
+    if not artifacts.save_model(module.fingerprint, made):
         raise OutputError(
-            f"the cache {cache.cache_dir()} cannot be written, so the model lies nowhere",
+            f"the cache {cache.cache_root()} cannot be written, so the model lies nowhere",
             "name another in MNV1_CACHE_DIR",
         )
     integers = models.open_model(module, outputs[:1], 1, "litert", "int8")
@@ -118,7 +118,7 @@ def _drawn(refs: Iterable[ImageRef], count: int, seed: int) -> list[ImageRef]:
 
 def _read(refs: Sequence[ImageRef], spec: PixelSpec, threads: int) -> tuple[FloatArray, int]:
     """The pixels of the images that can be read, and how many cannot."""
-    batches = list(loader.batches(refs, spec, DEFAULT_BATCH, threads))
+    batches = list(loader.load_batches(refs, spec, DEFAULT_BATCH, threads))
     failed = sum(bool(reason) for batch in batches for reason in batch.reasons)
     none = np.empty((0, spec.size, spec.size, 3), np.float32)
     return np.concatenate([none, *(batch.pixels for batch in batches)]), failed

@@ -57,7 +57,7 @@ class TensorFlowModel:
         except Exception as error:  # a graph made for it brings TensorFlow to raise anything
             raise ModuleError(
                 f"module {module.handle} in {module.path} cannot be loaded: "
-                f"{savedmodel.reason(error)}",
+                f"{savedmodel.describe_error(error)}",
                 "its files are damaged: build or copy a directory anew; what was fetched "
                 f"'mnv1 module fetch {module.handle}' mends in the cache",
             ) from error

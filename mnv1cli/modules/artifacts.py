@@ -51,14 +51,16 @@ class CompiledModel:
         return hashlib.sha256(self.model).hexdigest()
 
 
-def folder(fingerprint: str) -> Path:
+def artifact_directory(fingerprint: str) -> Path:
     """Where all that was made of a module lies."""
-    return cache.cache_dir() / _FOLDER / fingerprint
+    return cache.cache_root() / _FOLDER / fingerprint
 
 
-def find(fingerprint: str, outputs: tuple[str, ...], precision: Precision) -> CompiledModel | None:
+def find_model(
+    fingerprint: str, outputs: tuple[str, ...], precision: Precision
+) -> CompiledModel | None:
     """The model of a module with these outputs, if it is there and sound."""
-    place = folder(fingerprint) / _stem(outputs, precision)
+    place = artifact_directory(fingerprint) / _make_stem(outputs, precision)
     record = _read(place.with_suffix(_RECORD))
     try:
         model = place.with_suffix(_MODEL).read_bytes()
@@ -75,9 +77,9 @@ def find(fingerprint: str, outputs: tuple[str, ...], precision: Precision) -> Co
     return found if sound else None
 
 
-def keep(fingerprint: str, compiled: CompiledModel) -> bool:
+def save_model(fingerprint: str, compiled: CompiledModel) -> bool:
     """Keep a model; gives whether the cache could be written."""
-    stem = _stem(compiled.outputs, compiled.precision)
+    stem = _make_stem(compiled.outputs, compiled.precision)
     record = {
         "sha256": compiled.sha256,
         "outputs": compiled.outputs,
@@ -86,29 +88,31 @@ def keep(fingerprint: str, compiled: CompiledModel) -> bool:
         "calibration": compiled.calibration,
     }
     # The record last: without it, or beside another model, the model does not count.
-    return _write(folder(fingerprint) / (stem + _MODEL), compiled.model) and _write(
-        folder(fingerprint) / (stem + _RECORD), json.dumps(record, indent=1).encode()
+    return _write(artifact_directory(fingerprint) / (stem + _MODEL), compiled.model) and _write(
+        artifact_directory(fingerprint) / (stem + _RECORD), json.dumps(record, indent=1).encode()
     )
 
 
-def sweep(fingerprint: str) -> None:
+def remove_leftovers(fingerprint: str) -> None:
     """Take away what processes left that died while they wrote."""
-    for leftover in folder(fingerprint).glob(f"*{_UNFINISHED}"):
+    for leftover in artifact_directory(fingerprint).glob(f"*{_UNFINISHED}"):
         leftover.unlink(missing_ok=True)
 
 
-def recall(fingerprint: str, key: str) -> dict[str, Any]:
+def read_record(fingerprint: str, key: str) -> dict[str, Any]:
     """What was noted of a module under `key`, empty where nothing was."""
-    return _read(folder(fingerprint) / (_digest(key) + _RECORD))
+    return _read(artifact_directory(fingerprint) / (_hash_text(key) + _RECORD))
 
 
-def note(fingerprint: str, key: str, facts: Mapping[str, Any]) -> None:
+def write_record(fingerprint: str, key: str, facts: Mapping[str, Any]) -> None:
     """Note something of a module, where the cache can be written."""
-    _write(folder(fingerprint) / (_digest(key) + _RECORD), json.dumps(facts).encode())
+    _write(
+        artifact_directory(fingerprint) / (_hash_text(key) + _RECORD), json.dumps(facts).encode()
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredModel:
     """A compiled model in the cache; `size` in bytes."""
 
     outputs: tuple[str, ...]
@@ -116,41 +120,41 @@ class Kept:
     size: int
 
 
-def models_of(fingerprint: str) -> list[Kept]:
+def list_models(fingerprint: str) -> list[StoredModel]:
     """The compiled models of a module."""
     found = []
-    for place in sorted(folder(fingerprint).glob("*" + _MODEL)):
+    for place in sorted(artifact_directory(fingerprint).glob("*" + _MODEL)):
         record = _read(place.with_suffix(_RECORD))
         with contextlib.suppress(OSError, KeyError, TypeError):
-            entry = Kept(tuple(record["outputs"]), record["precision"], place.stat().st_size)
+            entry = StoredModel(tuple(record["outputs"]), record["precision"], place.stat().st_size)
             found.append(entry)
     return found
 
 
-def fingerprints() -> list[str]:
+def list_fingerprints() -> list[str]:
     """The modules of which something is kept."""
-    root = cache.cache_dir() / _FOLDER
+    root = cache.cache_root() / _FOLDER
     return sorted(place.name for place in root.iterdir()) if root.is_dir() else []
 
 
 def remove(fingerprint: str) -> None:
     """Forget all that was made of a module."""
-    shutil.rmtree(folder(fingerprint), ignore_errors=True)
+    shutil.rmtree(artifact_directory(fingerprint), ignore_errors=True)
     with contextlib.suppress(OSError):
-        folder(fingerprint).parent.rmdir()
+        artifact_directory(fingerprint).parent.rmdir()
 
 
 def remove_all() -> None:
     """Forget all that was made of any module."""
-    shutil.rmtree(cache.cache_dir() / _FOLDER, ignore_errors=True)
+    shutil.rmtree(cache.cache_root() / _FOLDER, ignore_errors=True)
 
 
-def _stem(outputs: tuple[str, ...], precision: Precision) -> str:
+def _make_stem(outputs: tuple[str, ...], precision: Precision) -> str:
     # A digest, because the names of outputs are the module's and may hold anything.
-    return f"{precision}-{_digest(json.dumps(outputs))}"
+    return f"{precision}-{_hash_text(json.dumps(outputs))}"
 
 
-def _digest(text: str) -> str:
+def _hash_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -15,10 +15,12 @@ runs what has state in them even where no result depends on it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mnv1cli.errors import ModuleError
 from mnv1cli.modules import audit_ops
-from mnv1cli.modules.audit_ops import Foreign
+from mnv1cli.modules.audit_ops import ForeignOperation, format_operations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -43,23 +45,25 @@ _UPDATES = "update_ops"
 _STANDS_IN = "api_implements"
 
 
-def of_module(saved_model: Any, meta_graph: Any) -> tuple[Foreign, ...]:
+def audit_module(saved_model: Any, meta_graph: Any) -> tuple[ForeignOperation, ...]:
     """The foreign operations that may run when this graph is loaded or its signatures are."""
     if loads_objects(saved_model, meta_graph):
-        return unique(_of_objects(meta_graph))
-    return unique(_of_graph(meta_graph, _infers))
+        return keep_first_nodes(_audit_objects(meta_graph))
+    return keep_first_nodes(_audit_graph(meta_graph, _may_infer))
 
 
-def of_training(meta_graph: Any) -> tuple[Foreign, ...]:
+def audit_training(meta_graph: Any) -> tuple[ForeignOperation, ...]:
     """The same of a graph for training, which may also change variables and draw numbers."""
-    updates = _names_in(meta_graph, [_UPDATES])
-    return unique([*_of_graph(meta_graph, _trains), *_foreign(meta_graph, updates, _trains)])
+    updates = _collect_names(meta_graph, [_UPDATES])
+    return keep_first_nodes(
+        [*_audit_graph(meta_graph, _may_train), *_audit_tensors(meta_graph, updates, _may_train)]
+    )
 
 
-def of_function(graph_def: Any) -> tuple[Foreign, ...]:
+def audit_function(graph_def: Any) -> tuple[ForeignOperation, ...]:
     """The foreign operations of a function that was traced, all of which is run."""
     graph = _Graph(graph_def)
-    return unique(_judged(graph, graph.reached(graph.nodes), _infers))
+    return keep_first_nodes(_find_foreign(graph, graph.reached(graph.nodes), _may_infer))
 
 
 def loads_objects(saved_model: Any, meta_graph: Any) -> bool:
@@ -67,30 +71,47 @@ def loads_objects(saved_model: Any, meta_graph: Any) -> bool:
     return len(saved_model.meta_graphs) == 1 and meta_graph.HasField("object_graph_def")
 
 
-def _infers(node: Any) -> bool:
+def refuse_foreign(handle: str, path: Path, foreign: tuple[ForeignOperation, ...]) -> None:
+    """Refuse a module with foreign operations.
+
+    Raises:
+        ModuleError: there is one; names them.
+    """
+    if foreign:
+        place = "" if Path(handle) == path else f" in {path}"
+        raise ModuleError(
+            f"module {handle}{place} runs operations that a classifier has no use for: "
+            f"{format_operations(foreign)}",
+            "--trust-module runs it as you would run a program",
+        )
+
+
+def _may_infer(node: Any) -> bool:
     return audit_ops.infers(str(node.op))
 
 
-def _initialises(node: Any) -> bool:
-    return _infers(node) or audit_ops.assigns(node.op)
+def _may_initialise(node: Any) -> bool:
+    return _may_infer(node) or audit_ops.assigns(node.op)
 
 
-def _trains(node: Any) -> bool:
-    return _infers(node) or audit_ops.trains(node.op)
+def _may_train(node: Any) -> bool:
+    return _may_infer(node) or audit_ops.trains(node.op)
 
 
-def _of_graph(meta_graph: Any, rule: Rule) -> Iterator[Foreign]:
+def _audit_graph(meta_graph: Any, rule: Rule) -> Iterator[ForeignOperation]:
     """Of a graph that is loaded as TF1's are."""
     signatures = dict(meta_graph.signature_def)
-    initialisers = _tensors([signatures.pop(_INIT_SIGNATURE, None)])
-    initialisers += _names_in(meta_graph, _INITIALISERS) + _variables(meta_graph)
-    yield from _foreign(meta_graph, _tensors(signatures.values()), rule)
-    yield from _foreign(meta_graph, initialisers, lambda node: rule(node) or _initialises(node))
-    yield from _of_restore(meta_graph)
-    yield from _anywhere(meta_graph, rule)
+    initialisers = _collect_tensors([signatures.pop(_INIT_SIGNATURE, None)])
+    initialisers += _collect_names(meta_graph, _INITIALISERS) + _collect_variables(meta_graph)
+    yield from _audit_tensors(meta_graph, _collect_tensors(signatures.values()), rule)
+    yield from _audit_tensors(
+        meta_graph, initialisers, lambda node: rule(node) or _may_initialise(node)
+    )
+    yield from _audit_restore(meta_graph)
+    yield from _audit_everywhere(meta_graph, rule)
 
 
-def _of_restore(meta_graph: Any) -> Iterator[Foreign]:
+def _audit_restore(meta_graph: Any) -> Iterator[ForeignOperation]:
     """Of what fills the variables: it reads the module's checkpoint, and no other.
 
     What saves them is never run, so it is not looked at.
@@ -101,14 +122,14 @@ def _of_restore(meta_graph: Any) -> Iterator[Foreign]:
     def restores(node: Any) -> bool:
         if node.op == "RestoreV2":
             return [name.removesuffix(":0") for name in node.input[:1]] == [checkpoint]
-        return _initialises(node)
+        return _may_initialise(node)
 
     if saver.restore_op_name:
         roots = [saver.restore_op_name, saver.filename_tensor_name]
-        yield from _foreign(meta_graph, roots, restores)
+        yield from _audit_tensors(meta_graph, roots, restores)
 
 
-def _of_objects(meta_graph: Any) -> Iterator[Foreign]:
+def _audit_objects(meta_graph: Any) -> Iterator[ForeignOperation]:
     """Of TF2's objects: the rule for training, for their functions include that."""
     objects = meta_graph.object_graph_def
     names = set(objects.concrete_functions)
@@ -117,36 +138,40 @@ def _of_objects(meta_graph: Any) -> Iterator[Foreign]:
         names.add(node.bare_concrete_function.concrete_function_name)
         names.add(node.captured_tensor.concrete_function)
     graph = _Graph(meta_graph.graph_def)
-    yield from _judged(graph, graph.within(sorted(names & set(graph.functions))), _trains)
-    yield from _anywhere(meta_graph, _trains)
+    yield from _find_foreign(graph, graph.within(sorted(names & set(graph.functions))), _may_train)
+    yield from _audit_everywhere(meta_graph, _may_train)
 
 
-def _anywhere(meta_graph: Any, rule: Rule) -> Iterator[Foreign]:
+def _audit_everywhere(meta_graph: Any, rule: Rule) -> Iterator[ForeignOperation]:
     """Of what runs without being reached: ahead, to learn a shape, or in another's stead."""
     graph = _Graph(meta_graph.graph_def)
-    yield from _judged(graph, graph.within(graph.stand_ins()), rule)
+    yield from _find_foreign(graph, graph.within(graph.stand_ins()), rule)
     for node, name in graph.everything():
         if node.op not in graph.functions and audit_ops.runs_on_import(node.op):
-            yield Foreign(node.op, name)
+            yield ForeignOperation(node.op, name)
 
 
-def _foreign(meta_graph: Any, tensors: Iterable[str], rule: Rule) -> Iterator[Foreign]:
+def _audit_tensors(
+    meta_graph: Any, tensors: Iterable[str], rule: Rule
+) -> Iterator[ForeignOperation]:
     graph = _Graph(meta_graph.graph_def)
-    return _judged(graph, graph.reached(map(_node_of, tensors)), rule)
+    return _find_foreign(graph, graph.reached(map(_get_node_name, tensors)), rule)
 
 
-def _judged(graph: _Graph, nodes: Iterable[tuple[Any, str]], rule: Rule) -> Iterator[Foreign]:
+def _find_foreign(
+    graph: _Graph, nodes: Iterable[tuple[Any, str]], rule: Rule
+) -> Iterator[ForeignOperation]:
     """The nodes that may not run, among which is what calls a function that is not there."""
     for node, name in nodes:
         # TensorFlow, too, looks for a function before it looks for an operation.
         known = node.op in graph.functions or rule(node)
-        if not known or not _functions_of(node.attr.values()) <= set(graph.functions):
-            yield Foreign(node.op, name)
+        if not known or not _collect_functions(node.attr.values()) <= set(graph.functions):
+            yield ForeignOperation(node.op, name)
 
 
-def unique(found: Iterable[Foreign]) -> tuple[Foreign, ...]:
+def keep_first_nodes(found: Iterable[ForeignOperation]) -> tuple[ForeignOperation, ...]:
     """Each operation once, with the first node that is one."""
-    first: dict[str, Foreign] = {}
+    first: dict[str, ForeignOperation] = {}
     for each in found:
         first.setdefault(each.operation, each)
     return tuple(first.values())
@@ -171,7 +196,7 @@ class _Graph:
             if name in seen or node is None:
                 continue
             seen.add(name)
-            waiting += map(_node_of, node.input)
+            waiting += map(_get_node_name, node.input)
             called |= self._called(node)
             yield node, name
         yield from self.within(sorted(called))
@@ -204,10 +229,10 @@ class _Graph:
         return [name for name, same in found if any(_STANDS_IN in each.attr for each in same)]
 
     def _called(self, node: Any) -> set[str]:
-        return {node.op, *_functions_of(node.attr.values())} & set(self.functions)
+        return {node.op, *_collect_functions(node.attr.values())} & set(self.functions)
 
 
-def _functions_of(attributes: Iterable[Any]) -> set[str]:
+def _collect_functions(attributes: Iterable[Any]) -> set[str]:
     """The names of the functions in attributes, and in what is bound to those in turn."""
     names = set()
     waiting = list(attributes)
@@ -220,7 +245,7 @@ def _functions_of(attributes: Iterable[Any]) -> set[str]:
     return names
 
 
-def _tensors(signatures: Iterable[Any]) -> list[str]:
+def _collect_tensors(signatures: Iterable[Any]) -> list[str]:
     """Every tensor that signatures name, in whatever way."""
     found = []
     for signature in signatures:
@@ -233,17 +258,17 @@ def _tensors(signatures: Iterable[Any]) -> list[str]:
     return found
 
 
-def _names_in(meta_graph: Any, collections: Iterable[str]) -> list[str]:
+def _collect_names(meta_graph: Any, collections: Iterable[str]) -> list[str]:
     """The nodes that collections list."""
     present = [key for key in collections if key in meta_graph.collection_def]
     return [name for key in present for name in meta_graph.collection_def[key].node_list.value]
 
 
-def _variables(meta_graph: Any) -> list[str]:
+def _collect_variables(meta_graph: Any) -> list[str]:
     """The handles and reads of variables, and what fills those that no checkpoint has."""
     from tensorflow.core.framework import variable_pb2
 
-    found = _names_in(meta_graph, [*_VARIABLES, _LOCAL_VARIABLES])
+    found = _collect_names(meta_graph, [*_VARIABLES, _LOCAL_VARIABLES])
     for key in {*_VARIABLES, _LOCAL_VARIABLES} & set(meta_graph.collection_def):
         for wire in meta_graph.collection_def[key].bytes_list.value:
             variable = variable_pb2.VariableDef.FromString(wire)
@@ -253,6 +278,6 @@ def _variables(meta_graph: Any) -> list[str]:
     return found
 
 
-def _node_of(tensor: str) -> str:
+def _get_node_name(tensor: str) -> str:
     """The node that gives a tensor, or that a control input names."""
     return tensor.removeprefix("^").partition(":")[0]

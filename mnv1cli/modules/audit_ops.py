@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from mnv1cli.path_text import display_path
 
 
-class Foreign(NamedTuple):
+class ForeignOperation(NamedTuple):
     """An operation that a classifier has no use for, and the first node that is one."""
 
     operation: str
@@ -63,7 +63,7 @@ _SHOWN = 5
 
 def computes(operation: str) -> bool:
     """Whether an operation gives its results, and has no other effect and no other source."""
-    found = definition(operation)
+    found = find_definition(operation)
     if found is None or found.is_stateful or operation.startswith("_"):
         return False
     if _LISTS.fullmatch(operation):
@@ -95,7 +95,7 @@ def runs_on_import(operation: str) -> bool:
     TensorFlow works out shapes then, and for that the values of whatever has
     no state and depends on constants alone: a shape from `ReadFile` is read.
     """
-    found = definition(operation)
+    found = find_definition(operation)
     if found is None or found.is_stateful or infers(operation):
         return False
     # What is given a reference depends on a variable, a queue or the like.
@@ -103,7 +103,7 @@ def runs_on_import(operation: str) -> bool:
 
 
 @cache
-def definition(operation: str) -> Any:
+def find_definition(operation: str) -> Any:
     """How TensorFlow declares an operation, None for one that it does not know."""
     from tensorflow.python.framework import op_def_registry
 
@@ -127,13 +127,13 @@ def _could_name(attribute: Any) -> bool:
     return not attribute.allowed_values.list.s and not _PLAIN_TEXTS.fullmatch(attribute.name)
 
 
-def listed(foreign: tuple[Foreign, ...]) -> str:
+def format_operations(foreign: tuple[ForeignOperation, ...]) -> str:
     """Foreign operations in one line, the first few with their nodes."""
-    shown = [f"{_line(op)} (node {_line(node)!r})" for op, node in foreign[:_SHOWN]]
+    shown = [f"{_format_name(op)} (node {_format_name(node)!r})" for op, node in foreign[:_SHOWN]]
     more = len(foreign) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-def _line(name: str) -> str:
+def _format_name(name: str) -> str:
     # Names come from the module, and may hold anything.
     return display_path(name.encode("utf-8", "surrogatepass"))[:100]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def build(
+def build_module(
     checkpoint: Path | None,
     npz: Path | None,
     depth_multiplier: float | None,
@@ -42,16 +42,16 @@ def build(
         raise OutputError(f"cannot write {output}: there is no folder {output.parent}")
     source = checkpoint or npz
     assert source is not None
-    variables = weights.read_weights(source) if npz else _checkpoint(source)
-    told = catalog.archive_variant(source.name)
+    variables = weights.read_weights(source) if npz else _read_checkpoint(source)
+    told = catalog.parse_archive_name(source.name)
     size = image_size or (told.image_size if told else None)
-    variant = weights.variant_of(variables, depth_multiplier, size)
+    variant = weights.infer_variant(variables, depth_multiplier, size)
     # Beside the target, so that the rename stays on one disk.
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".mnv1-") as work:
         directory = Path(work) / "module"
         directory.mkdir()
         mobilenet.write_module(directory, variables, variant)
-        fingerprint = files.fingerprint(directory)
+        fingerprint = files.compute_fingerprint(directory)
         if as_tar:
             _pack(directory, Path(work) / "module.tar.gz")
             directory = Path(work) / "module.tar.gz"
@@ -59,21 +59,21 @@ def build(
     return fingerprint
 
 
-def _checkpoint(source: Path) -> dict[str, Any]:
+def _read_checkpoint(source: Path) -> dict[str, Any]:
     if source.suffix not in (".tgz", ".gz"):
         if not source.is_dir() and not list(source.parent.glob(f"{source.name}*")):
             raise WeightsError(f"no such checkpoint: {source}")
         return weights.read_checkpoint(source)
-    with _unpacked(source) as folder:
+    with _unpack(source) as folder:
         return weights.read_checkpoint(folder)
 
 
 @contextlib.contextmanager
-def _unpacked(source: Path) -> Iterator[Path]:
+def _unpack(source: Path) -> Iterator[Path]:
     if not source.is_file():
         raise WeightsError(f"no such checkpoint: {source}")
     with tempfile.TemporaryDirectory(prefix="mnv1-") as folder:
-        unpack.unpack(source, Path(folder))
+        unpack.unpack_archive(source, Path(folder))
         yield Path(folder)
 
 
@@ -84,7 +84,7 @@ def _pack(directory: Path, target: Path) -> None:
         gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
     ):
-        for name in files.module_files(directory):
+        for name in files.list_files(directory):
             member = tarfile.TarInfo(f"./{name}")
             path = directory / name
             member.size = path.stat().st_size

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ModuleError
-from mnv1cli.modules.files import missing_file, note_checksums, size
+from mnv1cli.modules.files import find_missing_file, measure_size, write_checksums
 from mnv1cli.system.tempdirs import scratch_dir
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _FORMER_CHECKSUMS = ".sha256"
 _LOCK = ".mnv1-lock"
 
 
-def cache_dir() -> Path:
+def cache_root() -> Path:
     """Where modules are cached: MNV1_CACHE_DIR, TFHUB_CACHE_DIR, or the user's cache."""
     for variable in ("MNV1_CACHE_DIR", "TFHUB_CACHE_DIR"):
         if named := os.environ.get(variable):
@@ -47,19 +47,19 @@ def cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir("mnv1"))
 
 
-def slot(handle: str) -> Path:
+def cache_directory(handle: str) -> Path:
     """The directory in the cache that a handle's module has or would have."""
-    return cache_dir() / hashlib.sha1(handle.encode(), usedforsecurity=False).hexdigest()
+    return cache_root() / hashlib.sha1(handle.encode(), usedforsecurity=False).hexdigest()
 
 
 def is_complete(directory: Path) -> bool:
     """Whether a module is there with all its files."""
-    return missing_file(directory) is None
+    return find_missing_file(directory) is None
 
 
-def find(handle: str) -> Path | None:
+def find_cached(handle: str) -> Path | None:
     """The cached module of a handle, if it is there with all its files."""
-    directory = slot(handle)
+    directory = cache_directory(handle)
     return directory if is_complete(directory) else None
 
 
@@ -77,14 +77,14 @@ def install(
     Raises:
         ModuleError: what `fill` raised, or it did not make a module, or there is no room.
     """
-    target = slot(handle)
+    target = cache_directory(handle)
     if sound(target):
         return target
-    with locked(target) as alone:
+    with lock(target) as alone:
         if sound(target):
             return target
         if alone:
-            _sweep(target)
+            _remove_leftovers_of(target)
         try:
             work = target.with_name(f"{target.name}-{uuid.uuid4().hex}{_UNFINISHED}")
             work.mkdir()
@@ -94,18 +94,18 @@ def install(
             if work.exists():
                 return work
             work.mkdir()
-        with _all_or_nothing(work):
+        with _remove_on_failure(work):
             fill(work)
-            if lacking := missing_file(work):
+            if lacking := find_missing_file(work):
                 raise ModuleError(f"{handle} is not a module: {lacking} is missing")
             if work != target:
-                note_checksums(work)
+                write_checksums(work)
                 _publish(work, target, handle, sound)
         return target
 
 
 @contextlib.contextmanager
-def _all_or_nothing(work: Path) -> Iterator[None]:
+def _remove_on_failure(work: Path) -> Iterator[None]:
     """Take a directory away again that could not be filled."""
     try:
         yield
@@ -120,7 +120,7 @@ def _all_or_nothing(work: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(target: Path, wait: bool = True) -> Iterator[bool]:
+def lock(target: Path, wait: bool = True) -> Iterator[bool]:
     """Only one process at a time makes what `target` is; gives whether that is certain.
 
     The system lets go of the lock of a process that dies. On a file system
@@ -131,7 +131,7 @@ def locked(target: Path, wait: bool = True) -> Iterator[bool]:
     # Not NAME.lock: that is the hub library's own, and its file alone means "wait".
     with contextlib.suppress(OSError):
         target.parent.mkdir(parents=True, exist_ok=True)
-    lock = _lock(target.with_name(f"{target.name}{_LOCK}"))
+    lock = _make_lock(target.with_name(f"{target.name}{_LOCK}"))
     try:
         try:
             lock.acquire(timeout=0)
@@ -150,7 +150,7 @@ def locked(target: Path, wait: bool = True) -> Iterator[bool]:
         lock.release()
 
 
-def _lock(path: Path) -> Any:
+def _make_lock(path: Path) -> Any:
     """A lock that the system lets go of with its process, or none."""
     from filelock import FileLock
 
@@ -161,7 +161,7 @@ def _lock(path: Path) -> Any:
         return FileLock(path)
 
 
-def _sweep(target: Path) -> None:
+def _remove_leftovers_of(target: Path) -> None:
     """Take away what dead processes left: who holds the lock is the only one alive."""
     for leftover in target.parent.glob(f"{target.name}-*{_UNFINISHED}"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -184,24 +184,24 @@ def _publish(work: Path, target: Path, handle: str, sound: Callable[[Path], bool
 
 def remove(directory: Path) -> int:
     """Take a module out of the cache, with what lies beside it; the bytes that it took."""
-    freed = size(directory)
+    freed = measure_size(directory)
     _discard(directory)
     for suffix in (_DESCRIPTOR, _FORMER_CHECKSUMS, _LOCK):
         directory.with_name(directory.name + suffix).unlink(missing_ok=True)
     return freed
 
 
-def sweep() -> None:
+def remove_leftovers() -> None:
     """Take away what dead processes left anywhere in the cache, and locks that nobody holds."""
-    root = cache_dir()
-    for lock in root.glob(f"*{_LOCK}") if root.is_dir() else ():
-        target = lock.with_name(lock.name.removesuffix(_LOCK))
-        with locked(target, wait=False) as alone:
+    root = cache_root()
+    for file in root.glob(f"*{_LOCK}") if root.is_dir() else ():
+        target = file.with_name(file.name.removesuffix(_LOCK))
+        with lock(target, wait=False) as alone:
             if alone:
-                _sweep(target)
+                _remove_leftovers_of(target)
                 if not target.exists():
                     target.with_name(target.name + _DESCRIPTOR).unlink(missing_ok=True)
-                    lock.unlink(missing_ok=True)
+                    file.unlink(missing_ok=True)
 
 
 def _discard(path: Path) -> None:
@@ -225,26 +225,26 @@ class CachedModule:
     complete: bool = True
 
 
-def cached_modules(known_handles: Iterable[str] = (), broken: bool = False) -> list[CachedModule]:
+def list_modules(known_handles: Iterable[str] = (), broken: bool = False) -> list[CachedModule]:
     """Every complete module in the cache, by handle; with `broken` also those that are not.
 
     A directory's name is a hash; where no descriptor names the handle, those of
     `known_handles` are tried.
     """
-    root = cache_dir()
-    known = {slot(handle).name: handle for handle in known_handles}
+    root = cache_root()
+    known = {cache_directory(handle).name: handle for handle in known_handles}
     found = []
     for directory in root.iterdir() if root.is_dir() else ():
         if not _MODULE_NAME.fullmatch(directory.name) or not directory.is_dir():
             continue
-        complete = missing_file(directory) is None
+        complete = find_missing_file(directory) is None
         if broken or complete:
-            handle = _described_handle(directory) or known.get(directory.name, "")
-            found.append(CachedModule(handle, directory, size(directory), complete))
+            handle = _read_handle(directory) or known.get(directory.name, "")
+            found.append(CachedModule(handle, directory, measure_size(directory), complete))
     return sorted(found, key=lambda module: (module.handle, module.path))
 
 
-def _described_handle(directory: Path) -> str:
+def _read_handle(directory: Path) -> str:
     """The handle in the descriptor beside a module, as the hub's library writes it too."""
     try:
         text = directory.with_name(directory.name + _DESCRIPTOR).read_text("utf-8", "replace")

@@ -53,7 +53,7 @@ _SHA256 = {
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModuleSource:
     """A URL that may serve a module.
 
     With a `variant` it serves the checkpoint that the module is built from,
@@ -66,38 +66,38 @@ class Source:
     classifies: bool = True
 
 
-def family_name(text: str) -> Variant | None:
+def parse_family_name(text: str) -> Variant | None:
     """The variant that a family name or a handle speaks of, if any."""
     found = _FAMILY.search(text) or _KAGGLE_SIZE.search(text)
     return Variant(DEPTHS[found[1]], int(found[2])) if found else None
 
 
-def handle_of(name: str) -> str | None:
+def expand_family_name(name: str) -> str | None:
     """The hub's handle for a family name such as `mobilenet_v1_050_160`, if it is one."""
     if not _FAMILY.fullmatch(name):
         return None
     return f"{HUB}{name.replace('-', '_')}/classification/1"
 
 
-def kaggle_handle(url: str) -> str | None:
+def shorten_kaggle_url(url: str) -> str | None:
     """The short spelling of a Kaggle handle, whichever of the two it came in."""
     found = _KAGGLE_MODEL.fullmatch(url)
     return f"https://www.kaggle.com/models/{'/'.join(found.groups())}" if found else None
 
 
-def archive_name(variant: Variant) -> str:
+def format_archive_name(variant: Variant) -> str:
     """The name of a size's TF-Slim archive, without the suffix."""
     # 1.0, 0.75, 0.5, 0.25: as Python writes them.
     return f"mobilenet_v1_{variant.depth_multiplier}_{variant.image_size}"
 
 
-def archive_variant(name: str) -> Variant | None:
+def parse_archive_name(name: str) -> Variant | None:
     """The variant that the name of a TF-Slim archive or checkpoint speaks of, if any."""
     found = _ARCHIVE.search(name)
     return Variant(float(found[1]), int(found[2])) if found else None
 
 
-def known_handles() -> list[str]:
+def list_handles() -> list[str]:
     """Every handle of the family, for telling a cached module's name from its directory."""
     return [
         f"{HUB}mobilenet_v1_{depth}_{size}/{kind}/{version}"
@@ -105,45 +105,45 @@ def known_handles() -> list[str]:
     ]
 
 
-def sources_of(handle: str, mirrors: list[str]) -> list[Source]:
+def list_sources(handle: str, mirrors: list[str]) -> list[ModuleSource]:
     """Where a handle's module may be had, in the order in which to ask.
 
     The mirrors, the handle itself, the hub's bucket, the checkpoint, and the
     export on Kaggle that tfhub.dev leads to since 2023.
     """
-    if kaggle_handle(handle) == handle:
+    if shorten_kaggle_url(handle) == handle:
         path = handle.removeprefix("https://www.kaggle.com/models/")
-        named = [Source(f"{mirror}/{path}.tar.gz") for mirror in mirrors]
-        return [*named, Source(f"{_KAGGLE_API}{path}/download")]
+        named = [ModuleSource(f"{mirror}/{path}.tar.gz") for mirror in mirrors]
+        return [*named, ModuleSource(f"{_KAGGLE_API}{path}/download")]
     path = urlsplit(handle).path.strip("/")
-    variant = family_name(handle)
+    variant = parse_family_name(handle)
     checkpoint = None
     if variant is not None and path.rpartition("/")[2] in ("1", "3"):
-        checkpoint = archive_name(variant)
+        checkpoint = format_archive_name(variant)
     classifies = "feature_vector" not in path
     found = []
     for mirror in mirrors:
-        found.append(Source(f"{mirror}/{path}?tf-hub-format=compressed"))
-        found.append(Source(f"{mirror}/{path}.tar.gz"))
+        found.append(ModuleSource(f"{mirror}/{path}?tf-hub-format=compressed"))
+        found.append(ModuleSource(f"{mirror}/{path}.tar.gz"))
         if checkpoint:
             url = f"{mirror}/{checkpoint}.tgz"
-            found.append(Source(url, variant=variant, classifies=classifies))
-    found.append(Source(_compressed(handle)))
+            found.append(ModuleSource(url, variant=variant, classifies=classifies))
+    found.append(ModuleSource(_add_archive_query(handle)))
     if handle.startswith("https://tfhub.dev/"):
-        found.append(Source(f"{_BUCKET}{path}.tar.gz"))
+        found.append(ModuleSource(f"{_BUCKET}{path}.tar.gz"))
     if checkpoint and variant is not None:
         digest = _SHA256[variant.depth_multiplier, variant.image_size]
         url = f"{_CHECKPOINTS}{checkpoint}.tgz"
-        found.append(Source(url, digest, variant, classifies))
+        found.append(ModuleSource(url, digest, variant, classifies))
     if variant is not None and handle.startswith(HUB):
         kind = "classification" if classifies else "feature-vector"
         depth = f"{round(variant.depth_multiplier * 100):03d}"
         name = f"google/mobilenet-v1/tensorFlow2/{depth}-{variant.image_size}-{kind}/2"
-        found.append(Source(f"{_KAGGLE_API}{name}/download"))
+        found.append(ModuleSource(f"{_KAGGLE_API}{name}/download"))
     return found
 
 
-def _compressed(handle: str) -> str:
+def _add_archive_query(handle: str) -> str:
     """The handle with the hub's query argument for an archive, other arguments kept."""
     parts = urlsplit(handle)
     query = "&".join(filter(None, (parts.query, "tf-hub-format=compressed")))

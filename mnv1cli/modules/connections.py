@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnv1cli._version import __version__
 from mnv1cli.errors import SourceError
-from mnv1cli.modules.pace import NotInTimeError, Pace, keep_pace, within
+from mnv1cli.modules.pace import NotInTimeError, Pace, keep_pace, run_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ _GRACE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class DownloadPolicy:
     """How patient a download is, in seconds.
 
     `connect` bounds one attempt to connect, `read` a silence of the server,
@@ -45,23 +45,23 @@ class Policy:
     insecure: bool = False
 
 
-class Line:
+class HttpClient:
     """A line to the servers that a URL leads to; `left` seconds may still be waited.
 
     `checked` says that a checksum of what comes is known.
     """
 
-    def __init__(self, policy: Policy, checked: bool) -> None:
+    def __init__(self, policy: DownloadPolicy, checked: bool) -> None:
         self.left = policy.answer
         self.pace = Pace(policy.read)
         self._policy = policy
-        self._session = _session(self.pace, checked or policy.insecure)
+        self._session = _make_session(self.pace, checked or policy.insecure)
 
     def close(self) -> None:
         """Hang up."""
         self._session.close()
 
-    def ask(self, url: str, headers: Mapping[str, str]) -> Any:
+    def request(self, url: str, headers: Mapping[str, str]) -> Any:
         """The answer to a request, its body not read yet.
 
         Redirects are followed, and a server that fails is asked again.
@@ -89,7 +89,7 @@ class Line:
 
     def _wanted_pause(self, answer: Any, attempt: int) -> float:
         """The seconds to wait before the next try: as the server asks, or some more each time."""
-        told = _retry_after(answer.headers.get("Retry-After", ""))
+        told = _parse_retry_after(answer.headers.get("Retry-After", ""))
         if told is None:
             return PAUSE_SECONDS * float(1 << attempt)
         if told > min(MAX_PAUSE_SECONDS, self.left):
@@ -128,7 +128,7 @@ class Line:
         self.pace.begin(self.left)
         try:
             with self.waiting():
-                return within(self.left, get)
+                return run_within(self.left, get)
         except NotInTimeError:
             # The thread that nobody waits for any more ends with the next byte.
             self.pace.given_up = True
@@ -154,7 +154,7 @@ class Line:
             raise
 
 
-def _retry_after(text: str) -> float | None:
+def _parse_retry_after(text: str) -> float | None:
     """The seconds that a `Retry-After` asks for: a number, or a date."""
     from email.utils import parsedate_to_datetime
 
@@ -167,7 +167,7 @@ def _retry_after(text: str) -> float | None:
     return min(max(seconds, 0.0), _YEAR)
 
 
-def _session(pace: Pace, plain: bool) -> Any:
+def _make_session(pace: Pace, plain: bool) -> Any:
     """A session whose answers keep the pace; proxies and CA bundles come from the environment.
 
     Every hop of a redirect comes by here, before anything is sent.
@@ -189,7 +189,9 @@ def _session(pace: Pace, plain: bool) -> Any:
             return manager
 
         def send(self, request: Any, *arguments: Any, **options: Any) -> Any:
-            if not plain and (host := _exposed(request.url, options.get("proxies") or {})):
+            if not plain and (
+                host := _find_exposed_host(request.url, options.get("proxies") or {})
+            ):
                 raise SourceError(
                     f"plain http to {host}, where what comes can be changed on the way, and no "
                     "checksum of it is known; --insecure takes it"
@@ -212,7 +214,7 @@ def _session(pace: Pace, plain: bool) -> Any:
     return session
 
 
-def _exposed(url: str, proxies: Mapping[str, str]) -> str:
+def _find_exposed_host(url: str, proxies: Mapping[str, str]) -> str:
     """The host that a request goes to in plain http, if it leaves this machine."""
     from requests.utils import prepend_scheme_if_needed, select_proxy
     from urllib3.util import parse_url

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
-    from mnv1cli.modules.connections import Line, Policy
+    from mnv1cli.modules.connections import DownloadPolicy, HttpClient
 
 _CHUNK = 1 << 16
 _RESUMES = 3
@@ -26,7 +26,7 @@ _MAX_BYTES = 2 << 30
 GZIP = b"\x1f\x8b"
 
 
-def fetch(url: str, target: Path, policy: Policy, sha256: str | None = None) -> int:
+def download(url: str, target: Path, policy: DownloadPolicy, sha256: str | None = None) -> int:
     """Download a gzip archive to `target`; the number of bytes.
 
     A transfer that breaks off goes on where it stopped, where the server can.
@@ -39,22 +39,22 @@ def fetch(url: str, target: Path, policy: Policy, sha256: str | None = None) -> 
     import requests
     from urllib3.exceptions import HTTPError
 
-    line = connections.Line(policy, checked=sha256 is not None)
+    client = connections.HttpClient(policy, checked=sha256 is not None)
     try:
-        with line.waiting():
-            _resolve(url, min(policy.connect, policy.answer))
-        _Transfer(line, url, target, policy.bar).run()
+        with client.waiting():
+            _resolve_host(url, min(policy.connect, policy.answer))
+        _Transfer(client, url, target, policy.bar).run()
     except (requests.RequestException, HTTPError) as error:
-        raise SourceError(_reason(error) or str(error).partition("\n")[0]) from error
+        raise SourceError(_describe_error(error) or str(error).partition("\n")[0]) from error
     finally:
-        line.close()
-    found = _digest(target)
+        client.close()
+    found = _hash_file(target)
     if sha256 is not None and found != sha256:
         raise ChecksumError(f"{url} has the sha256 {found}, not {sha256}")
     return target.stat().st_size
 
 
-def _resolve(url: str, seconds: float) -> None:
+def _resolve_host(url: str, seconds: float) -> None:
     """Look a host's name up, so that this alone can be told to have failed."""
     from requests.utils import get_environ_proxies, select_proxy
 
@@ -68,7 +68,7 @@ def _resolve(url: str, seconds: float) -> None:
             socket.getaddrinfo(host, None)
 
     try:
-        pace.within(seconds, look)
+        pace.run_within(seconds, look)
     except pace.NotInTimeError:
         raise SourceError("its name cannot be resolved in time") from None
 
@@ -76,8 +76,8 @@ def _resolve(url: str, seconds: float) -> None:
 class _Transfer:
     """A download under way: how much has come, and of which version of the file."""
 
-    def __init__(self, line: Line, url: str, target: Path, bar: TextIO | None) -> None:
-        self._line = line
+    def __init__(self, client: HttpClient, url: str, target: Path, bar: TextIO | None) -> None:
+        self._client = client
         self._url = url
         self._target = target
         self._bar = bar
@@ -93,7 +93,7 @@ class _Transfer:
         broken: list[Exception] = []
         with self._target.open("wb") as file:
             while len(broken) <= _RESUMES:
-                if not self._line.pause(connections.PAUSE_SECONDS * len(broken)):
+                if not self._client.pause(connections.PAUSE_SECONDS * len(broken)):
                     break
                 try:
                     self._once(file)
@@ -108,7 +108,7 @@ class _Transfer:
     def _broken_off(self, broken: list[Exception]) -> str:
         times = "once" if len(broken) == 1 else f"{len(broken)} times"
         of = f" of {self._total:,}" if self._total else ""
-        why = _reason(broken[-1])
+        why = _describe_error(broken[-1])
         return f"the transfer broke off {times}, at {self._target.stat().st_size:,} bytes{of}" + (
             f": {why}" if why else ""
         )
@@ -119,21 +119,21 @@ class _Transfer:
         headers = {}
         if start and self._version:
             headers = {"Range": f"bytes={start}-", "If-Range": self._version}
-        with self._line.ask(self._url, headers) as answer:
+        with self._client.request(self._url, headers) as answer:
             self._answered = True
             if answer.status_code != 206:
                 file.seek(0)
                 file.truncate()
                 start = 0
-                self._total = _length(answer)
-                self._version = _validator(answer)
+                self._total = _parse_length(answer)
+                self._version = _read_validator(answer)
             if (self._total or 0) > _MAX_BYTES:
                 raise SourceError(f"it sends more than {_MAX_BYTES >> 30} GiB")
-            with self._line.reading():
+            with self._client.reading():
                 self._copy(answer, file, start)
 
     def _copy(self, answer: Any, file: Any, start: int) -> None:
-        with _bar(self._bar, self._total, start, self._url) as bar:
+        with _make_bar(self._bar, self._total, start, self._url) as bar:
             # As it is: a server may call the archive's own gzip an encoding of the transfer.
             for chunk in answer.raw.stream(_CHUNK, decode_content=False):
                 if not file.tell() and not GZIP.startswith(chunk[:2]) and chunk[:2] != GZIP:
@@ -145,13 +145,13 @@ class _Transfer:
                 bar.update(len(chunk))
 
 
-def _length(answer: Any) -> int | None:
+def _parse_length(answer: Any) -> int | None:
     length = answer.headers.get("Content-Length", "")
     # No file has so many bytes that more digits count.
     return int(length[:19]) if length.isdecimal() else None
 
 
-def _validator(answer: Any) -> str:
+def _read_validator(answer: Any) -> str:
     """What tells this version of the file from another; a weak tag cannot."""
     tag: str = answer.headers.get("ETag", "")
     if tag and not tag.startswith("W/"):
@@ -160,7 +160,7 @@ def _validator(answer: Any) -> str:
     return modified
 
 
-def _bar(stream: TextIO | None, total: int | None, start: int, url: str) -> Any:
+def _make_bar(stream: TextIO | None, total: int | None, start: int, url: str) -> Any:
     from tqdm import tqdm
 
     return tqdm(
@@ -176,12 +176,12 @@ def _bar(stream: TextIO | None, total: int | None, start: int, url: str) -> Any:
     )
 
 
-def _digest(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _reason(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     """What went wrong in a few words, without the library's nesting; empty where there are none."""
     import requests
     from urllib3 import exceptions as inner
@@ -199,13 +199,13 @@ def _reason(error: Exception) -> str:
         # The same kind of error is raised of a transfer, where it says nothing.
         (requests.ConnectionError, "it cannot be reached"),
     )
-    causes = list(_causes(error))
+    causes = list(_walk_causes(error))
     return next(
         (words for kind, words in kinds if any(isinstance(cause, kind) for cause in causes)), ""
     )
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def _walk_causes(error: BaseException) -> Iterator[BaseException]:
     """An error and those that it wraps, by any of the ways that libraries wrap them."""
     seen: set[int] = set()
     waiting: list[object] = [error]

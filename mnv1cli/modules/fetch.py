@@ -5,36 +5,42 @@ The checkpoint of the family is one of them: the module is built from it here.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import shutil
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mnv1cli.errors import ChecksumError, ModuleError, UnreachableError
-from mnv1cli.modules import download, files, mobilenet, unpack, weights
-from mnv1cli.modules.connections import Policy
+from mnv1cli.modules import cache, download, files, mobilenet, unpack, weights
+from mnv1cli.modules.connections import DownloadPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from mnv1cli.modules.catalog import Source
+    from mnv1cli.modules.catalog import ModuleSource
     from mnv1cli.types import FetchOptions
 
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
+# The note beside a directory of the cache that no source served its module, and how long it holds.
+_UNREACHABLE = ".unreachable"
+_UNREACHABLE_SECONDS = 24 * 60 * 60
 
 
-def ask(
+def fetch_module(
     handle: str,
-    sources: Sequence[Source],
+    sources: Sequence[ModuleSource],
     directory: Path,
     options: FetchOptions,
     time_left: Callable[[], float] | None,
 ) -> None:
     """Fill `directory` from the first source that serves the module."""
-    policy = Policy(CONNECT_SECONDS, bar=options.bar, insecure=options.insecure)
+    policy = DownloadPolicy(CONNECT_SECONDS, bar=options.bar, insecure=options.insecure)
     failures = []
     for source in sources:
         if time_left is not None:
@@ -44,12 +50,12 @@ def ask(
                 continue
             policy = replace(policy, retries=2, answer=left)
         try:
-            _serve(source, directory, policy)
+            _fetch_from(source, directory, policy)
         except ChecksumError:
             raise
         except ModuleError as error:
             failures.append(f"{source.url}: {error}")
-            _empty(directory)
+            _clear(directory)
         else:
             log.info("fetched %s from %s", handle, source.url)
             return
@@ -61,23 +67,23 @@ def ask(
     )
 
 
-def _serve(source: Source, directory: Path, policy: Policy) -> None:
+def _fetch_from(source: ModuleSource, directory: Path, policy: DownloadPolicy) -> None:
     """Fill `directory` from one source."""
     packed = directory / ".download"
-    download.fetch(source.url, packed, policy, source.sha256)
+    download.download(source.url, packed, policy, source.sha256)
     unpacked = directory / ".unpacked"
     unpacked.mkdir()
     try:
-        unpack.unpack(packed, unpacked)
+        unpack.unpack_archive(packed, unpacked)
     except ModuleError as error:
         raise ModuleError(str(error).replace(str(packed), "what it sent")) from error
     packed.unlink()
     if source.variant is not None:
         variables = weights.read_checkpoint(unpacked)
         if not source.classifies:
-            variables = weights.without_head(variables)
+            variables = weights.remove_head(variables)
         mobilenet.write_module(directory, variables, source.variant)
-    elif lacking := files.missing_file(unpacked):
+    elif lacking := files.find_missing_file(unpacked):
         raise ModuleError(f"the archive does not hold a module: {lacking} is missing")
     else:
         for entry in unpacked.iterdir():
@@ -85,7 +91,34 @@ def _serve(source: Source, directory: Path, policy: Policy) -> None:
     shutil.rmtree(unpacked)
 
 
-def _empty(directory: Path) -> None:
+def _clear(directory: Path) -> None:
     """Take away what a source that failed left."""
     shutil.rmtree(directory)
     directory.mkdir()
+
+
+def remember_unreachable(handle: str, sources: Sequence[str]) -> None:
+    """Note that none of the sources served a module, so that the next run need not ask."""
+    note = cache.cache_directory(handle)
+    text = json.dumps({"time": time.time(), "sources": list(sources)})
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.with_name(note.name + _UNREACHABLE).write_text(text)
+
+
+def is_unreachable(handle: str, sources: Sequence[str]) -> bool:
+    """Whether these very sources failed within the last day."""
+    note = cache.cache_directory(handle)
+    try:
+        told = json.loads(note.with_name(note.name + _UNREACHABLE).read_text())
+        age = time.time() - told["time"]
+        return bool(0 <= age < _UNREACHABLE_SECONDS and told["sources"] == list(sources))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def forget_unreachable(handle: str) -> None:
+    """Let the sources be asked again."""
+    note = cache.cache_directory(handle)
+    with contextlib.suppress(OSError):
+        note.with_name(note.name + _UNREACHABLE).unlink(missing_ok=True)

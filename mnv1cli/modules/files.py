@@ -22,7 +22,7 @@ CHECKSUMS = ".mnv1-sha256"
 _CHUNK = 1 << 20
 
 
-def missing_file(directory: Path) -> str | None:
+def find_missing_file(directory: Path) -> str | None:
     """The first file that a module must have and `directory` lacks, or None.
 
     A TF2 SavedModel needs no `tfhub_module.pb`.
@@ -44,7 +44,7 @@ def _is_tf2(graph: Path) -> bool:
     return b"\x22\x05serve" in graph.read_bytes()
 
 
-def module_files(directory: Path) -> list[str]:
+def list_files(directory: Path) -> list[str]:
     """The files that make up a module, as sorted relative names."""
     names = [name for name in ("saved_model.pb", HUB_MARK) if (directory / name).is_file()]
     for folder in ("variables", "assets"):
@@ -53,25 +53,25 @@ def module_files(directory: Path) -> list[str]:
     return sorted(names)
 
 
-def size(directory: Path) -> int:
+def measure_size(directory: Path) -> int:
     """Bytes that a module takes on disk."""
-    return sum((directory / name).stat().st_size for name in module_files(directory))
+    return sum((directory / name).stat().st_size for name in list_files(directory))
 
 
-def file_digest(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fingerprint(directory: Path) -> str:
+def compute_fingerprint(directory: Path) -> str:
     """What tells two modules apart: sha256, in hexadecimal.
 
     Over each file of `module_files` in order: its relative name in UTF-8, a
     zero byte, its length as 8 bytes big-endian, its bytes.
     """
     digest = hashlib.sha256()
-    for name in module_files(directory):
+    for name in list_files(directory):
         path = directory / name
         digest.update(os.fsencode(name) + b"\0" + path.stat().st_size.to_bytes(8, "big"))
         with path.open("rb") as file:
@@ -80,31 +80,31 @@ def fingerprint(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def verify(directory: Path) -> list[str]:
+def find_problems(directory: Path) -> list[str]:
     """What is wrong with a module's files, a few words each.
 
     They are held against the checksums that were noted when it came; of a
     module that was laid there by hand there are none.
     """
-    lacking = missing_file(directory)
+    lacking = find_missing_file(directory)
     problems = [f"{lacking} is missing"] if lacking else []
-    noted = _noted_checksums(directory)
+    noted = _read_checksums(directory)
     if not noted and has_checksums(directory):
         problems.append("the list of its checksums is damaged")
-    for name in sorted({*noted, *module_files(directory)}):
+    for name in sorted({*noted, *list_files(directory)}):
         path = directory / name
         if not path.is_file():
             problems += [f"{name} is missing"] if name != lacking else []
         elif noted and name not in noted:
             problems.append(f"{name} was not there when the module came")
-        elif noted and file_digest(path) != noted[name]:
+        elif noted and hash_file(path) != noted[name]:
             problems.append(f"{name} has changed since the module came")
     return problems
 
 
-def note_checksums(directory: Path) -> None:
+def write_checksums(directory: Path) -> None:
     """Keep the sha256 of every file with the module, as `sha256sum -c` reads them."""
-    sums = (f"{file_digest(directory / name)}  {name}\n" for name in module_files(directory))
+    sums = (f"{hash_file(directory / name)}  {name}\n" for name in list_files(directory))
     (directory / CHECKSUMS).write_text("".join(sums))
 
 
@@ -113,7 +113,7 @@ def has_checksums(directory: Path) -> bool:
     return os.path.isfile(directory / CHECKSUMS)
 
 
-def _noted_checksums(directory: Path) -> dict[str, str]:
+def _read_checksums(directory: Path) -> dict[str, str]:
     try:
         lines = (directory / CHECKSUMS).read_text("utf-8").splitlines()
     except (OSError, ValueError):

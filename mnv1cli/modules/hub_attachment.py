@@ -9,9 +9,9 @@ COLLECTION = "hub_module_attachments"
 _KEY = "image_module_info"
 
 
-def image_info(size: int) -> bytes:
+def encode_image_size(size: int) -> bytes:
     """The hub's `AttachedMessage` that holds an `ImageModuleInfo`, in wire format."""
-    message = _message()
+    message = _make_message()
     message.key = _KEY
     message.value.default_image_size.height = size
     message.value.default_image_size.width = size
@@ -19,11 +19,11 @@ def image_info(size: int) -> bytes:
     return wire
 
 
-def image_size(attachment: bytes) -> tuple[int, int] | None:
+def decode_image_size(attachment: bytes) -> tuple[int, int] | None:
     """Height and width in an attachment, if it is an `ImageModuleInfo` that names both."""
     from google.protobuf.message import DecodeError
 
-    message = _message()
+    message = _make_message()
     try:
         message.ParseFromString(attachment)
     except DecodeError:
@@ -34,7 +34,7 @@ def image_size(attachment: bytes) -> tuple[int, int] | None:
     return size.height, size.width
 
 
-def _message() -> Any:
+def _make_message() -> Any:
     """An empty `AttachedMessage`: fields and numbers as in the hub library's protocol.
 
         AttachedMessage  {string key = 1; ImageModuleInfo value = 2;}

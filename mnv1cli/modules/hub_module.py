@@ -7,15 +7,15 @@ signatures. Running a module is another floor's work.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ModuleError, OptionError, SignatureError
 from mnv1cli.modules import weights
-from mnv1cli.modules.audit_ops import Foreign, listed
+from mnv1cli.modules.audit_ops import ForeignOperation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 TF1, TF2 = "TF1 Hub module", "TF2 SavedModel"
 
@@ -24,7 +24,7 @@ FEATURES_SIGNATURE = "image_feature_vector"
 INPUT, OUTPUT = "images", "default"
 
 # Raise this with every change of what is recorded of a module.
-RECORD = 2
+RECORD_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,8 @@ class HubModule:
     tags: tuple[tuple[str, ...], ...]
     signatures: Mapping[str, Signature]
     image_size: int | None
-    foreign: tuple[Foreign, ...] = ()
-    foreign_training: tuple[Foreign, ...] = ()
+    foreign: tuple[ForeignOperation, ...] = ()
+    foreign_training: tuple[ForeignOperation, ...] = ()
 
     def logits(self) -> Output:
         """The logits, [batch, classes]."""
@@ -108,7 +108,7 @@ class HubModule:
             if name in self.signatures:
                 found.update(dict.fromkeys(self.signatures[name].outputs, name))
         found.pop(OUTPUT, None)
-        return {key: found[key] for key in sorted(found, key=_layer_order)}
+        return {key: found[key] for key in sorted(found, key=_make_layer_key)}
 
     def classes(self) -> int | None:
         """The number of classes, None for a module without logits."""
@@ -122,7 +122,7 @@ class HubModule:
             return None
         return self.features().result.shape[-1]
 
-    def settled_image_size(self, wanted: int | None) -> int:
+    def choose_image_size(self, wanted: int | None) -> int:
         """The height and width of its images: what it says, else what is `wanted`.
 
         Raises:
@@ -155,22 +155,7 @@ class HubModule:
         return Output(name, found.inputs[INPUT], found.outputs[key])
 
 
-def refuse_foreign(handle: str, path: Path, foreign: tuple[Foreign, ...]) -> None:
-    """Refuse a module with foreign operations.
-
-    Raises:
-        ModuleError: there is one; names them.
-    """
-    if foreign:
-        place = "" if Path(handle) == path else f" in {path}"
-        raise ModuleError(
-            f"module {handle}{place} runs operations that a classifier has no use for: "
-            f"{listed(foreign)}",
-            "--trust-module runs it as you would run a program",
-        )
-
-
-def _layer_order(key: str) -> tuple[int, int, str]:
+def _make_layer_key(key: str) -> tuple[int, int, str]:
     """Sorts Conv2d_2_* before Conv2d_10_*, and what is no convolution last."""
     number = key.partition("Conv2d_")[2].partition("_")[0]
     return (0, int(number), key) if number.isdigit() else (1, 0, key)
@@ -188,20 +173,21 @@ def from_record(
     """The module of a record; None where the record is empty or not one of ours."""
     try:
         signatures = {
-            name: Signature(_from_specs(found["inputs"]), _from_specs(found["outputs"]))
+            name: Signature(_read_specs(found["inputs"]), _read_specs(found["outputs"]))
             for name, found in record["signatures"].items()
         }
         tags = tuple(tuple(each) for each in record["tags"])
         kind, size = record["format"], record["image_size"]
         foreign, training = (
-            tuple(Foreign(*each) for each in record[key]) for key in ("foreign", "foreign_training")
+            tuple(ForeignOperation(*each) for each in record[key])
+            for key in ("foreign", "foreign_training")
         )
     except (KeyError, TypeError, AttributeError):
         return None
     return HubModule(handle, path, fingerprint, kind, tags, signatures, size, foreign, training)
 
 
-def _from_specs(specs: Mapping[str, Any]) -> dict[str, TensorSpec]:
+def _read_specs(specs: Mapping[str, Any]) -> dict[str, TensorSpec]:
     return {
         key: TensorSpec(spec["tensor"], spec["dtype"], tuple(spec["shape"]))
         for key, spec in specs.items()

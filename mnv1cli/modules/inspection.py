@@ -15,14 +15,13 @@ from mnv1cli.modules.hub_module import (
     INPUT,
     LOGITS_SIGNATURE,
     OUTPUT,
-    RECORD,
+    RECORD_VERSION,
     TF1,
     TF2,
     HubModule,
     Signature,
     TensorSpec,
     from_record,
-    refuse_foreign,
     to_record,
 )
 from mnv1cli.types import FetchOptions
@@ -30,7 +29,7 @@ from mnv1cli.types import FetchOptions
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mnv1cli.modules.locate import Located
+    from mnv1cli.modules.locate import LocatedModule
 
 
 def open_module(
@@ -48,7 +47,7 @@ def open_module(
     options = options or FetchOptions()
     found = inspect_module(name, options, image_size)
     if not options.trust:
-        refuse_foreign(found.handle, found.path, found.foreign)
+        audit.refuse_foreign(found.handle, found.path, found.foreign)
     return found
 
 
@@ -61,30 +60,32 @@ def inspect_module(
     """
     options = options or FetchOptions()
     located = locate.locate(name, options)
-    if known := _recalled(located, image_size):
+    if known := _recall(located, image_size):
         return known
     # New to us, or no longer what it was when it came.
-    sound = locate.intact(located, name, options)
-    if sound is not located and (known := _recalled(sound, image_size)):
+    sound = locate.ensure_intact(located, name, options)
+    if sound is not located and (known := _recall(sound, image_size)):
         return known
-    found = read(sound, image_size, options.trust)
-    artifacts.note(found.fingerprint, _key(sound, image_size), to_record(found))
+    found = read_module(sound, image_size, options.trust)
+    artifacts.write_record(found.fingerprint, _make_key(sound, image_size), to_record(found))
     return found
 
 
-def _recalled(located: Located, image_size: int | None) -> HubModule | None:
+def _recall(located: LocatedModule, image_size: int | None) -> HubModule | None:
     """What is known of a module with just these files."""
-    fingerprint = files.fingerprint(located.path)
-    record = artifacts.recall(fingerprint, _key(located, image_size))
+    fingerprint = files.compute_fingerprint(located.path)
+    record = artifacts.read_record(fingerprint, _make_key(located, image_size))
     return from_record(record, located.handle, located.path, fingerprint)
 
 
-def _key(located: Located, image_size: int | None) -> str:
+def _make_key(located: LocatedModule, image_size: int | None) -> str:
     # The handle may tell the image size, or what a TF2 SavedModel is.
-    return json.dumps([RECORD, located.handle, image_size])
+    return json.dumps([RECORD_VERSION, located.handle, image_size])
 
 
-def read(located: Located, image_size: int | None = None, trust: bool = False) -> HubModule:
+def read_module(
+    located: LocatedModule, image_size: int | None = None, trust: bool = False
+) -> HubModule:
     """Read what a module says of itself, and hold against the rules what it would run.
 
     Raises:
@@ -100,7 +101,7 @@ def read(located: Located, image_size: int | None = None, trust: bool = False) -
         raise ModuleError(f"cannot read {file}: {error}", "get the module anew") from error
 
 
-def _read(located: Located, image_size: int | None, trust: bool) -> HubModule:
+def _read(located: LocatedModule, image_size: int | None, trust: bool) -> HubModule:
     from tensorflow.core.protobuf import saved_model_pb2
 
     saved_model = saved_model_pb2.SavedModel()
@@ -113,49 +114,49 @@ def _read(located: Located, image_size: int | None, trust: bool) -> HubModule:
     if tags is None or (tags == () and audit.loads_objects(saved_model, graphs[tags])):
         raise ModuleError(f"{located.path} has neither a graph without tags nor one to serve")
     graph = graphs[tags]
-    foreign = audit.of_module(saved_model, graph)
+    foreign = audit.audit_module(saved_model, graph)
     if tags == ():
-        signatures = _tf1_signatures(graph)
-        told = _image_size(graph, signatures, located.handle)
+        signatures = _read_tf1_signatures(graph)
+        told = _read_tf1_image_size(graph, signatures, located.handle)
     else:
         if not trust:
-            refuse_foreign(located.handle, located.path, foreign)
+            audit.refuse_foreign(located.handle, located.path, foreign)
         serving = graph.signature_def[savedmodel.SERVING]
-        told = _tf2_image_size(serving, located.handle)
-        function = _tf2_function(located, told or image_size)
-        signatures = _tf2_signatures(located, serving, function)
-        traced = audit.of_function(function.graph.as_graph_def())
-        foreign = audit.unique([*foreign, *traced])
+        told = _read_tf2_image_size(serving, located.handle)
+        function = _trace_tf2_function(located, told or image_size)
+        signatures = _make_tf2_signatures(located, serving, function)
+        traced = audit.audit_function(function.graph.as_graph_def())
+        foreign = audit.keep_first_nodes([*foreign, *traced])
     training = [graph for tags, graph in graphs.items() if "train" in tags]
     return HubModule(
         handle=located.handle,
         path=located.path,
-        fingerprint=files.fingerprint(located.path),
+        fingerprint=files.compute_fingerprint(located.path),
         format=TF2 if tags else TF1,
         tags=tuple(graphs),
         signatures=signatures,
         image_size=told,
         foreign=foreign,
-        foreign_training=audit.unique(
-            each for graph in training for each in audit.of_training(graph)
+        foreign_training=audit.keep_first_nodes(
+            each for graph in training for each in audit.audit_training(graph)
         ),
     )
 
 
-def _tf1_signatures(graph: Any) -> dict[str, Signature]:
+def _read_tf1_signatures(graph: Any) -> dict[str, Signature]:
     return {
-        name: Signature(_specs(found.inputs), _specs(found.outputs))
+        name: Signature(_read_specs(found.inputs), _read_specs(found.outputs))
         for name, found in sorted(graph.signature_def.items())
     }
 
 
-def _tf2_image_size(serving: Any, handle: str) -> int | None:
+def _read_tf2_image_size(serving: Any, handle: str) -> int | None:
     """The size in the shape of the signature's input, else that in the handle's name."""
-    shapes = [spec.shape for spec in _specs(serving.inputs).values()]
-    return _square(shapes, handle)
+    shapes = [spec.shape for spec in _read_specs(serving.inputs).values()]
+    return _choose_side(shapes, handle)
 
 
-def _tf2_function(located: Located, image_size: int | None) -> Any:
+def _trace_tf2_function(located: LocatedModule, image_size: int | None) -> Any:
     if image_size is None:
         raise ModuleError(
             f"module {located.handle} does not tell its image size", "say it with --image-size N"
@@ -163,7 +164,9 @@ def _tf2_function(located: Located, image_size: int | None) -> Any:
     return savedmodel.load_function(located.path, image_size)
 
 
-def _tf2_signatures(located: Located, serving: Any, function: Any) -> dict[str, Signature]:
+def _make_tf2_signatures(
+    located: LocatedModule, serving: Any, function: Any
+) -> dict[str, Signature]:
     """A TF2 SavedModel's one function under the name of the hub's signature for what it gives."""
     shape = tuple(-1 if n is None else n for n in function.structured_outputs.shape)
     (_, size, _, _) = function.inputs[0].shape
@@ -179,7 +182,7 @@ def _tf2_signatures(located: Located, serving: Any, function: Any) -> dict[str, 
     return {LOGITS_SIGNATURE: signature, FEATURES_SIGNATURE: signature}
 
 
-def _specs(tensors: Any) -> dict[str, TensorSpec]:
+def _read_specs(tensors: Any) -> dict[str, TensorSpec]:
     from tensorflow import dtypes
 
     return {
@@ -192,24 +195,26 @@ def _specs(tensors: Any) -> dict[str, TensorSpec]:
     }
 
 
-def _image_size(meta_graph: Any, signatures: Mapping[str, Signature], handle: str) -> int | None:
+def _read_tf1_image_size(
+    meta_graph: Any, signatures: Mapping[str, Signature], handle: str
+) -> int | None:
     """What `hub.get_expected_image_size` would say, else what the handle's name says."""
     attachments = meta_graph.collection_def[hub_attachment.COLLECTION].bytes_list.value
-    attached = [hub_attachment.image_size(wire) for wire in attachments]
+    attached = [hub_attachment.decode_image_size(wire) for wire in attachments]
     shapes = [
         signature.inputs[INPUT].shape
         for signature in signatures.values()
         if INPUT in signature.inputs
     ]
-    return _square([(-1, *size, 3) for size in attached if size] + shapes, handle)
+    return _choose_side([(-1, *size, 3) for size in attached if size] + shapes, handle)
 
 
-def _square(shapes: Sequence[tuple[int, ...]], handle: str) -> int | None:
+def _choose_side(shapes: Sequence[tuple[int, ...]], handle: str) -> int | None:
     """The side of the first shape [batch, h, w, c] that is known, else that in the name."""
     known = ((s[1], s[2]) for s in shapes if len(s) == 4 and s[1] > 0 and s[2] > 0)
     found = next(known, None)
     if found is None:
-        variant = catalog.family_name(handle)
+        variant = catalog.parse_family_name(handle)
         return variant.image_size if variant else None
     if found[0] != found[1]:
         raise ModuleError(f"module {handle} takes images of {found[0]}x{found[1]}, not square ones")

@@ -13,7 +13,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.modules import hub_attachment
-from mnv1cli.modules.weights import SCOPE, Layer, check, classes_of, layers, variable_shapes
+from mnv1cli.modules.weights import (
+    SCOPE,
+    Layer,
+    check_shapes,
+    count_classes,
+    list_layers,
+    list_shapes,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,13 +61,13 @@ def write_module(directory: Path, variables: Variables, variant: Variant) -> Non
     import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
 
-    classes = classes_of(variables)
-    shapes = variable_shapes(variant.depth_multiplier, classes)
-    check(variables, shapes)
+    classes = count_classes(variables)
+    shapes = list_shapes(variant.depth_multiplier, classes)
+    check_shapes(variables, shapes)
     saved_model = saved_model_pb2.SavedModel()
     for training in (False, True):
         meta_graph = saved_model.meta_graphs.add()
-        meta_graph.CopyFrom(_meta_graph(variant, classes, training))
+        meta_graph.CopyFrom(_make_meta_graph(variant, classes, training))
     (directory / "variables").mkdir()
     names = sorted(shapes)
     try:
@@ -77,7 +84,7 @@ def write_module(directory: Path, variables: Variables, variant: Variant) -> Non
     (directory / "tfhub_module.pb").write_bytes(_HUB_FORMAT)
 
 
-def _meta_graph(variant: Variant, classes: int | None, training: bool) -> Any:
+def _make_meta_graph(variant: Variant, classes: int | None, training: bool) -> Any:
     """The MetaGraphDef of one mode, signatures and attachment included."""
     import tensorflow as tf
 
@@ -87,18 +94,22 @@ def _meta_graph(variant: Variant, classes: int | None, training: bool) -> Any:
         # The names that the signatures of the hub's own modules lead to.
         size = variant.image_size
         images = tf.compat.v1.placeholder(tf.float32, [None, size, size, 3], name="Placeholder")
-        outputs = _network(images, variant.depth_multiplier, classes, training)
-        tf.compat.v1.add_to_collection(hub_attachment.COLLECTION, hub_attachment.image_info(size))
+        outputs = _build_network(images, variant.depth_multiplier, classes, training)
+        tf.compat.v1.add_to_collection(
+            hub_attachment.COLLECTION, hub_attachment.encode_image_size(size)
+        )
         meta_graph = tf.compat.v1.train.export_meta_graph(graph=graph, strip_default_attrs=True)
-    for name, fetches in _signatures(outputs).items():
-        meta_graph.signature_def[name].CopyFrom(_signature_def(images, fetches))
+    for name, fetches in _make_signatures(outputs).items():
+        meta_graph.signature_def[name].CopyFrom(_make_signature_def(images, fetches))
     if training:
         meta_graph.meta_info_def.tags.append("train")
     _make_reproducible(meta_graph)
     return meta_graph
 
 
-def _network(images: Any, depth_multiplier: float, classes: int | None, training: bool) -> Any:
+def _build_network(
+    images: Any, depth_multiplier: float, classes: int | None, training: bool
+) -> Any:
     """Every output by its endpoint's name, `features` and `logits` among them."""
     import tensorflow as tf
 
@@ -106,7 +117,7 @@ def _network(images: Any, depth_multiplier: float, classes: int | None, training
     net = tf.subtract(tf.multiply(images, 2.0, name="mul"), 1.0, name="sub")
     outputs = {}
     with v1.variable_scope(SCOPE, use_resource=True):
-        for layer in layers(depth_multiplier):
+        for layer in list_layers(depth_multiplier):
             net = _convolve(net, layer, training)
             outputs[layer.name] = net
         side = net.shape[1]
@@ -141,11 +152,11 @@ def _convolve(net: Any, layer: Layer, training: bool) -> Any:
             net = tf.nn.depthwise_conv2d(net, kernel, strides, "SAME", name="depthwise")
         else:
             net = tf.nn.conv2d(net, kernel, layer.stride, "SAME", name="Conv2D")
-        net = _batch_norm(net, training)
+        net = _add_batch_norm(net, training)
         return tf.nn.relu6(net, name="Relu6")
 
 
-def _batch_norm(net: Any, training: bool) -> Any:
+def _add_batch_norm(net: Any, training: bool) -> Any:
     """Batch norm over the channels; in training it also adds the `update_ops`."""
     import tensorflow as tf
 
@@ -175,7 +186,7 @@ def _batch_norm(net: Any, training: bool) -> Any:
     return net
 
 
-def _signatures(outputs: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _make_signatures(outputs: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Signature name to its outputs: `default`, and on the named ones every endpoint."""
     features, logits = outputs.pop("features"), outputs.pop("logits", None)
     head = {f"{SCOPE}/{n}": outputs.pop(n) for n in ("Logits", "Predictions") if n in outputs}
@@ -187,7 +198,7 @@ def _signatures(outputs: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {"default": {"default": logits}, **signatures}
 
 
-def _signature_def(images: Any, outputs: dict[str, Any]) -> Any:
+def _make_signature_def(images: Any, outputs: dict[str, Any]) -> Any:
     from tensorflow.core.protobuf import meta_graph_pb2
 
     def info(tensor: Any) -> Any:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # What sends less than this counts as broken off: a trickle would never end.
-SLOWEST = 4 << 10  # bytes a second
+MIN_BYTES_PER_SECOND = 4 << 10  # bytes a second
 SLOW_SECONDS = 30.0
 
 
@@ -53,7 +53,7 @@ class Pace:
             self._waited += self._last
         self._count += count or 0
         if self.given_up or (self._waited >= self._window and self._is_slow()):
-            raise TooSlowError(f"less than {SLOWEST} bytes a second")
+            raise TooSlowError(f"less than {MIN_BYTES_PER_SECOND} bytes a second")
         if self._waited >= self._window:
             self.begin()
         return count
@@ -63,7 +63,7 @@ class Pace:
         return self._waited if self._is_slow() else self._last
 
     def _is_slow(self) -> bool:
-        return self._count < SLOWEST * self._waited
+        return self._count < MIN_BYTES_PER_SECOND * self._waited
 
 
 class _Paced(io.RawIOBase):
@@ -86,7 +86,7 @@ class _Paced(io.RawIOBase):
         super().close()
 
 
-def within(seconds: float, work: Callable[[], T]) -> T:
+def run_within(seconds: float, work: Callable[[], T]) -> T:
     """What `work` gives, in bounded time: the system looks up names with a patience of its own.
 
     Raises:

@@ -33,9 +33,9 @@ def load_function(path: Path, image_size: int) -> Any:
         raise _unusable(path, error) from error
     spec = tf.TensorSpec([None, image_size, image_size, 3], tf.float32)
     problem: Exception | None = None
-    for call in _calls(loaded):
+    for call in _list_calls(loaded):
         try:
-            function = tf.function(_single(call)).get_concrete_function(spec)
+            function = tf.function(_with_single_output(call)).get_concrete_function(spec)
         except (TypeError, ValueError, tf.errors.OpError) as error:
             problem = problem or error
             continue
@@ -45,7 +45,7 @@ def load_function(path: Path, image_size: int) -> Any:
     raise _unusable(path, problem or TypeError("it has neither a call nor a signature"))
 
 
-def _calls(loaded: Any) -> list[Any]:
+def _list_calls(loaded: Any) -> list[Any]:
     """The ways to call a model for inference, best first."""
     calls: list[Any] = []
     if callable(loaded):
@@ -59,7 +59,7 @@ def _calls(loaded: Any) -> list[Any]:
     return calls
 
 
-def _single(call: Any) -> Any:
+def _with_single_output(call: Any) -> Any:
     """The call, its result a tensor: `default` of several by name, or the only one."""
 
     def function(images: Any) -> Any:
@@ -77,10 +77,10 @@ def _single(call: Any) -> Any:
 
 
 def _unusable(path: Path, error: Exception) -> ModuleError:
-    return ModuleError(f"the SavedModel in {path} cannot be used: {reason(error)}")
+    return ModuleError(f"the SavedModel in {path} cannot be used: {describe_error(error)}")
 
 
-def reason(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """What TensorFlow means, in one line, without the headings that it puts before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines and lines[0].startswith("in user code"):

@@ -30,7 +30,7 @@ _CHUNK = 1 << 20
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
-def unpack(archive: Path, directory: Path) -> None:
+def unpack_archive(archive: Path, directory: Path) -> None:
     """Unpack a `.tar.gz` into the empty `directory`, files and folders only.
 
     A module may lie in a single folder at the archive's root: it comes to the
@@ -44,8 +44,8 @@ def unpack(archive: Path, directory: Path) -> None:
         with archive.open("rb") as packed, Unpacked(packed) as stream:
             stream.allow(MAX_HEADER)
             with tarfile.open(fileobj=stream, mode="r:") as tar:
-                for member, relative in _members(tar, stream, archive):
-                    _place(tar, member, directory / relative, archive)
+                for member, relative in _walk_members(tar, stream, archive):
+                    _write_member(tar, member, directory / relative, archive)
             # The checksum of the whole comes last, behind the padding that tar leaves.
             stream.allow(MAX_TAIL)
             while stream.read(_CHUNK):
@@ -57,7 +57,7 @@ def unpack(archive: Path, directory: Path) -> None:
     _lift_single_folder(directory)
 
 
-def _members(
+def _walk_members(
     tar: tarfile.TarFile, stream: Gauge, archive: Path
 ) -> Iterator[tuple[tarfile.TarInfo, Path]]:
     """The members with their safe relative paths; refuses what could do harm."""
@@ -68,7 +68,7 @@ def _members(
         # It keeps them all otherwise.
         tar.members = []  # type: ignore[attr-defined]
         relative = Path(member.name)
-        _check(member, relative, archive)
+        _check_member(member, relative, archive)
         total, count = total + member.size, count + 1
         places.update((relative, *relative.parents))
         # The folders on the way to a file count, but for the root.
@@ -82,7 +82,7 @@ def _members(
         yield member, relative
 
 
-def _check(member: tarfile.TarInfo, relative: Path, archive: Path) -> None:
+def _check_member(member: tarfile.TarInfo, relative: Path, archive: Path) -> None:
     """Refuse a member that is more than a file or a folder in its place."""
     if relative.is_absolute() or ".." in relative.parts or "\0" in member.name:
         fault = "lies outside of it"
@@ -100,7 +100,9 @@ def _check(member: tarfile.TarInfo, relative: Path, archive: Path) -> None:
     raise ModuleError(f"{archive} is refused: {name!r} {fault}")
 
 
-def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, archive: Path) -> None:
+def _write_member(
+    tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, archive: Path
+) -> None:
     """Write one member; a name that cannot be placed is the archive's fault."""
     try:
         if member.isdir():

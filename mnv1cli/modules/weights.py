@@ -57,7 +57,7 @@ class Layer:
         return (side, side, channels_in, self.channels)
 
 
-def layers(depth_multiplier: float) -> list[Layer]:
+def list_layers(depth_multiplier: float) -> list[Layer]:
     """The 27 convolutions in their order; their channels times the multiplier, 8 at least."""
 
     def scaled(channels: int) -> int:
@@ -71,13 +71,13 @@ def layers(depth_multiplier: float) -> list[Layer]:
     return layers
 
 
-def variable_shapes(
+def list_shapes(
     depth_multiplier: float = 1.0, classes: int | None = 1001
 ) -> dict[str, tuple[int, ...]]:
     """Name and shape of every variable; `classes=None` leaves the classification head out."""
     shapes: dict[str, tuple[int, ...]] = {}
     channels = 3
-    for layer in layers(depth_multiplier):
+    for layer in list_layers(depth_multiplier):
         scope = f"{SCOPE}/{layer.name}"
         shapes[f"{scope}/{layer.kernel}"] = layer.kernel_shape(channels)
         channels = layer.channels
@@ -89,16 +89,16 @@ def variable_shapes(
     return shapes
 
 
-_NAMES = frozenset(variable_shapes())
+_NAMES = frozenset(list_shapes())
 
 
-def classes_of(variables: Variables) -> int | None:
+def count_classes(variables: Variables) -> int | None:
     """The number of classes of the head, None without one."""
     biases = variables.get(f"{HEAD}/biases")
     return None if biases is None else int(biases.shape[0])
 
 
-def check(variables: Variables, shapes: dict[str, tuple[int, ...]]) -> None:
+def check_shapes(variables: Variables, shapes: dict[str, tuple[int, ...]]) -> None:
     """Hold variables against the shapes that they should have.
 
     Raises:
@@ -146,7 +146,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     import tensorflow as tf
 
-    prefix = _checkpoint_prefix(path)
+    prefix = _find_checkpoint_prefix(path)
     try:
         reader = tf.train.load_checkpoint(prefix)
         names = [name for name in reader.get_variable_to_shape_map() if _is_own(name)]
@@ -156,7 +156,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise WeightsError(f"the checkpoint {prefix} cannot be read: {reason}") from error
 
 
-def _checkpoint_prefix(path: Path) -> str:
+def _find_checkpoint_prefix(path: Path) -> str:
     if not path.is_dir():
         return re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", str(path))
     found = sorted(path.rglob("*.index"))
@@ -170,12 +170,12 @@ def _is_own(name: str) -> bool:
     return name in _NAMES
 
 
-def without_head(variables: Variables) -> dict[str, Any]:
+def remove_head(variables: Variables) -> dict[str, Any]:
     """The variables of the feature vector alone."""
     return {name: value for name, value in variables.items() if not name.startswith(HEAD)}
 
 
-def variant_of(
+def infer_variant(
     variables: Variables, depth_multiplier: float | None = None, image_size: int | None = None
 ) -> Variant:
     """The variant that variables belong to: the depth told by the width of the first layer.

@@ -56,7 +56,11 @@ def _thumbnail(ref: ImageRef, spec: PixelSpec) -> Thumbnail:
     try:
         if ref.problem:
             raise ImageError(ref.problem)
-        data = imagefile.content(ref, spec.max_bytes) if ref.member else imagefile.read(ref.source)
+        data = (
+            imagefile.read_image(ref, spec.max_bytes)
+            if ref.member
+            else imagefile.read_file(ref.source)
+        )
         return _small(decode.decode(data, spec), spec.size)
     except ImageError as error:
         return Thumbnail(reason=str(error))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnv1cli.errors import ImageError
-from mnv1cli.images import pillow_pool
+from mnv1cli.images import loader
 from mnv1cli.path_text import display_path
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Views:
     def _read(self, order: Any, first: int) -> Iterator[tuple[Any, int, int]]:
         """The images in their order: pixels, place in `refs`, and a number for its chances."""
         refs = (self._refs[i] for i in order.tolist())
-        batches = pillow_pool.batches(refs, self._canvas, self.batch_size, self._threads)
+        batches = loader.load_with_pillow(refs, self._canvas, self.batch_size, self._threads)
         done = 0
         for batch in batches:
             for path, reason in zip(batch.paths, batch.reasons, strict=True):

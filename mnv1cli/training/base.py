@@ -28,10 +28,10 @@ def read(module: HubModule, image_size: int) -> tuple[dict[str, Any], Variant]:
         raise ModuleError(f"module {module.handle} is a {module.format}, not a {TF1}", _REMEDY)
     module.features()
     prefix = Path(tempdirs.plain_path(module.path)) / "variables" / "variables"
-    variables = weights.without_head(weights.read_checkpoint(prefix))
+    variables = weights.remove_head(weights.read_checkpoint(prefix))
     try:
-        variant = weights.variant_of(variables, image_size=image_size)
-        weights.check(variables, weights.variable_shapes(variant.depth_multiplier, None))
+        variant = weights.infer_variant(variables, image_size=image_size)
+        weights.check_shapes(variables, weights.list_shapes(variant.depth_multiplier, None))
     except WeightsError as error:
         have = _others(prefix) or error.what
         raise ModuleError(f"module {module.handle} is no MobileNet V1: {have}", _REMEDY) from error

@@ -129,4 +129,4 @@ def _refuse_nesting(output: Path, images: Path) -> None:
 
 
 def _is_module(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink() and files.missing_file(path) is None
+    return path.is_dir() and not path.is_symlink() and files.find_missing_file(path) is None

@@ -25,7 +25,7 @@ from mnv1cli.labels import names as labels
 from mnv1cli.modules import files as modulefiles
 from mnv1cli.modules import inspection as modules
 from mnv1cli.modules import mobilenet
-from mnv1cli.modules.locate import Located
+from mnv1cli.modules.locate import LocatedModule
 from mnv1cli.system.tempdirs import plain_path
 from mnv1cli.training import base, head
 from mnv1cli.training import class_folders as parting
@@ -126,7 +126,7 @@ def finetune(
             epochs, made = trained.epoch, work / "trained"
             _write(made, trained.variables, variant, photos.names)
             scores = _scores(made, photos.examples(parting.HELD_OUT).refs, spec, threads)
-        fingerprint = modulefiles.fingerprint(made)
+        fingerprint = modulefiles.compute_fingerprint(made)
         files.publish(made, photos.table(), work)
     return FinetuneResult(
         path=str(output),
@@ -207,7 +207,7 @@ def _write(
 
 
 def _opened(directory: Path) -> HubModule:
-    return modules.read(Located(str(directory), directory))
+    return modules.read_module(LocatedModule(str(directory), directory))
 
 
 def _verify(made: Path, fitted: head.Head, photos: Photos, spec: PixelSpec) -> None:
@@ -229,7 +229,7 @@ def _scores(made: Path, refs: tuple[ImageRef, ...], spec: PixelSpec, threads: in
     """The logits [n, classes] of images, as the module in `made` gives them."""
     module = _opened(made)
     model = TensorFlowModel(module, [module.logits()])
-    batches = loader.batches(refs, spec, DEFAULT_BATCH, threads)
+    batches = loader.load_batches(refs, spec, DEFAULT_BATCH, threads)
     return np.concatenate([model(batch.pixels)["logits"] for batch in batches])
 
 

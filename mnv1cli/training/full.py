@@ -261,7 +261,9 @@ class _Run:
     def _score(self) -> tuple[float, float]:
         """Loss, every class with the same weight, and accuracy on the validation part."""
         self._network.settle()
-        batches = loader.batches(self._validation.refs, self._spec, DEFAULT_BATCH, self._threads)
+        batches = loader.load_batches(
+            self._validation.refs, self._spec, DEFAULT_BATCH, self._threads
+        )
         logits = np.concatenate([self._network.scores(batch.pixels) for batch in batches])
         classes = self._validation.classes
         shares = softmax(logits)[np.arange(len(classes)), classes]

@@ -206,7 +206,7 @@ def test_calibrated_model_stands_in_the_metadata(
     compiled_both: CompiledModel,
 ) -> None:  # fmt: skip
     kept = dataclasses.replace(compiled_both, precision="int8", calibration={"samples": 1})
-    artifacts.keep(bundled_module.fingerprint, kept)
+    artifacts.save_model(bundled_module.fingerprint, kept)
     run = ("embed", few, "--module", bundled_module.path, "--precision", "int8")
     assert mnv1(*run, "-o", tmp_path / "x.npy").exit_code == 0
     meta = json.loads((tmp_path / "x.npy.meta.json").read_text())

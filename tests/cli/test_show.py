@@ -29,8 +29,8 @@ def module(own_cache: Path) -> Path:
     """A module in the cache, compiled twice, and one that lies elsewhere, compiled once."""
     place = cache.install(HANDLE, fill)
     for model in (LOGITS, SMALL):
-        artifacts.keep(files.fingerprint(place), model)
-    artifacts.keep("0" * 64, LOGITS)
+        artifacts.save_model(files.compute_fingerprint(place), model)
+    artifacts.save_model("0" * 64, LOGITS)
     return place
 
 
@@ -63,14 +63,14 @@ def test_list_of_modules_that_were_not_compiled(own_cache: Path) -> None:
 
 
 def test_records_alone_are_not_listed(own_cache: Path) -> None:
-    artifacts.note("0" * 64, "key", {"size": 128})
+    artifacts.write_record("0" * 64, "key", {"size": 128})
     assert listed() == []
 
 
 def test_remove_takes_along_what_was_compiled(module: Path) -> None:
     assert mnv1("module", "remove", HANDLE).exit_code == 0
     assert not module.exists()
-    assert artifacts.fingerprints() == ["0" * 64]
+    assert artifacts.list_fingerprints() == ["0" * 64]
 
 
 def test_remove_all_leaves_nothing(module: Path, own_cache: Path) -> None:

@@ -114,7 +114,6 @@ def test_a_task_loads_no_tensorflow() -> None:
     code = (
         "import os, sys, pickle\n"
         "from mnv1cli.cluster import task as raytask\n"
-        "from mnv1cli.images import loader as loading\n"
         "job = pickle.load(sys.stdin.buffer)\n"
         "from mnv1cli.types import ImageRef\n"
         "refs = [ImageRef(0, os.fsencode(name)) for name in sys.argv[1:]]\n"

@@ -50,7 +50,7 @@ def main(photos: Path, count: int, seed: int) -> int:
             if time.process_time() - started > SLOW_SECONDS:
                 bad.append(f"slow: {path}")
             refs.append(ImageRef(i, os.fsencode(path)))
-        results = list(unpacked(Stream(SPEC, 16, 2).batches(refs), SPEC))
+        results = list(unpacked(Stream(SPEC, 16, 2).load_batches(refs), SPEC))
         bad += [os.fsdecode(path) for path in different(results, refs, SPEC)]
         for name in bad:
             kept = Path(tempfile.gettempdir(), "mnv1-different", Path(name).name)

@@ -29,7 +29,7 @@ def load() -> Callable[[bytes], None]:
         file.write_bytes(data if data[:1] == b"\x1f" else gzip.compress(data, 1))
         directory.mkdir()
         try:
-            unpack.unpack(file, directory)
+            unpack.unpack_archive(file, directory)
         except ModuleError:
             pass
         finally:

@@ -15,7 +15,7 @@ def load() -> Callable[[bytes], None]:
 
     def target(data: bytes) -> None:
         first, _, second = data.partition(b"\0xmp\0")
-        assert 1 <= exif.orientation(first, second) <= 8
+        assert 1 <= exif.read_orientation(first, second) <= 8
 
     return target
 

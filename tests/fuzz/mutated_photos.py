@@ -32,11 +32,11 @@ _PROGRAM = """
 import os, sys
 from pathlib import Path
 from mnv1cli.cli import console
-from mnv1cli.images import loader as loading
+from mnv1cli.images import loader
 from mnv1cli.cli.main import cli
 from mnv1cli.images.tf_data import Stream
 from tests.support.memory import most
-{loading}
+{choice}
 code = 0
 try:
     cli(sys.argv[2:])
@@ -45,10 +45,10 @@ except SystemExit as end:
 Path(sys.argv[1]).write_text(str(most()))
 console.leave(code)
 """
-PILLOW = _PROGRAM.format(loading="loading.MANY = loading.MANY_WITH_TENSORFLOW = 10**9")
+PILLOW = _PROGRAM.format(choice="loader.MIN_IMAGES = loader.MIN_IMAGES_WITH_TENSORFLOW = 10**9")
 TENSORFLOW = _PROGRAM.format(
-    loading="loading.batches = lambda refs, spec, size, workers: "
-    "Stream(spec, size, workers).batches(refs)"
+    choice="loader.load_batches = lambda refs, spec, size, workers: "
+    "Stream(spec, size, workers).load_batches(refs)"
 )
 
 

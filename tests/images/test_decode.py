@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -14,16 +15,14 @@ import pytest
 from PIL import Image
 
 from mnv1cli.errors import ImageError
-from mnv1cli.images import decode as pixels
-from mnv1cli.images import file as imagefile
-from mnv1cli.images.resize import frame_pixels
+from mnv1cli.images import decode, file
+from mnv1cli.images.resize import crop_and_resize
 from mnv1cli.types import Decode, PixelSpec, Preprocess
 from tests.support import images
 from tests.support.images import SAMPLES, chunk, colours, depths, encode, jpeg, noise, png, png16
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from mnv1cli.types import ByteArray
 
@@ -36,8 +35,8 @@ ORIENTATIONS = range(1, 9)
 def test_reference_pixels_of_photos(shared: Path, photos: Path) -> None:
     reference = np.load(shared / "reference.npz")
     for name, expected in zip(reference["names"][:4], reference["pixels"], strict=True):
-        data = imagefile.read(os.fsencode(photos / name))
-        np.testing.assert_allclose(pixels.load(data, PixelSpec(128)), expected, atol=1e-5)
+        data = file.read_file(os.fsencode(photos / name))
+        np.testing.assert_allclose(decode.load(data, PixelSpec(128)), expected, atol=1e-5)
 
 
 # Colour
@@ -46,7 +45,7 @@ def test_reference_pixels_of_photos(shared: Path, photos: Path) -> None:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_colours_of_every_kind_of_file(name: str) -> None:
     np.testing.assert_array_equal(
-        pixels.decode(SAMPLES[name].data, SPEC)[:, :, :3], SAMPLES[name].rgb
+        decode.decode(SAMPLES[name].data, SPEC)[:, :, :3], SAMPLES[name].rgb
     )
 
 
@@ -55,21 +54,21 @@ def test_every_colour_under_every_alpha() -> None:
     rgb = np.dstack([colour, 255 - colour, colour ^ 0x55])
     data = encode(images.with_alpha(rgb, alpha), "PNG")
     np.testing.assert_array_equal(
-        pixels.decode(data, SPEC)[:, :, :3], images.over_white(rgb, alpha)
+        decode.decode(data, SPEC)[:, :, :3], images.over_white(rgb, alpha)
     )
 
 
 def test_white_under_any_alpha_is_white() -> None:
     white = np.full((1, 256, 3), 255, np.uint8)
     data = encode(images.with_alpha(white, np.arange(256, dtype=np.uint8)[None]), "PNG")
-    np.testing.assert_array_equal(pixels.decode(data, SPEC)[:, :, :3], white)
+    np.testing.assert_array_equal(decode.decode(data, SPEC)[:, :, :3], white)
 
 
 @pytest.mark.skipif(not images.HAS_AVIF, reason="this Pillow has no AVIF")
 def test_avif_is_close_to_what_was_encoded() -> None:
     data = encode(Image.fromarray(colours(40, 56)), "AVIF", quality=100, subsampling="4:4:4")
     np.testing.assert_allclose(
-        pixels.decode(data, SPEC)[:, :, :3].astype(int), colours(40, 56), atol=4
+        decode.decode(data, SPEC)[:, :, :3].astype(int), colours(40, 56), atol=4
     )
 
 
@@ -77,7 +76,7 @@ def test_colour_profile_is_ignored() -> None:
     profile = b"no profile at all"
     data = encode(Image.fromarray(colours()), "PNG", icc_profile=profile)
     assert profile in zlib.decompress(data[data.index(b"\0\0", data.index(b"iCCP")) + 2 :])
-    np.testing.assert_array_equal(pixels.decode(data, SPEC)[:, :, :3], colours())
+    np.testing.assert_array_equal(decode.decode(data, SPEC)[:, :, :3], colours())
 
 
 # Orientation
@@ -135,19 +134,19 @@ ORIENTED: dict[str, Callable[..., bytes]] = {
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("kind", ORIENTED)
 def test_orientation_is_applied(kind: str, orientation: int) -> None:
-    stored = pixels.decode(ORIENTED[kind](), SPEC)[:, :, :3]
+    stored = decode.decode(ORIENTED[kind](), SPEC)[:, :, :3]
     turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
     np.testing.assert_array_equal(
-        pixels.decode(turned, SPEC)[:, :, :3], upright(stored, orientation)
+        decode.decode(turned, SPEC)[:, :, :3], upright(stored, orientation)
     )
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("kind", ORIENTED)
 def test_orientation_is_left_without_exif(kind: str, orientation: int) -> None:
-    stored = pixels.decode(ORIENTED[kind](), SPEC)[:, :, :3]
+    stored = decode.decode(ORIENTED[kind](), SPEC)[:, :, :3]
     turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
-    np.testing.assert_array_equal(pixels.decode(turned, UNTURNED)[:, :, :3], stored)
+    np.testing.assert_array_equal(decode.decode(turned, UNTURNED)[:, :, :3], stored)
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
@@ -157,9 +156,9 @@ def test_orientation_after_the_pixels_of_a_png(orientation: int) -> None:
     end = chunk(b"IEND", b"")
     late = data.removesuffix(end) + exif + end
     np.testing.assert_array_equal(
-        pixels.decode(late, SPEC)[:, :, :3], upright(colours(), orientation)
+        decode.decode(late, SPEC)[:, :, :3], upright(colours(), orientation)
     )
-    np.testing.assert_array_equal(pixels.decode(late, UNTURNED)[:, :, :3], colours())
+    np.testing.assert_array_equal(decode.decode(late, UNTURNED)[:, :, :3], colours())
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 255, 65535])
@@ -167,7 +166,7 @@ def test_orientation_after_the_pixels_of_a_png(orientation: int) -> None:
 def test_unknown_orientation_is_none(kind: str, orientation: int) -> None:
     turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
     np.testing.assert_array_equal(
-        pixels.decode(turned, SPEC)[:, :, :3], pixels.decode(ORIENTED[kind](), SPEC)[:, :, :3]
+        decode.decode(turned, SPEC)[:, :, :3], decode.decode(ORIENTED[kind](), SPEC)[:, :, :3]
     )
 
 
@@ -188,7 +187,7 @@ DAMAGED_EXIF = {
 def test_damaged_exif_leaves_the_image_readable(kind: str, damage: str) -> None:
     data = ORIENTED[kind](exif=b"Exif\0\0" + DAMAGED_EXIF[damage])
     np.testing.assert_array_equal(
-        pixels.decode(data, SPEC)[:, :, :3], pixels.decode(ORIENTED[kind](), SPEC)[:, :, :3]
+        decode.decode(data, SPEC)[:, :, :3], decode.decode(ORIENTED[kind](), SPEC)[:, :, :3]
     )
 
 
@@ -196,7 +195,7 @@ def test_damaged_exif_leaves_the_image_readable(kind: str, damage: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "decode", "shape"),
+    ("size", "resolution", "shape"),
     [
         (16, "scaled", (63, 76)),
         (32, "scaled", (126, 151)),
@@ -207,16 +206,16 @@ def test_damaged_exif_leaves_the_image_readable(kind: str, damage: str) -> None:
 )
 @pytest.mark.parametrize("kind", ["RGB", "L", "CMYK"])
 def test_jpeg_is_decoded_at_its_reduction(
-    kind: str, size: int, decode: Decode, shape: tuple[int, ...]
+    kind: str, size: int, resolution: Decode, shape: tuple[int, ...]
 ) -> None:
     data = encode(Image.fromarray(colours(501, 603)).convert(kind), "JPEG")
-    decoded = pixels.decode(data, PixelSpec(size, "squash", decode))
+    decoded = decode.decode(data, PixelSpec(size, "squash", resolution))
     assert decoded.shape == (*shape, 4)
 
 
 def test_other_formats_are_decoded_whole() -> None:
     data = encode(Image.fromarray(colours(501, 603)), "PNG")
-    assert pixels.decode(data, PixelSpec(16)).shape == (501, 603, 4)
+    assert decode.decode(data, PixelSpec(16)).shape == (501, 603, 4)
 
 
 # What is no image
@@ -259,7 +258,7 @@ def test_reason_why_a_file_cannot_be_read(
     make, reason = UNREADABLE[kind]
     make("it")
     with pytest.raises(ImageError, match=reason):
-        imagefile.read(b"it")
+        file.read_file(b"it")
 
 
 @pytest.mark.parametrize(
@@ -273,15 +272,14 @@ def test_reason_why_a_file_cannot_be_read(
 )
 def test_reason_why_a_name_cannot_be_read(path: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
-        imagefile.read(path)
+        file.read_file(path)
 
 
 @pytest.mark.parametrize("name", [b"a b'\".jpg", b"line\nbreak", b"\xff\xfe.jpg", b"no-suffix"])
 def test_file_of_any_name_is_read(name: bytes, tmp_path: Path) -> None:
     path = os.path.join(os.fsencode(tmp_path), name)
-    with open(path, "wb") as file:
-        file.write(b"content")
-    assert imagefile.read(path) == b"content"
+    Path(os.fsdecode(path)).write_bytes(b"content")
+    assert file.read_file(path) == b"content"
 
 
 def corrupted(data: bytes, start: int) -> bytes:
@@ -353,14 +351,14 @@ NO_IMAGE = {
 def test_reason_why_bytes_are_no_image(kind: str, exif: bool) -> None:
     data, reason = NO_IMAGE[kind]
     with pytest.raises(ImageError, match=reason) as caught:
-        pixels.load(data, PixelSpec(64, exif=exif))
+        decode.load(data, PixelSpec(64, exif=exif))
     assert str(caught.value).isprintable()
 
 
 def fate(data: bytes, spec: PixelSpec) -> str | bytes:
     """The reason, or the pixels."""
     try:
-        return pixels.load(data, spec).tobytes()
+        return decode.load(data, spec).tobytes()
     except ImageError as error:
         return str(error)
 
@@ -428,8 +426,8 @@ def test_array_is_an_image(shape: str, preprocess: Preprocess) -> None:
     spec = PixelSpec(64, preprocess)
     array, rgb = ARRAYS[shape]
     before = array.copy()
-    expected = frame_pixels(images.rgbx(rgb), spec)
-    np.testing.assert_array_equal(pixels.from_memory(array, spec), expected)
+    expected = crop_and_resize(images.rgbx(rgb), spec)
+    np.testing.assert_array_equal(decode.load_from_memory(array, spec), expected)
     np.testing.assert_array_equal(array, before)
 
 
@@ -457,8 +455,8 @@ PIL_IMAGES: dict[str, tuple[Image.Image, ByteArray]] = {
 def test_pil_image_of_every_mode(mode: str) -> None:
     image, rgb = PIL_IMAGES[mode]
     assert image.mode == mode
-    expected = frame_pixels(images.rgbx(rgb), SPEC)
-    np.testing.assert_array_equal(pixels.from_memory(image, SPEC), expected)
+    expected = crop_and_resize(images.rgbx(rgb), SPEC)
+    np.testing.assert_array_equal(decode.load_from_memory(image, SPEC), expected)
 
 
 @pytest.mark.parametrize("exif", [True, False])
@@ -468,9 +466,9 @@ def test_opened_pil_image_is_its_file(kind: str, orientation: int, exif: bool) -
     spec = PixelSpec(64, decode="full", exif=exif)
     data = ORIENTED[kind](exif=images.orientation_exif(orientation))
     with Image.open(io.BytesIO(data)) as image:
-        np.testing.assert_array_equal(pixels.from_memory(image, spec), pixels.load(data, spec))
+        np.testing.assert_array_equal(decode.load_from_memory(image, spec), decode.load(data, spec))
         # Again, now that Pillow has loaded it.
-        np.testing.assert_array_equal(pixels.from_memory(image, spec), pixels.load(data, spec))
+        np.testing.assert_array_equal(decode.load_from_memory(image, spec), decode.load(data, spec))
 
 
 NOT_IN_MEMORY: dict[str, Any] = {
@@ -500,7 +498,7 @@ NOT_IN_MEMORY: dict[str, Any] = {
 @pytest.mark.parametrize("kind", NOT_IN_MEMORY)
 def test_what_is_no_image_in_memory_is_refused(kind: str, preprocess: Preprocess) -> None:
     with pytest.raises(ImageError):
-        pixels.from_memory(NOT_IN_MEMORY[kind], PixelSpec(64, preprocess))
+        decode.load_from_memory(NOT_IN_MEMORY[kind], PixelSpec(64, preprocess))
 
 
 def test_damaged_pil_image_is_refused() -> None:
@@ -508,4 +506,4 @@ def test_damaged_pil_image_is_refused() -> None:
         Image.open(io.BytesIO(jpeg(200, 300)[:-2000])) as image,
         pytest.raises(ImageError, match="truncated"),
     ):
-        pixels.from_memory(image, SPEC)
+        decode.load_from_memory(image, SPEC)

@@ -41,14 +41,14 @@ def by_pillow(data: bytes) -> int:
 def test_orientation_is_that_of_pillow(kind: int, form: str, order: str, orientation: int) -> None:
     data = block(order, 0x112, kind, 1, struct.pack(f"{order}{form}", orientation))
     expected = orientation if 1 <= orientation <= 8 else 1
-    assert exif.orientation(data) == by_pillow(data) == expected
-    assert exif.orientation(b"Exif\0\0Exif\0\0" + data) == expected
+    assert exif.read_orientation(data) == by_pillow(data) == expected
+    assert exif.read_orientation(b"Exif\0\0Exif\0\0" + data) == expected
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_of_what_pillow_writes(orientation: int) -> None:
     data = images.orientation_exif(orientation).tobytes()
-    assert exif.orientation(data) == orientation
+    assert exif.read_orientation(data) == orientation
 
 
 DAMAGED = {
@@ -68,22 +68,22 @@ DAMAGED = {
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damage_is_no_orientation(name: str) -> None:
-    assert exif.orientation(DAMAGED[name]) == 1
+    assert exif.read_orientation(DAMAGED[name]) == 1
 
 
 @pytest.mark.parametrize("name", ["nothing", "no TIFF", "another tag", "beyond the end"])
 def test_orientation_in_xmp_counts_where_exif_has_none(name: str) -> None:
     for xmp in (b'<rdf tiff:Orientation="8"/>', b"<tiff:Orientation>8</tiff:Orientation>"):
-        assert exif.orientation(DAMAGED[name], xmp) == 8
-        assert exif.orientation(block("<", 0x112, SHORT, 1, b"\3\0"), xmp) == 3
-    assert exif.orientation(b"", b'tiff:Orientation="9"') == 1
+        assert exif.read_orientation(DAMAGED[name], xmp) == 8
+        assert exif.read_orientation(block("<", 0x112, SHORT, 1, b"\3\0"), xmp) == 3
+    assert exif.read_orientation(b"", b'tiff:Orientation="9"') == 1
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(st.binary(max_size=60), st.binary(max_size=30))
 def test_any_bytes_have_one_of_eight(data: bytes, xmp: bytes) -> None:
     for start in (b"", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"):
-        assert 1 <= exif.orientation(start + data, xmp) <= 8
+        assert 1 <= exif.read_orientation(start + data, xmp) <= 8
 
 
 def with_chunk(more: bytes) -> bytes:

@@ -17,8 +17,7 @@ from PIL import GifImagePlugin, Image, ImageFile
 
 from mnv1cli import limits
 from mnv1cli.errors import ImageError
-from mnv1cli.images import decode, opening, pillow_pool
-from mnv1cli.images import file as imagefile
+from mnv1cli.images import decode, file, loader, opening
 from mnv1cli.images.tf_data import Stream
 from mnv1cli.inputs.listing import Listing
 from mnv1cli.types import ImageRef, PixelSpec
@@ -80,10 +79,10 @@ def decoders() -> dict[str, Callable[[list[ImageRef], PixelSpec], list[str]]]:
     """How to have the reasons of some images, by each of the two paths."""
 
     def pool(refs: list[ImageRef], spec: PixelSpec) -> list[str]:
-        return [read.reason for read in unpacked(pillow_pool.batches(refs, spec, 4, 2), spec)]
+        return [read.reason for read in unpacked(loader.load_with_pillow(refs, spec, 4, 2), spec)]
 
     def stream(refs: list[ImageRef], spec: PixelSpec) -> list[str]:
-        return [read.reason for read in unpacked(Stream(spec, 4, 2).batches(refs), spec)]
+        return [read.reason for read in unpacked(Stream(spec, 4, 2).load_batches(refs), spec)]
 
     return {"pool": pool, "stream": stream}
 
@@ -130,9 +129,9 @@ def test_file_that_grows_meanwhile_is_read_up_to_the_limit(
     before = os.stat(path)
     path.write_bytes(bytes(900_000))
     monkeypatch.setattr(os, "fstat", lambda descriptor: before)
-    assert len(imagefile.read(os.fsencode(path), 900_000)) == 900_000
+    assert len(file.read_file(os.fsencode(path), 900_000)) == 900_000
     with pytest.raises(ImageError, match=r"^too large: the file has 200\.0 kB"):
-        imagefile.read(os.fsencode(path), 199_999)
+        file.read_file(os.fsencode(path), 199_999)
 
 
 @pytest.mark.parametrize(
@@ -287,13 +286,13 @@ def test_pipes_sockets_and_devices_are_not_opened(
 def test_file_that_becomes_a_pipe_between_two_looks_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, pipe = tmp_path / "file", tmp_path / "pipe"
-    file.write_bytes(b"content")
+    regular, pipe = tmp_path / "file", tmp_path / "pipe"
+    regular.write_bytes(b"content")
     os.mkfifo(pipe)
-    before = os.stat(file)
+    before = os.stat(regular)
     monkeypatch.setattr(os, "stat", lambda path: before)
     with pytest.raises(ImageError, match="named pipe"):
-        imagefile.read(os.fsencode(pipe))
+        file.read_file(os.fsencode(pipe))
 
 
 @pytest.fixture

@@ -53,14 +53,14 @@ class Watched(Stream):
 
     def batches(self, refs: Iterable[ImageRef]) -> Iterator[Batch]:
         self.begun.set()
-        return super().batches(refs)
+        return super().load_batches(refs)
 
 
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let five images be many, however small."""
-    monkeypatch.setattr(loader, "WORTH_BYTES", 0)
-    monkeypatch.setattr(loader, "MANY", 4)
-    monkeypatch.setattr(loader, "MANY_WITH_TENSORFLOW", 4)
+    monkeypatch.setattr(loader, "MIN_MEAN_BYTES", 0)
+    monkeypatch.setattr(loader, "MIN_IMAGES", 4)
+    monkeypatch.setattr(loader, "MIN_IMAGES_WITH_TENSORFLOW", 4)
 
 
 @pytest.fixture
@@ -99,7 +99,9 @@ def test_handover_moves_no_row_and_changes_no_bit(
     expected = {kind: alone(mixture[kind], SPEC) for kind in KINDS}
     count = 0
     for result, kind in zip(
-        unpacked(loader.batches(refs, SPEC, batch_size, 2)), itertools.cycle(KINDS), strict=False
+        unpacked(loader.load_batches(refs, SPEC, batch_size, 2)),
+        itertools.cycle(KINDS),
+        strict=False,
     ):
         assert result.same(expected[kind]), (count, kind)
         count += 1
@@ -111,7 +113,7 @@ def test_batches_are_no_larger_than_asked_for(
     mixture: dict[str, ImageRef], stream: threading.Event
 ) -> None:
     refs = until_it_takes_over(stream, numbered(mixture, KINDS), 40, [])
-    lengths = [len(batch.paths) for batch in loader.batches(refs, SPEC, 7, 2)]
+    lengths = [len(batch.paths) for batch in loader.load_batches(refs, SPEC, 7, 2)]
     assert max(lengths) == 7
     assert min(lengths) > 0
 
@@ -129,7 +131,7 @@ def test_what_the_refs_raise_after_the_handover_comes_in_its_turn(
 
     results: list[bytes] = []
     with pytest.raises(MissingInputError) as caught:
-        results.extend(iter_paths(loader.batches(failing(), SPEC, 4, 2)))
+        results.extend(iter_paths(loader.load_batches(failing(), SPEC, 4, 2)))
     assert caught.value is error
     assert results == [ref.path for ref in given]
 
@@ -151,7 +153,7 @@ def test_few_images_and_what_their_refs_raise(
         if fails:
             raise LookupError("no more")
 
-    results = unpacked(loader.batches(possibly_failing(), SPEC, 16, 2))
+    results = unpacked(loader.load_batches(possibly_failing(), SPEC, 16, 2))
     assert different(itertools.islice(results, count), refs, SPEC) == []
     with pytest.raises(LookupError if fails else StopIteration):
         next(results)
@@ -162,7 +164,7 @@ def test_images_that_end_while_the_stream_is_made_ready_are_all_there(
 ) -> None:
     for count in (4, 5, 6, 9):
         refs = numbered(mixture, KINDS[:count])
-        assert different(unpacked(loader.batches(refs, SPEC, 2, 2)), refs, SPEC) == []
+        assert different(unpacked(loader.load_batches(refs, SPEC, 2, 2)), refs, SPEC) == []
     finish(prepared())
 
 
@@ -181,7 +183,7 @@ def test_closing_after_the_handover_takes_no_more_refs(
     mixture: dict[str, ImageRef], stream: threading.Event
 ) -> None:
     refs = Endless(mixture["jpeg"])
-    batches = loader.batches(refs, SPEC, 4, 2)
+    batches = loader.load_batches(refs, SPEC, 4, 2)
     deadline = time.monotonic() + PATIENCE
     while not stream.is_set():
         next(batches)
@@ -200,18 +202,18 @@ def test_without_tensorflow_pillow_does_all(
     soon(monkeypatch)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     refs = numbered(mixture, KINDS * 4)
-    assert different(unpacked(loader.batches(refs, SPEC, 16, 2)), refs, SPEC) == []
+    assert different(unpacked(loader.load_batches(refs, SPEC, 16, 2)), refs, SPEC) == []
     finish(prepared())
 
 
 COUNTED = """
 import sys, threading
-from mnv1cli.images import loader as loading
+from mnv1cli.images import loader
 from mnv1cli.types import ImageRef, PixelSpec
 count, many, worth, path = *map(int, sys.argv[1:4]), sys.argv[4].encode()
-loading.MANY, loading.WORTH_BYTES = many or loading.MANY, worth
+loader.MIN_IMAGES, loader.MIN_MEAN_BYTES = many or loader.MIN_IMAGES, worth
 refs = [ImageRef(i, path) for i in range(count)]
-found = sum(len(batch.paths) for batch in loading.batches(refs, PixelSpec(32), 16, 2))
+found = sum(len(batch.paths) for batch in loader.load_batches(refs, PixelSpec(32), 16, 2))
 assert found == count, found
 for thread in threading.enumerate():
     if thread.name == "mnv1-tensorflow":
@@ -248,6 +250,6 @@ def test_photos_have_the_same_bits_through_both(photos: Path, preprocess: str) -
     paths = sorted(photos.iterdir())[:24]
     refs = [ImageRef(i, os.fsencode(path)) for i, path in enumerate(paths)]
     spec = PixelSpec(128, preprocess)  # type: ignore[arg-type]
-    first = [batch.pixels for batch in loader.batches(refs, spec, 16, 2)]
-    then = [batch.pixels for batch in Stream(spec, 16, 2).batches(refs)]
+    first = [batch.pixels for batch in loader.load_batches(refs, spec, 16, 2)]
+    then = [batch.pixels for batch in Stream(spec, 16, 2).load_batches(refs)]
     np.testing.assert_array_equal(np.concatenate(first), np.concatenate(then))

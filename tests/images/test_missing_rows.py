@@ -32,7 +32,7 @@ def made(kind: str, lost: int, interlaced: bool, filling: int = 0x55) -> bytes:
     depth, colour_type = KINDS[kind]
     header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, colour_type, 0, 0, interlaced)
     start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
-    rows = bytearray(png._expected(start))
+    rows = bytearray(png._count_expected_bytes(start))
     stride = 1 + (WIDTH * depth * png._CHANNELS[colour_type] + 7) // 8
     if not interlaced:
         for i in range(len(rows)):

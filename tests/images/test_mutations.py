@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mnv1cli.errors import ImageError
-from mnv1cli.images import decode, pillow_pool
+from mnv1cli.images import decode, loader
 from mnv1cli.images.tf_data import Stream
 from mnv1cli.types import ImageRef, PixelSpec
 from tests.fuzz import mutated_photos
@@ -60,7 +60,7 @@ def test_both_decoders_are_of_one_mind_on_mutated_photos(
 ) -> None:
     harmed = {f"{i}.jpg": mutated(photo_files[i % 93], 1000 + i) for i in range(150)}
     refs = written(tmp_path, harmed)
-    results = list(unpacked(Stream(SPEC, 16, 2).batches(refs), SPEC))
+    results = list(unpacked(Stream(SPEC, 16, 2).load_batches(refs), SPEC))
     assert different(results, refs, SPEC) == []
     assert {bool(result.reason) for result in results} == {True, False}
 
@@ -68,7 +68,7 @@ def test_both_decoders_are_of_one_mind_on_mutated_photos(
 def test_both_decoders_are_of_one_mind_on_mutated_forms(tmp_path: Path) -> None:
     harmed = {f"{i}-{name}": mutated(FORMS[name], i) for name in FORMS for i in range(25)}
     refs = written(tmp_path, harmed)
-    assert different(unpacked(Stream(SPEC, 16, 2).batches(refs), SPEC), refs, SPEC) == []
+    assert different(unpacked(Stream(SPEC, 16, 2).load_batches(refs), SPEC), refs, SPEC) == []
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +95,9 @@ def test_mutated_image_leaves_its_neighbours_alone(
     bad = written(tmp_path, files)
     refs = [ref for i, one in enumerate(bad) for ref in (good[i % len(good)], one)]
     if path == "pool":
-        batches = pillow_pool.batches(refs, SPEC, size, 2)
+        batches = loader.load_with_pillow(refs, SPEC, size, 2)
     else:
-        batches = Stream(SPEC, size, 2).batches(refs)
+        batches = Stream(SPEC, size, 2).load_batches(refs)
     results = list(unpacked(batches, SPEC))
     assert different(results, refs, SPEC) == []
     for result, ref in zip(results[::2], refs[::2], strict=True):
@@ -145,5 +145,5 @@ def test_what_was_found_stays_mended(name: str, tmp_path: Path) -> None:
     data, reason = FOUND[name]
     assert fate(data) == reason
     (ref,) = written(tmp_path, {"it": data})
-    (result,) = unpacked(Stream(SPEC, 1, 1).batches([ref]), SPEC)
+    (result,) = unpacked(Stream(SPEC, 1, 1).load_batches([ref]), SPEC)
     assert result.reason == reason

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnv1cli.images.pillow_memory import rgbx_of
+from mnv1cli.images.pillow_memory import view_rgbx
 from tests.support.images import jpeg, noise
 
 
@@ -20,7 +20,7 @@ from tests.support.images import jpeg, noise
 def test_array_has_the_colours_of_the_image(height: int, width: int) -> None:
     """The largest is one that Pillow holds in several blocks of memory."""
     rgb = noise(height, width, 1)
-    found = rgbx_of(Image.fromarray(rgb))
+    found = view_rgbx(Image.fromarray(rgb))
     assert found.shape == (height, width, 4)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found[:, :, :3], rgb)
@@ -29,14 +29,14 @@ def test_array_has_the_colours_of_the_image(height: int, width: int) -> None:
 @pytest.mark.parametrize("turn", Image.Transpose)
 def test_turned_image_has_its_pixels_where_they_are_seen(turn: Image.Transpose) -> None:
     image = Image.fromarray(noise(13, 19, 2)).transpose(turn)
-    np.testing.assert_array_equal(rgbx_of(image)[:, :, :3], np.asarray(image))
+    np.testing.assert_array_equal(view_rgbx(image)[:, :, :3], np.asarray(image))
 
 
 def test_array_outlives_the_image() -> None:
     def array_of(seed: int) -> np.ndarray:
         with Image.open(io.BytesIO(jpeg(200, 300, quality=20 + seed))) as image:
             image.load()
-            return rgbx_of(image)
+            return view_rgbx(image)
 
     def copy_of(seed: int) -> np.ndarray:
         with Image.open(io.BytesIO(jpeg(200, 300, quality=20 + seed))) as image:
@@ -53,7 +53,9 @@ def test_array_outlives_the_image() -> None:
 def test_threads_do_not_mix_images() -> None:
     def same(seed: int) -> bool:
         rgb = noise(60, 80, seed)
-        return all(np.array_equal(rgbx_of(Image.fromarray(rgb))[:, :, :3], rgb) for _ in range(20))
+        return all(
+            np.array_equal(view_rgbx(Image.fromarray(rgb))[:, :, :3], rgb) for _ in range(20)
+        )
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(same, range(16)))

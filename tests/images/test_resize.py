@@ -50,7 +50,7 @@ def test_reduction_is_the_largest_that_leaves_twice_the_size(
 ) -> None:
     side = used_side(height, width, spec)
     allowed = [r for r in (2, 4, 8) if side >= 2 * spec.size * r]
-    assert resize.reduction(height, width, spec) == max([1, *allowed])
+    assert resize.choose_reduction(height, width, spec) == max([1, *allowed])
 
 
 @steady
@@ -58,7 +58,7 @@ def test_reduction_is_the_largest_that_leaves_twice_the_size(
 def test_full_decoding_reduces_nothing(
     height: int, width: int, size: int, preprocess: Preprocess
 ) -> None:
-    assert resize.reduction(height, width, PixelSpec(size, preprocess, "full")) == 1
+    assert resize.choose_reduction(height, width, PixelSpec(size, preprocess, "full")) == 1
 
 
 # Crop
@@ -69,7 +69,7 @@ def test_full_decoding_reduces_nothing(
 def test_crop_lies_in_the_image_and_its_place_in_the_result(
     height: int, width: int, spec: PixelSpec
 ) -> None:
-    f = resize.frame(height, width, spec)
+    f = resize.plan_frame(height, width, spec)
     for start, length, whole in (
         (f.y, f.h, height),
         (f.x, f.w, width),
@@ -86,7 +86,7 @@ def test_crop_lies_in_the_image_and_its_place_in_the_result(
 def test_slim_leaves_out_a_sixteenth_at_each_edge(height: int, width: int, spec: PixelSpec) -> None:
     y, x = floor(Fraction(height, 16)), floor(Fraction(width, 16))
     expected = resize.Frame(y, x, height - 2 * y, width - 2 * x, spec.size, spec.size, 0, 0)
-    assert resize.frame(height, width, spec) == expected
+    assert resize.plan_frame(height, width, spec) == expected
 
 
 @steady
@@ -97,14 +97,14 @@ def test_square_takes_seven_eighths_of_the_shorter_side(
     side = max(floor(Fraction(875, 1000) * min(height, width)), 1)
     y, x = floor(Fraction(height - side, 2)), floor(Fraction(width - side, 2))
     expected = resize.Frame(y, x, side, side, spec.size, spec.size, 0, 0)
-    assert resize.frame(height, width, spec) == expected
+    assert resize.plan_frame(height, width, spec) == expected
 
 
 @steady
 @given(lengths, lengths, specs("squash"))
 def test_squash_takes_the_whole_image(height: int, width: int, spec: PixelSpec) -> None:
     expected = resize.Frame(0, 0, height, width, spec.size, spec.size, 0, 0)
-    assert resize.frame(height, width, spec) == expected
+    assert resize.plan_frame(height, width, spec) == expected
 
 
 @steady
@@ -114,7 +114,7 @@ def test_pad_fits_the_whole_image_into_the_size(height: int, width: int, spec: P
     target_h, target_w = (max(floor(n * scale + Fraction(1, 2)), 1) for n in (height, width))
     offsets = ((spec.size - target_h) // 2, (spec.size - target_w) // 2)
     expected = resize.Frame(0, 0, height, width, target_h, target_w, *offsets)
-    assert resize.frame(height, width, spec) == expected
+    assert resize.plan_frame(height, width, spec) == expected
     assert max(target_h, target_w) == spec.size
 
 
@@ -123,7 +123,7 @@ def test_pad_fits_the_whole_image_into_the_size(height: int, width: int, spec: P
     [(1, 4, (1, 2)), (3, 4, (2, 2)), (5, 4, (2, 2)), (1, 1000, (1, 2)), (1, 1, (2, 2))],
 )
 def test_pad_rounds_half_up(height: int, width: int, target: tuple[int, int]) -> None:
-    f = resize.frame(height, width, PixelSpec(2, "pad"))
+    f = resize.plan_frame(height, width, PixelSpec(2, "pad"))
     assert (f.target_h, f.target_w) == target
 
 
@@ -151,7 +151,7 @@ small_specs = st.builds(PixelSpec, st.integers(1, 40), st.sampled_from(MODES))
 @settings(steady, max_examples=80)
 @given(short, short, small_specs, st.integers(0, 9))
 def test_pixels_lie_between_0_and_1(height: int, width: int, spec: PixelSpec, seed: int) -> None:
-    result = resize.frame_pixels(rgbx(noise(height, width, seed)), spec)
+    result = resize.crop_and_resize(rgbx(noise(height, width, seed)), spec)
     assert result.shape == (spec.size, spec.size, 3)
     assert result.dtype == np.float32
     assert result.min() >= 0
@@ -163,12 +163,12 @@ def test_pixels_lie_between_0_and_1(height: int, width: int, spec: PixelSpec, se
 def test_black_and_white_are_exact_and_the_rest_is_grey(
     height: int, width: int, spec: PixelSpec, shade: tuple[int, float]
 ) -> None:
-    f = resize.frame(height, width, spec)
+    f = resize.plan_frame(height, width, spec)
     expected = np.full((spec.size, spec.size, 3), 0.5, np.float32)
     rows = slice(f.offset_y, f.offset_y + f.target_h)
     expected[rows, f.offset_x : f.offset_x + f.target_w] = shade[1]
     image = np.full((height, width, 3), shade[0], np.uint8)
-    np.testing.assert_array_equal(resize.frame_pixels(rgbx(image), spec), expected)
+    np.testing.assert_array_equal(resize.crop_and_resize(rgbx(image), spec), expected)
 
 
 def test_a_product_with_the_scale_makes_white_exactly_one() -> None:
@@ -179,7 +179,7 @@ def test_a_product_with_the_scale_makes_white_exactly_one() -> None:
 @given(short, short, small_specs, st.integers(0, 9))
 def test_the_fourth_byte_means_nothing(height: int, width: int, spec: PixelSpec, seed: int) -> None:
     image = noise(height, width, seed)
-    one, other = (resize.frame_pixels(rgbx(image, fourth), spec) for fourth in (0, 255))
+    one, other = (resize.crop_and_resize(rgbx(image, fourth), spec) for fourth in (0, 255))
     np.testing.assert_array_equal(one, other)
 
 
@@ -189,11 +189,11 @@ def test_oblong_images_have_the_bits_of_tensorflow(
     height: int, width: int, preprocess: Preprocess
 ) -> None:
     image = noise(height, width, 1)
-    f = resize.frame(height, width, PixelSpec(128, preprocess))
+    f = resize.plan_frame(height, width, PixelSpec(128, preprocess))
     crop = image[f.y : f.y + f.h, f.x : f.x + f.w]
     target = [f.target_h, f.target_w]
     expected = tf.raw_ops.ResizeBilinear(images=crop[None], size=target)[0].numpy()
-    found = resize.frame_pixels(rgbx(image), PixelSpec(128, preprocess))
+    found = resize.crop_and_resize(rgbx(image), PixelSpec(128, preprocess))
     place = (
         slice(f.offset_y, f.offset_y + f.target_h),
         slice(f.offset_x, f.offset_x + f.target_w),
@@ -212,7 +212,7 @@ def test_memory_does_not_grow_with_the_image(
     image = np.zeros((height, width, 4), np.uint8)
     tracemalloc.start()
     try:
-        resize.frame_pixels(image, PixelSpec(128, preprocess))
+        resize.crop_and_resize(image, PixelSpec(128, preprocess))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mnv1cli.errors import MissingInputError
-from mnv1cli.images import decode as pixels
-from mnv1cli.images import file, resize
+from mnv1cli.images import decode, file, resize
 from mnv1cli.images.tf_data import Stream
 from mnv1cli.types import Decode, ImageRef, PixelSpec, Preprocess
 from tests.support import images
@@ -47,7 +46,7 @@ PROMPT_SECONDS = 10.0
 
 
 def batches(refs: Iterable[ImageRef], spec: PixelSpec, batch_size: int) -> Iterator[Batch]:
-    return Stream(spec, batch_size, workers=2).batches(refs)
+    return Stream(spec, batch_size, workers=2).load_batches(refs)
 
 
 def read(refs: Iterable[ImageRef], spec: PixelSpec = SPEC, batch_size: int = 8) -> Iterator[Read]:
@@ -117,9 +116,9 @@ def test_files_have_the_bits_of_pixels_alone(
 def test_the_files_are_good_and_of_every_reduction(files: list[ImageRef]) -> None:
     reductions = set()
     for ref in files:
-        header = pixels.plain_jpeg(file.read(ref.path), SPEC)
+        header = decode.read_plain_jpeg(file.read_file(ref.path), SPEC)
         if header is not None:
-            reductions.add(resize.reduction(header.height, header.width, SPEC))
+            reductions.add(resize.choose_reduction(header.height, header.width, SPEC))
     assert reductions == {1, 2, 4, 8}
     assert [result.reason for result in read(files)] == [""] * len(files)
 
@@ -175,9 +174,11 @@ def test_jpeg_that_tensorflow_refuses_has_the_pixels_of_pillow(
     data = jpeg(61, 83)
     (ref,) = written(tmp_path, {"it.jpg": data})
     # Such files are too large to be made here.
-    monkeypatch.setattr(pixels, "plain_jpeg", lambda *_: pixels.Header(data[:-200], 61, 83, 1))
+    monkeypatch.setattr(
+        decode, "read_plain_jpeg", lambda *_: decode.JpegHeader(data[:-200], 61, 83, 1)
+    )
     (result,) = read([ref])
-    np.testing.assert_array_equal(result.pixels, pixels.load(data, SPEC))
+    np.testing.assert_array_equal(result.pixels, decode.load(data, SPEC))
 
 
 @pytest.mark.parametrize("others", [0, 3, 8, 20])
@@ -279,14 +280,14 @@ def test_sources_are_images_without_a_file() -> None:
     results = list(read(refs))
     assert [result.path for result in results] == [b"0", b"1", b"2"]
     for result, source in zip(results, sources, strict=True):
-        np.testing.assert_array_equal(result.pixels, pixels.from_memory(source, SPEC))
+        np.testing.assert_array_equal(result.pixels, decode.load_from_memory(source, SPEC))
 
 
 def test_opened_pil_image_may_be_given_several_times() -> None:
     data = encode(Image.fromarray(colours(600, 800)), "PNG")
     with Image.open(io.BytesIO(data)) as image:
         results = list(read(ImageRef(i, b"", source=image) for i in range(12)))
-    expected = Read(b"", "", pixels.load(data, SPEC))
+    expected = Read(b"", "", decode.load(data, SPEC))
     assert [result.reason for result in results] == [""] * 12
     assert all(result.same(expected) for result in results)
 

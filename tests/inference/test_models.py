@@ -45,7 +45,7 @@ def images() -> FloatArray:
 def small(tmp_path_factory: pytest.TempPathFactory) -> HubModule:
     """The smallest of the family: what is kept of it is soon written."""
     folder = tmp_path_factory.mktemp("small")
-    build.build(None, npz_of(folder, 0.25, 128), None, None, folder / "module")
+    build.build_module(None, npz_of(folder, 0.25, 128), None, None, folder / "module")
     return module.open_module(str(folder / "module"))
 
 
@@ -81,7 +81,7 @@ def kitchen(monkeypatch: pytest.MonkeyPatch, compiled_small: CompiledModel) -> K
 @pytest.fixture
 def hub(small: HubModule, own_cache: Path) -> HubModule:
     """A module of which nothing has been kept yet."""
-    assert artifacts.fingerprints() == []
+    assert artifacts.list_fingerprints() == []
     return small
 
 
@@ -99,7 +99,7 @@ def test_default_engine_is_litert_compiled_once(
     assert (model.engine, model.precision, model.calibrated) == ("litert", "float32", None)
     assert model.workers == 2
     assert [m for m in caplog.messages if "preparing" in m] == ["preparing the module (once)"]
-    assert [kept.outputs for kept in artifacts.models_of(hub.fingerprint)] == [("logits",)]
+    assert [kept.outputs for kept in artifacts.list_models(hub.fingerprint)] == [("logits",)]
     assert warnings(caplog) == []
     caplog.clear()
     with caplog.at_level(logging.INFO):
@@ -203,7 +203,7 @@ def test_reference_engine_compiles_nothing(
     assert (model.engine, model.precision, model.calibrated) == ("tf", "float32", None)
     assert model(images)["logits"].shape == (2, 1001)
     assert kitchen.count == 0
-    assert artifacts.models_of(hub.fingerprint) == []
+    assert artifacts.list_models(hub.fingerprint) == []
 
 
 # Where it cannot be compiled
@@ -285,7 +285,7 @@ def test_int8_is_what_was_calibrated_for_both_outputs(
     hub: HubModule, kitchen: Kitchen, images: FloatArray, engine: Engine | None
 ) -> None:
     kept = calibrated(kitchen.model, convert.version())
-    artifacts.keep(hub.fingerprint, kept)
+    artifacts.save_model(hub.fingerprint, kept)
     for output in hub.main_outputs():
         model = compiled.open_model(hub, [output], 2, engine, "int8")
         assert (model.engine, model.precision) == ("litert", "int8")
@@ -299,9 +299,9 @@ def test_int8_is_what_was_calibrated_for_both_outputs(
 def test_int8_outlives_another_tensorflow_but_no_other_revision(
     hub: HubModule, compiled_small: CompiledModel
 ) -> None:
-    artifacts.keep(hub.fingerprint, calibrated(compiled_small, f"{convert.REVISION}/1.0"))
+    artifacts.save_model(hub.fingerprint, calibrated(compiled_small, f"{convert.REVISION}/1.0"))
     assert compiled.calibrated(hub, hub.logits()).calibration == CALIBRATION
-    artifacts.keep(hub.fingerprint, calibrated(compiled_small, f"{convert.REVISION + 1}/1.0"))
+    artifacts.save_model(hub.fingerprint, calibrated(compiled_small, f"{convert.REVISION + 1}/1.0"))
     with pytest.raises(ModuleError, match="not calibrated"):
         compiled.calibrated(hub, hub.logits())
 
@@ -309,7 +309,7 @@ def test_int8_outlives_another_tensorflow_but_no_other_revision(
 def test_damaged_int8_model_counts_as_not_calibrated(
     hub: HubModule, compiled_small: CompiledModel, own_cache: Path
 ) -> None:
-    artifacts.keep(hub.fingerprint, calibrated(compiled_small, convert.version()))
+    artifacts.save_model(hub.fingerprint, calibrated(compiled_small, convert.version()))
     damaged_model(own_cache)
     with pytest.raises(ModuleError, match="not calibrated"):
         compiled.calibrated(hub, hub.logits())

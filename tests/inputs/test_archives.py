@@ -16,7 +16,7 @@ import pytest
 from mnv1cli.analysis import synthetic_photos
 from mnv1cli.api import Classifier
 from mnv1cli.errors import ImageError
-from mnv1cli.images import pillow_pool
+from mnv1cli.images import loader
 from mnv1cli.images.tf_data import Stream
 from mnv1cli.inputs import archives as members
 from mnv1cli.inputs.archives import Archive, Member
@@ -237,8 +237,8 @@ def test_archive_through_tensorflow_gives_the_same(folder: Path, tmp_path: Path)
     with contextlib.closing(Listing([os.fsencode(packed(folder, tmp_path / "x.tgz"))])) as listing:
         refs = list(listing)
     spec = PixelSpec(64)
-    plain = list(unpacked(pillow_pool.batches(iter(refs), spec, 4, 2), spec))
-    found = list(unpacked(Stream(spec, 4, 2).batches(iter(refs)), spec))
+    plain = list(unpacked(loader.load_with_pillow(iter(refs), spec, 4, 2), spec))
+    found = list(unpacked(Stream(spec, 4, 2).load_batches(iter(refs)), spec))
     assert len(found) == 7
     assert all(a.same(b) for a, b in zip(plain, found, strict=True))
 

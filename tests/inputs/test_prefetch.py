@@ -11,7 +11,7 @@ import pytest
 
 from mnv1cli.errors import ImageError
 from mnv1cli.images import loader
-from mnv1cli.images.loader import _mean_bytes
+from mnv1cli.images.loader import _measure_mean_bytes
 from mnv1cli.inputs import prefetch
 from mnv1cli.limits import TooLargeError
 from mnv1cli.storage.stores import Remote
@@ -145,7 +145,7 @@ def test_closing_early_leaves_no_thread(web: WebServer) -> None:
 
 def test_batches_that_are_left_leave_no_thread(web: WebServer) -> None:
     web.answers = {f"/{i}": Answer(COFFEE.read_bytes(), delay=0.05) for i in range(300)}
-    batches = loader.batches(refs(web, 300), PixelSpec(128), 4, 2)
+    batches = loader.load_batches(refs(web, 300), PixelSpec(128), 4, 2)
     assert next(batches).reasons[0] == ""
     assert own_threads()
     batches.close()  # type: ignore[attr-defined]
@@ -169,5 +169,5 @@ def test_lengths_count_for_the_choice_of_the_decoder(web: WebServer) -> None:
     (known,) = refs(web, 1, size=70_000)
     (unknown,) = prefetch.ahead(refs(web, 1), LIMIT)
     content(unknown)
-    assert _mean_bytes([known]) == 70_000
-    assert _mean_bytes([ImageRef(0, b"a.zip!/b.jpg", member=lambda _: b"")]) == 0
+    assert _measure_mean_bytes([known]) == 70_000
+    assert _measure_mean_bytes([ImageRef(0, b"a.zip!/b.jpg", member=lambda _: b"")]) == 0

@@ -13,7 +13,7 @@ import pytest
 
 from mnv1cli import Classifier
 from mnv1cli.errors import MissingInputError
-from mnv1cli.images import pillow_pool
+from mnv1cli.images import loader
 from mnv1cli.images.tf_data import Stream
 from mnv1cli.inputs.listing import InputOptions, Listing
 from mnv1cli.storage.stores import Remote
@@ -105,10 +105,10 @@ def test_tfdata_and_pillow_give_the_same_bits_as_from_disk(bucket: ObjectStore, 
     spec = PixelSpec(128)
     there = list(Listing([b"s3://photos-bucket/photos"]))
     here = list(Listing([os.fsencode(disk / "photos")]))
-    expected = list(pillow_pool.batches(here, spec, 16, 2))
+    expected = list(loader.load_with_pillow(here, spec, 16, 2))
     for found in (
-        list(pillow_pool.batches(there, spec, 16, 2)),
-        list(Stream(spec, 16, 2).batches(there)),
+        list(loader.load_with_pillow(there, spec, 16, 2)),
+        list(Stream(spec, 16, 2).load_batches(there)),
     ):
         assert [r for b in found for r in b.reasons] == [r for b in expected for r in b.reasons]
         one, other = (np.concatenate([b.pixels for b in some]) for some in (found, expected))
@@ -234,7 +234,7 @@ def test_an_object_that_goes_meanwhile_is_a_fault(object_store: ObjectStore) -> 
     object_store.put("going", {"a.jpg": COFFEE, "b.jpg": ROCKET})
     refs = list(Listing([b"s3://going"]))
     object_store.client.delete_object(Bucket="going", Key="a.jpg")
-    (batch,) = pillow_pool.batches(refs, PixelSpec(128), 16, 1)
+    (batch,) = loader.load_with_pillow(refs, PixelSpec(128), 16, 1)
     assert batch.reasons == ("no such file", "")
 
 

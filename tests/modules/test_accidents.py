@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mnv1cli.errors import ModuleError, UnreachableError
-from mnv1cli.modules import artifacts, inspection, locate
-from mnv1cli.modules import cache as store
-from mnv1cli.modules import files as modulefiles
+from mnv1cli.modules import artifacts, cache, files, inspection, locate
 from mnv1cli.modules.catalog import DEFAULT_HANDLE
 from mnv1cli.types import FetchOptions
 from tests.conftest import ROOT
@@ -80,8 +78,8 @@ KILLED = """
 import os, signal, sys
 from mnv1cli.modules import connections
 from mnv1cli.modules import download
-from mnv1cli.modules import locate as sources
-from mnv1cli.modules import cache as store
+from mnv1cli.modules import locate
+from mnv1cli.modules import cache
 import shutil
 
 def die(*_, **__):
@@ -91,20 +89,20 @@ def then_die(function):
     return lambda *a, **k: die(function(*a, **k))
 
 PHASES = {
-    "connecting": lambda: setattr(connections.Line, "ask", die),
-    "downloading": lambda: setattr(download, "_bar", die),
-    "downloaded": lambda: setattr(download, "_digest", die),
+    "connecting": lambda: setattr(connections.HttpClient, "request", die),
+    "downloading": lambda: setattr(download, "_make_bar", die),
+    "downloaded": lambda: setattr(download, "_hash_file", die),
     "unpacking": lambda: setattr(shutil, "copyfileobj", die),
-    "unpacked": lambda: setattr(store, "note_checksums", die),
-    "noted": lambda: setattr(store, "_publish", die),
+    "unpacked": lambda: setattr(cache, "write_checksums", die),
+    "noted": lambda: setattr(cache, "_publish", die),
     "described": lambda: setattr(os, "rename", die),
-    "renamed": lambda: setattr(store, "_publish", then_die(store._publish)),
+    "renamed": lambda: setattr(cache, "_publish", then_die(cache._publish)),
     "writing": lambda: setattr(os, "replace", die),
     "": lambda: None,
 }
 PHASES[sys.argv[1]]()
 """
-FETCH = KILLED + "print(sources.locate(sys.argv[2]).path)"
+FETCH = KILLED + "print(locate.locate(sys.argv[2]).path)"
 CLASSIFY = KILLED + (
     "from mnv1cli.cli import main as cli\n"
     "cli.cli(['classify', sys.argv[2], '--module', 'bundled', '--top', '1', '-f', 'csv'])"
@@ -132,15 +130,15 @@ def test_process_that_is_killed_leaves_nothing_to_the_next(
     handle = f"{hub.url}/m/1"
     hub.answers["/m/1"] = hubs.sends(hubs.packed(lay(tmp_path / "module")))
     assert run(FETCH, phase, handle).returncode == -signal.SIGKILL
-    place = store.slot(handle)
+    place = cache.cache_directory(handle)
     if place.exists():
         # What looks like a module is one, with all that belongs to it.
         assert phase == "renamed"
-        assert modulefiles.has_checksums(place)
+        assert files.has_checksums(place)
     after = run(FETCH, "", handle)
     assert after.stdout == f"{place}\n", after.stderr
-    assert modulefiles.has_checksums(place)
-    assert modulefiles.verify(place) == []
+    assert files.has_checksums(place)
+    assert files.find_problems(place) == []
     assert found_in(place) == FILES
     assert left_in(own_cache) == {place.name, f"{place.name}.descriptor.txt"}
 
@@ -150,13 +148,13 @@ def test_process_that_is_killed_while_it_compiles_is_no_obstacle(
 ) -> None:
     # What the module says is known: the first thing that is kept is the compiled model.
     inspection.open_module("bundled")
-    fingerprint = modulefiles.fingerprint(with_bundled)
+    fingerprint = files.compute_fingerprint(with_bundled)
     assert run(CLASSIFY, "writing", PHOTO).returncode == -signal.SIGKILL
     assert len(list(own_cache.rglob("*-tmp"))) == 1
-    assert artifacts.models_of(fingerprint) == []
+    assert artifacts.list_models(fingerprint) == []
     after = mnv1("classify", PHOTO, "--module", "bundled", "--top", "1", "-f", "csv")
     assert "Egyptian cat" in after.stdout
-    assert len(artifacts.models_of(fingerprint)) == 1
+    assert len(artifacts.list_models(fingerprint)) == 1
     assert not list(own_cache.rglob("*-tmp"))
 
 
@@ -203,7 +201,7 @@ def test_full_disk_is_one_line_and_the_next_run_succeeds(
     )
     assert left_in(own_cache) == set()
     assert program("module", "fetch", handle).returncode == 0
-    assert found_in(store.slot(handle)) == files
+    assert found_in(cache.cache_directory(handle)) == files
 
 
 def test_full_disk_while_building_is_one_line(own_cache: Path) -> None:
@@ -223,11 +221,11 @@ def test_full_disk_while_compiling_costs_only_time(with_bundled: Path, own_cache
     assert full.returncode == 0, full.stderr
     assert "Egyptian cat" in full.stdout
     assert "Traceback" not in full.stderr
-    fingerprint = modulefiles.fingerprint(with_bundled)
-    assert artifacts.models_of(fingerprint) == []
+    fingerprint = files.compute_fingerprint(with_bundled)
+    assert artifacts.list_models(fingerprint) == []
     assert not list(own_cache.rglob("*-tmp"))
     assert "Egyptian cat" in mnv1(*words).stdout
-    assert len(artifacts.models_of(fingerprint)) == 1
+    assert len(artifacts.list_models(fingerprint)) == 1
 
 
 # --- locks -----------------------------------------------------------------------
@@ -243,10 +241,10 @@ def test_file_system_without_locks_is_no_obstacle(
     monkeypatch.setattr(fcntl, "flock", refuse)
     certain = []
     for _ in "12":
-        with store.locked(own_cache / "x") as alone:
+        with cache.lock(own_cache / "x") as alone:
             certain.append(alone)
     assert certain == [False, False]
-    place = store.install("handle", lambda directory: void(lay(directory)))
+    place = cache.install("handle", lambda directory: void(lay(directory)))
     assert left_in(own_cache) == {place.name, f"{place.name}.descriptor.txt"}
 
 
@@ -257,10 +255,10 @@ def void(_: object) -> None:
 @pytest.mark.parametrize("content", [b"", b"4194304\nsomewhere\n", b"\0" * 1000])
 def test_lock_file_that_was_left_holds_nobody_up(own_cache: Path, content: bytes) -> None:
     own_cache.mkdir()
-    lock = own_cache / f"{store.slot('handle').name}.mnv1-lock"
+    lock = own_cache / f"{cache.cache_directory('handle').name}.mnv1-lock"
     lock.write_bytes(content)
     start = time.monotonic()
-    assert found_in(store.install("handle", lambda directory: void(lay(directory)))) == FILES
+    assert found_in(cache.install("handle", lambda directory: void(lay(directory)))) == FILES
     assert time.monotonic() - start < 1
 
 
@@ -320,7 +318,7 @@ def test_damaged_module_that_nothing_serves_is_refused_and_stays(
     assert str(caught.value).startswith(
         f"the module in {place} {damaged}, and no source serves {DEFAULT_HANDLE} ({hub.url}"
     )
-    assert modulefiles.verify(place) == [f"{WEIGHTS} has changed since the module came"]
+    assert files.find_problems(place) == [f"{WEIGHTS} has changed since the module came"]
     # By its directory nothing tells what to fetch.
     with pytest.raises(ModuleError) as named:
         inspection.open_module(str(place))
@@ -333,7 +331,7 @@ def test_damaged_module_that_nothing_serves_is_refused_and_stays(
 def test_damaged_default_gives_way_to_the_bundled_one_with_a_warning(
     with_bundled: Path, own_cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = store.slot(DEFAULT_HANDLE)
+    place = cache.cache_directory(DEFAULT_HANDLE)
     shutil.copytree(with_bundled, place)
     flip(place / WEIGHTS)
     assert inspection.open_module(None, OFFLINE).handle == "bundled"
@@ -348,7 +346,7 @@ def test_damaged_bundled_module_is_built_anew_without_a_network(with_bundled: Pa
     before = inspection.open_module("bundled", OFFLINE).fingerprint
     flip(with_bundled / WEIGHTS)
     assert inspection.open_module("bundled", OFFLINE).fingerprint == before
-    assert modulefiles.verify(with_bundled) == []
+    assert files.find_problems(with_bundled) == []
 
 
 def test_damaged_module_of_an_archive_is_unpacked_anew(
@@ -366,7 +364,7 @@ def test_nothing_is_computed_with_damaged_weights(hub: Hub, own_cache: Path, bun
     words = ("classify", PHOTO, "--module", "hub", "--top", "1", "-f", "csv")
     before = mnv1(*words)
     assert "Egyptian cat" in before.stdout
-    flip(store.slot(DEFAULT_HANDLE) / WEIGHTS)
+    flip(cache.cache_directory(DEFAULT_HANDLE) / WEIGHTS)
     refused = mnv1(*words, "--offline")
     assert refused.exit_code == 1
     assert refused.stdout == ""
@@ -374,7 +372,7 @@ def test_nothing_is_computed_with_damaged_weights(hub: Hub, own_cache: Path, bun
     healed = mnv1(*words)
     assert healed.stdout == before.stdout
     assert "preparing the module" not in healed.stderr
-    assert len(artifacts.fingerprints()) == 1
+    assert len(artifacts.list_fingerprints()) == 1
 
 
 def test_start_with_a_known_module_reads_its_files_once(
@@ -385,8 +383,8 @@ def test_start_with_a_known_module_reads_its_files_once(
     def never(*_: object) -> None:
         raise AssertionError("the files are read again")
 
-    monkeypatch.setattr(modulefiles, "verify", never)
-    monkeypatch.setattr(modulefiles, "file_digest", keeps_to("npz", modulefiles.file_digest))
+    monkeypatch.setattr(files, "find_problems", never)
+    monkeypatch.setattr(files, "hash_file", keeps_to("npz", files.hash_file))
     inspection.open_module("bundled")
 
 

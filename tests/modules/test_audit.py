@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mnv1cli.errors import ModuleError
-from mnv1cli.modules import audit, files, inspection, savedmodel
-from mnv1cli.modules import audit_ops as operations
+from mnv1cli.modules import audit, audit_ops, files, inspection, savedmodel
 from tests.conftest import ROOT
 from tests.support.hostile import CLASSES, SIZE, after, node, tf1, tf2
 from tests.support.shell import mnv1
@@ -237,7 +236,7 @@ def test_tracing_a_function_runs_nothing_of_it(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     directory = WRITERS["call"](tmp_path / "m", str(mark))
     function = savedmodel.load_function(directory, SIZE)
-    found = audit.of_function(function.graph.as_graph_def())
+    found = audit.audit_function(function.graph.as_graph_def())
     assert [each.operation for each in found] == ["WriteFile"]
     assert not mark.exists()
 
@@ -385,10 +384,10 @@ def meta_graph(*functions: Any, **nodes: str) -> Any:
     return made
 
 
-def judged(found: Any) -> list[operations.Foreign]:
+def judged(found: Any) -> list[audit_ops.ForeignOperation]:
     from tensorflow.core.protobuf import saved_model_pb2
 
-    return list(audit.of_module(saved_model_pb2.SavedModel(), found))
+    return list(audit.audit_module(saved_model_pb2.SavedModel(), found))
 
 
 def test_functions_that_call_each_other_are_followed_once() -> None:
@@ -486,7 +485,7 @@ def test_keras_models_pass(tmp_path: Path) -> None:
     model.export(str(tmp_path / "m"), verbose=False)
     found = inspection.open_module(str(tmp_path / "m"))
     assert (found.foreign, found.classes()) == ((), CLASSES)
-    assert files.fingerprint(tmp_path / "m") == found.fingerprint
+    assert files.compute_fingerprint(tmp_path / "m") == found.fingerprint
 
 
 # Single operations.
@@ -506,21 +505,21 @@ DATA = (
 
 @pytest.mark.parametrize("operation", f"{READING} {WRITING} {WORLD} {DATA}".split())
 def test_operation_is_foreign_in_every_graph(operation: str) -> None:
-    assert operations.definition(operation) is not None
-    assert not operations.infers(operation)
-    assert not operations.trains(operation)
+    assert audit_ops.find_definition(operation) is not None
+    assert not audit_ops.infers(operation)
+    assert not audit_ops.trains(operation)
 
 
 @pytest.mark.parametrize("operation", [*READING.split(), "DebugIdentity", "Abort"])
 def test_operation_that_shapes_could_depend_on_is_foreign_wherever_it_is(operation: str) -> None:
-    assert operations.runs_on_import(operation)
+    assert audit_ops.runs_on_import(operation)
 
 
 def test_no_operation_that_computes_takes_what_could_be_a_name() -> None:
     """Whatever comes with another version of TensorFlow: only texts that are listed are taken."""
     for operation in every_operation():
-        if operations.computes(operation) and not operations._ON_TEXTS.fullmatch(operation):
-            definition = operations.definition(operation)
+        if audit_ops.computes(operation) and not audit_ops._ON_TEXTS.fullmatch(operation):
+            definition = audit_ops.find_definition(operation)
             assert not definition.is_stateful
             kinds = {each.type for each in [*definition.input_arg, *definition.attr]}
             assert not kinds & {7, "func", "list(func)"}, operation

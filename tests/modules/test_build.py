@@ -23,7 +23,7 @@ SIZES = list(itertools.product(catalog.DEPTHS.values(), catalog.IMAGE_SIZES))
 
 def npz_of(folder: Path, depth: float, size: int, classes: int | None = 1001) -> Path:
     rng = np.random.default_rng(2)
-    shapes = weights.variable_shapes(depth, classes)
+    shapes = weights.list_shapes(depth, classes)
     arrays: dict[str, Any] = {
         name: (np.abs(rng.normal(size=shape)) * 0.1 + 0.1).astype(np.float32)
         for name, shape in shapes.items()
@@ -38,7 +38,7 @@ def test_every_size_builds_and_runs_at_its_own_image_size(
     tmp_path: Path, depth: float, size: int
 ) -> None:
     out = tmp_path / "module"
-    build.build(None, npz_of(tmp_path, depth, size), None, None, out)
+    build.build_module(None, npz_of(tmp_path, depth, size), None, None, out)
     found = inspection.open_module(str(out))
     width = int(1024 * depth)
     assert (found.image_size, found.classes(), found.feature_length()) == (size, 1001, width)
@@ -61,19 +61,19 @@ def test_command_tells_the_fingerprint(tmp_path: Path) -> None:
 def test_options_say_what_the_file_does_not(tmp_path: Path) -> None:
     source = npz_of(tmp_path, 0.5, 128).rename(tmp_path / "w.npz")
     out = tmp_path / "m"
-    build.build(None, source, 0.5, 192, out)
+    build.build_module(None, source, 0.5, 192, out)
     assert inspection.open_module(str(out)).image_size == 192
     with pytest.raises(WeightsError, match="depth multiplier"):
-        build.build(None, source, 1.0, None, tmp_path / "n")
+        build.build_module(None, source, 1.0, None, tmp_path / "n")
     assert sorted(os.listdir(tmp_path)) == ["m", "w.npz"]
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     source = npz_of(tmp_path, 0.25, 128)
     with pytest.raises(OutputError, match="exists"):
-        build.build(None, source, None, None, source)
+        build.build_module(None, source, None, None, source)
     with pytest.raises(OutputError, match="no folder"):
-        build.build(None, source, None, None, tmp_path / "no" / "where")
+        build.build_module(None, source, None, None, tmp_path / "no" / "where")
 
 
 @pytest.mark.parametrize(

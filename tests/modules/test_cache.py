@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnv1cli.errors import ModuleError
-from mnv1cli.modules import cache as store
-from mnv1cli.modules.catalog import DEFAULT_HANDLE, known_handles
+from mnv1cli.modules import cache
+from mnv1cli.modules.catalog import DEFAULT_HANDLE, list_handles
 from mnv1cli.system import tempdirs
 from tests.support.laid import FILES, found_in, lay
 
@@ -53,9 +53,7 @@ def never(directory: Path) -> None:
 INSTALL_TOGETHER = """
 import os, pathlib, sys, time
 import filelock
-from mnv1cli.modules import files as modulefiles
-from mnv1cli.system import tempdirs as scratch
-from mnv1cli.modules import cache as store
+from mnv1cli.modules import cache, files
 
 def refuse(lock):
     raise NotImplementedError
@@ -63,7 +61,7 @@ filelock.FileLock._acquire = refuse
 
 def fill(directory):
     (directory / "variables").mkdir()
-    for name in modulefiles.MODULE_FILES:
+    for name in files.MODULE_FILES:
         (directory / name).touch()
     (meeting / str(os.getpid())).touch()
     deadline = time.monotonic() + 20
@@ -72,7 +70,7 @@ def fill(directory):
         time.sleep(0.01)
 
 meeting = pathlib.Path(sys.argv[2])
-sys.stdout.write(str(store.install(sys.argv[1], fill)))
+sys.stdout.write(str(cache.install(sys.argv[1], fill)))
 """
 
 
@@ -95,36 +93,39 @@ class TestCacheDir:
             monkeypatch.delenv(variable, raising=False)
         for variable, value in environment.items():
             monkeypatch.setenv(variable, value)
-        assert store.cache_dir() == Path(chosen)
+        assert cache.cache_root() == Path(chosen)
 
     def test_slot_of_the_default_module_is_that_of_the_hubs_library(self, own_cache: Path) -> None:
-        assert store.slot(DEFAULT_HANDLE) == own_cache / "5503b6afe269a54d2c6b31e191da98c2a85ddf04"
+        assert (
+            cache.cache_directory(DEFAULT_HANDLE)
+            == own_cache / "5503b6afe269a54d2c6b31e191da98c2a85ddf04"
+        )
 
     @given(handle=st.text())
     def test_slot_is_the_sha1_of_the_handle(self, handle: str) -> None:
         with_bytes = handle.encode()
-        assert store.slot(handle).name == hashlib.sha1(with_bytes).hexdigest()
+        assert cache.cache_directory(handle).name == hashlib.sha1(with_bytes).hexdigest()
 
 
 class TestInstall:
     def test_lays_a_module_where_it_is_found(self, own_cache: Path) -> None:
-        assert store.find(HANDLE) is None
-        directory = store.install(HANDLE, fill)
-        assert directory == store.slot(HANDLE) == store.find(HANDLE)
+        assert cache.find_cached(HANDLE) is None
+        directory = cache.install(HANDLE, fill)
+        assert directory == cache.cache_directory(HANDLE) == cache.find_cached(HANDLE)
         assert found_in(directory) == FILES
 
     def test_leaves_the_module_and_a_descriptor_that_names_its_handle(
         self, own_cache: Path
     ) -> None:
-        directory = store.install(HANDLE, fill)
+        directory = cache.install(HANDLE, fill)
         descriptor = own_cache / f"{directory.name}.descriptor.txt"
         assert left_in(own_cache) == {directory, descriptor}
         assert descriptor.read_text().splitlines()[0] == f"Module: {HANDLE}"
 
     def test_does_not_touch_what_is_there(self, own_cache: Path) -> None:
-        store.install(HANDLE, fill)
+        cache.install(HANDLE, fill)
         before = {path: path.stat().st_mtime_ns for path in own_cache.rglob("*")}
-        assert store.install(HANDLE, never) == store.slot(HANDLE)
+        assert cache.install(HANDLE, never) == cache.cache_directory(HANDLE)
         assert {path: path.stat().st_mtime_ns for path in own_cache.rglob("*")} == before
 
     def test_is_not_seen_before_it_is_complete(self, own_cache: Path) -> None:
@@ -132,10 +133,10 @@ class TestInstall:
             assert not list(directory.iterdir())
             assert directory.parent == own_cache
             lay(directory)
-            assert store.find(HANDLE) is None
-            assert not store.slot(HANDLE).exists()
+            assert cache.find_cached(HANDLE) is None
+            assert not cache.cache_directory(HANDLE).exists()
 
-        store.install(HANDLE, look)
+        cache.install(HANDLE, look)
 
     @pytest.mark.parametrize("failure", [ModuleError("refused"), KeyboardInterrupt()])
     def test_that_fails_leaves_nothing(self, own_cache: Path, failure: BaseException) -> None:
@@ -144,10 +145,10 @@ class TestInstall:
             raise failure
 
         with pytest.raises(type(failure)) as caught:
-            store.install(HANDLE, fail)
+            cache.install(HANDLE, fail)
         assert caught.value is failure
         assert not left_in(own_cache)
-        assert found_in(store.install(HANDLE, fill)) == FILES
+        assert found_in(cache.install(HANDLE, fill)) == FILES
 
     def test_without_room_is_one_line_and_leaves_nothing(self, own_cache: Path) -> None:
         def fail(directory: Path) -> None:
@@ -155,7 +156,7 @@ class TestInstall:
             raise OSError(28, "No space left on device")
 
         with pytest.raises(ModuleError) as caught:
-            store.install(HANDLE, fail)
+            cache.install(HANDLE, fail)
         assert str(caught.value) == (
             f"cannot write a module to {own_cache}: No space left on device; "
             "make room there, or name another place in MNV1_CACHE_DIR"
@@ -168,25 +169,25 @@ class TestInstall:
     ) -> None:
         half = {file: content for file, content in FILES.items() if file != name}
         with pytest.raises(ModuleError, match=f"{HANDLE} is not a module: {name} is missing"):
-            store.install(HANDLE, filled_with(half))
+            cache.install(HANDLE, filled_with(half))
         assert not left_in(own_cache)
 
     def test_replaces_half_a_module(self, own_cache: Path) -> None:
-        lay(store.slot(HANDLE), {"saved_model.pb": b"old", "stray": b"old"})
-        assert store.find(HANDLE) is None
-        assert found_in(store.install(HANDLE, fill)) == FILES
+        lay(cache.cache_directory(HANDLE), {"saved_model.pb": b"old", "stray": b"old"})
+        assert cache.find_cached(HANDLE) is None
+        assert found_in(cache.install(HANDLE, fill)) == FILES
         assert len(left_in(own_cache)) == 2
 
     def test_replaces_a_file_in_the_place_of_a_module(self, own_cache: Path) -> None:
         own_cache.mkdir()
-        store.slot(HANDLE).touch()
-        assert found_in(store.install(HANDLE, fill)) == FILES
+        cache.cache_directory(HANDLE).touch()
+        assert found_in(cache.install(HANDLE, fill)) == FILES
         assert len(left_in(own_cache)) == 2
 
     def test_bears_another_process_that_clears_the_same_half(
         self, own_cache: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        lay(store.slot(HANDLE), {"saved_model.pb": b"old"})
+        lay(cache.cache_directory(HANDLE), {"saved_model.pb": b"old"})
         replace = os.replace
 
         def replace_too_late(source: Path, target: Path) -> None:
@@ -194,16 +195,16 @@ class TestInstall:
             replace(source, target)
 
         monkeypatch.setattr(os, "replace", replace_too_late)
-        assert found_in(store.install(HANDLE, fill)) == FILES
+        assert found_in(cache.install(HANDLE, fill)) == FILES
 
     def test_leaves_a_module_that_another_process_was_faster_with(self, own_cache: Path) -> None:
         theirs = {**FILES, "saved_model.pb": b"theirs"}
 
         def slow(directory: Path) -> None:
             lay(directory)
-            lay(store.slot(HANDLE), theirs)
+            lay(cache.cache_directory(HANDLE), theirs)
 
-        directory = store.install(HANDLE, slow)
+        directory = cache.install(HANDLE, slow)
         assert found_in(directory) == theirs
         assert [path for path in own_cache.iterdir() if path.is_dir()] == [directory]
 
@@ -216,8 +217,8 @@ class TestInstall:
             lay(directory)
 
         with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(lambda _: store.install(HANDLE, slow), range(4)))
-        assert set(found) == {store.slot(HANDLE)}
+            found = list(pool.map(lambda _: cache.install(HANDLE, slow), range(4)))
+        assert set(found) == {cache.cache_directory(HANDLE)}
         assert len(made) == 1
         assert found_in(found[0]) == FILES
         assert len(left_in(own_cache)) == 2
@@ -231,24 +232,24 @@ class TestInstall:
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in "12"]
         found = {process.communicate(timeout=30)[0].strip() for process in processes}
         assert [process.returncode for process in processes] == [0, 0]
-        assert found == {str(store.slot(HANDLE))}
-        assert store.find(HANDLE)
+        assert found == {str(cache.cache_directory(HANDLE))}
+        assert cache.find_cached(HANDLE)
         assert len(left_in(own_cache)) == 2
 
     def test_of_a_process_that_was_killed_does_not_block_the_next(self, own_cache: Path) -> None:
-        name = store.slot(HANDLE).name
+        name = cache.cache_directory(HANDLE).name
         lay(own_cache / f"{name}-{uuid.uuid4().hex}-tmp", {"saved_model.pb": b"half"})
-        assert found_in(store.install(HANDLE, fill)) == FILES
+        assert found_in(cache.install(HANDLE, fill)) == FILES
         assert not list(own_cache.glob("*-tmp"))
 
 
 def test_sweep_takes_what_lies_beside_no_module(own_cache: Path) -> None:
     """A process was killed between the descriptor and the rename."""
-    kept = store.install(HANDLE, fill)
-    gone = store.slot(f"{HANDLE}/gone").name
+    kept = cache.install(HANDLE, fill)
+    gone = cache.cache_directory(f"{HANDLE}/gone").name
     for name in (f"{gone}.descriptor.txt", f"{gone}.mnv1-lock"):
         (own_cache / name).touch()
-    store.sweep()
+    cache.remove_leftovers()
     assert not list(own_cache.glob(f"{gone}*"))
     assert left_in(own_cache) == {kept, own_cache / f"{kept.name}.descriptor.txt"}
 
@@ -256,10 +257,10 @@ def test_sweep_takes_what_lies_beside_no_module(own_cache: Path) -> None:
 class TestUnwritableCache:
     def test_gives_a_module_elsewhere(self, unwritable_cache: Path) -> None:
         handle = f"{HANDLE}/elsewhere"
-        directory = store.install(handle, fill)
+        directory = cache.install(handle, fill)
         assert found_in(directory) == FILES
         assert directory.is_relative_to(tempdirs.scratch_dir())
-        assert store.find(handle) is None
+        assert cache.find_cached(handle) is None
 
     def test_gives_an_empty_folder_to_fill_every_time(self, unwritable_cache: Path) -> None:
         handle = f"{HANDLE}/twice"
@@ -268,33 +269,33 @@ class TestUnwritableCache:
             assert not list(directory.iterdir())
             lay(directory)
 
-        first = store.install(handle, careful)
-        second = store.install(handle, careful)
+        first = cache.install(handle, careful)
+        second = cache.install(handle, careful)
         assert found_in(first) == found_in(second) == FILES
 
     def test_keeps_nothing_of_a_failure(self, unwritable_cache: Path) -> None:
         handle = f"{HANDLE}/failure"
         with pytest.raises(ModuleError, match="is missing"):
-            store.install(handle, filled_with({"saved_model.pb": b""}))
-        assert found_in(store.install(handle, fill)) == FILES
+            cache.install(handle, filled_with({"saved_model.pb": b""}))
+        assert found_in(cache.install(handle, fill)) == FILES
 
     def test_has_no_modules(self, unwritable_cache: Path) -> None:
-        assert store.cached_modules() == []
+        assert cache.list_modules() == []
 
 
 class TestCachedModules:
     def names(self, known: list[str] | None = None) -> list[str]:
-        return [module.handle for module in store.cached_modules(known or ())]
+        return [module.handle for module in cache.list_modules(known or ())]
 
     def test_of_no_cache_are_none(self, own_cache: Path) -> None:
-        assert store.cached_modules() == []
+        assert cache.list_modules() == []
         own_cache.mkdir()
-        assert store.cached_modules() == []
+        assert cache.list_modules() == []
 
     def test_are_named_as_they_were_installed(self, own_cache: Path) -> None:
-        path = store.install(HANDLE, fill)
+        path = cache.install(HANDLE, fill)
         size = sum(map(len, FILES.values()))
-        assert store.cached_modules() == [store.CachedModule(HANDLE, path, size)]
+        assert cache.list_modules() == [cache.CachedModule(HANDLE, path, size)]
 
     @pytest.mark.parametrize(
         "text",
@@ -307,7 +308,7 @@ class TestCachedModules:
         ],
     )
     def test_are_named_by_descriptors_of_the_hubs_library(self, own_cache: Path, text: str) -> None:
-        directory = lay(store.slot(HANDLE))
+        directory = lay(cache.cache_directory(HANDLE))
         directory.with_name(f"{directory.name}.descriptor.txt").write_text(text)
         assert self.names() == [HANDLE]
 
@@ -316,27 +317,27 @@ class TestCachedModules:
         self, own_cache: Path, descriptor: bytes | None
     ) -> None:
         for handle in (HANDLE, DEFAULT_HANDLE):
-            directory = lay(store.slot(handle))
+            directory = lay(cache.cache_directory(handle))
             if descriptor is not None:
                 directory.with_name(f"{directory.name}.descriptor.txt").write_bytes(descriptor)
         assert self.names() == ["", ""]
-        assert self.names(known_handles()) == ["", DEFAULT_HANDLE]
+        assert self.names(list_handles()) == ["", DEFAULT_HANDLE]
         assert self.names([HANDLE]) == ["", HANDLE]
 
     def test_come_in_the_order_of_their_handles(self, own_cache: Path) -> None:
         handles = [f"{HANDLE}/{letter}" for letter in "dbac"]
         for handle in handles:
-            store.install(handle, fill)
+            cache.install(handle, fill)
         assert self.names() == sorted(handles)
 
     def test_are_complete(self, own_cache: Path) -> None:
-        store.install(HANDLE, fill)
+        cache.install(HANDLE, fill)
         lay(own_cache / "half", {"saved_model.pb": b""})
         lay(own_cache, {"a file": b""})
         assert self.names() == [HANDLE]
 
     @pytest.mark.parametrize("leftover", ["{}-0123456789abcdef-tmp", "{}.0123456789abcdef.tmp"])
     def test_are_not_what_a_killed_process_left(self, own_cache: Path, leftover: str) -> None:
-        store.install(HANDLE, fill)
-        lay(own_cache / leftover.format(store.slot(f"{HANDLE}/killed").name))
+        cache.install(HANDLE, fill)
+        lay(own_cache / leftover.format(cache.cache_directory(f"{HANDLE}/killed").name))
         assert self.names() == [HANDLE]

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mnv1cli.modules.catalog import DEFAULT_HANDLE, family_name, handle_of, known_handles
+from mnv1cli.modules.catalog import (
+    DEFAULT_HANDLE,
+    expand_family_name,
+    list_handles,
+    parse_family_name,
+)
 from mnv1cli.types import Variant
 
 if TYPE_CHECKING:
@@ -31,7 +36,7 @@ FAMILY = list(itertools.product(DEPTHS, SIZES))
     ],
 )
 def test_family_name_tells_depth_and_size(spelling: str, depth: str, size: int) -> None:
-    assert family_name(spelling.format(depth, size)) == Variant(DEPTHS[depth], size)
+    assert parse_family_name(spelling.format(depth, size)) == Variant(DEPTHS[depth], size)
 
 
 @pytest.mark.parametrize(
@@ -52,19 +57,19 @@ def test_family_name_tells_depth_and_size(spelling: str, depth: str, size: int) 
     ],
 )
 def test_other_names_are_not_of_the_family(text: str) -> None:
-    assert family_name(text) is None
-    assert handle_of(text) is None
+    assert parse_family_name(text) is None
+    assert expand_family_name(text) is None
 
 
 @pytest.mark.parametrize(("depth", "size"), FAMILY)
 def test_family_name_stands_for_its_first_classification_module(depth: str, size: int) -> None:
-    assert handle_of(f"mobilenet_v1_{depth}_{size}") == (
+    assert expand_family_name(f"mobilenet_v1_{depth}_{size}") == (
         f"https://tfhub.dev/google/imagenet/mobilenet_v1_{depth}_{size}/classification/1"
     )
 
 
 def test_default_is_the_module_of_128_pixels_in_full_depth() -> None:
-    assert handle_of("mobilenet_v1_100_128") == DEFAULT_HANDLE
+    assert expand_family_name("mobilenet_v1_100_128") == DEFAULT_HANDLE
     assert DEFAULT_HANDLE == (
         "https://tfhub.dev/google/imagenet/mobilenet_v1_100_128/classification/1"
     )
@@ -82,18 +87,18 @@ def test_default_is_the_module_of_128_pixels_in_full_depth() -> None:
     ],
 )
 def test_only_the_bare_name_stands_for_a_handle(decorate: Callable[[str], str]) -> None:
-    assert handle_of(decorate("mobilenet_v1_100_128")) is None
+    assert expand_family_name(decorate("mobilenet_v1_100_128")) is None
 
 
 @pytest.mark.parametrize("separators", [*itertools.product("_-", repeat=3)])
 def test_a_handle_is_never_made_up(separators: tuple[str, str, str]) -> None:
     first, second, third = separators
     name = f"mobilenet{first}v1{second}100{third}128"
-    assert handle_of(name) in (None, *known_handles())
+    assert expand_family_name(name) in (None, *list_handles())
 
 
 def test_known_handles_are_the_whole_family_once() -> None:
-    handles = known_handles()
+    handles = list_handles()
     assert len(handles) == len(set(handles)) == 16 * 2 * 4
     assert set(handles) == {
         f"https://tfhub.dev/google/imagenet/mobilenet_v1_{depth}_{size}/{kind}/{version}"
@@ -102,4 +107,4 @@ def test_known_handles_are_the_whole_family_once() -> None:
         )
     }
     assert DEFAULT_HANDLE in handles
-    assert all(family_name(handle) for handle in handles)
+    assert all(parse_family_name(handle) for handle in handles)

@@ -14,7 +14,7 @@ import pytest
 
 from mnv1cli.errors import ChecksumError, SourceError
 from mnv1cli.modules import connections, download, pace
-from mnv1cli.modules.connections import Policy
+from mnv1cli.modules.connections import DownloadPolicy
 from tests.support import hub as hubs
 from tests.support.shell import peak_megabytes
 
@@ -43,14 +43,14 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def fetched(
-    hub: Hub, tmp_path: Path, policy: Policy | None = None, sha256: str | None = None
+    hub: Hub, tmp_path: Path, policy: DownloadPolicy | None = None, sha256: str | None = None
 ) -> bytes:
     target = tmp_path / "m.tgz"
-    download.fetch(hub.url + PLACE, target, policy or Policy(), sha256)
+    download.download(hub.url + PLACE, target, policy or DownloadPolicy(), sha256)
     return target.read_bytes()
 
 
-def refusal(hub: Hub, tmp_path: Path, policy: Policy) -> tuple[str, float]:
+def refusal(hub: Hub, tmp_path: Path, policy: DownloadPolicy) -> tuple[str, float]:
     """What is said, and after how long."""
     start = time.monotonic()
     with pytest.raises(SourceError) as caught:
@@ -67,9 +67,9 @@ def test_body_that_trickles_counts_as_broken_off(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int
 ) -> None:
     monkeypatch.setattr(pace, "SLOW_SECONDS", 0.2)
-    monkeypatch.setattr(pace, "SLOWEST", 400_000)
+    monkeypatch.setattr(pace, "MIN_BYTES_PER_SECOND", 400_000)
     hub.answers[PLACE] = hubs.trickles(BODY, first)
-    said, seconds = refusal(hub, tmp_path, Policy())
+    said, seconds = refusal(hub, tmp_path, DownloadPolicy())
     assert re.fullmatch(
         r"the transfer broke off 4 times, at [\d,]+ bytes of 102,402: it sends too slowly", said
     )
@@ -81,7 +81,7 @@ def test_transfer_that_trickled_goes_on_where_it_stopped(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pace, "SLOW_SECONDS", 0.2)
-    monkeypatch.setattr(pace, "SLOWEST", 400_000)
+    monkeypatch.setattr(pace, "MIN_BYTES_PER_SECOND", 400_000)
     hub.answers[PLACE] = hubs.in_turn(
         hubs.trickles(BODY, 70_000, ETag='"1"'), hubs.sends(BODY, ETag='"1"')
     )
@@ -119,7 +119,7 @@ def test_chunked_body_that_trickles_is_broken_off(
             time.sleep(0.05)
 
     hub.answers[PLACE] = hubs.writes(endless)
-    said, seconds = refusal(hub, tmp_path, Policy())
+    said, seconds = refusal(hub, tmp_path, DownloadPolicy())
     assert said == "the transfer broke off 4 times, at 0 bytes: it sends too slowly"
     assert seconds < 5
 
@@ -141,7 +141,7 @@ def test_head_that_trickles_is_too_slow(
 ) -> None:
     monkeypatch.setattr(pace, "SLOW_SECONDS", 0.2)
     hub.answers[PLACE] = hubs.writes(head_that_trickles)
-    said, seconds = refusal(hub, tmp_path, Policy())
+    said, seconds = refusal(hub, tmp_path, DownloadPolicy())
     assert said == "it sends too slowly"
     assert seconds < 2
 
@@ -151,7 +151,7 @@ def test_answer_has_to_begin_in_time(
     hub: Hub, tmp_path: Path, pieces: Callable[[], Iterator[bytes]]
 ) -> None:
     hub.answers[PLACE] = hubs.writes(pieces)
-    said, seconds = refusal(hub, tmp_path, Policy(answer=0.5))
+    said, seconds = refusal(hub, tmp_path, DownloadPolicy(answer=0.5))
     assert said == "no answer in time"
     assert seconds < 1.5
 
@@ -162,7 +162,7 @@ def test_redirects_that_dawdle_share_one_bound(hub: Hub, tmp_path: Path) -> None
         hubs.redirects(f"{PLACE}?{time.monotonic_ns()}")(request)
 
     hub.answers[PLACE] = dawdle
-    said, seconds = refusal(hub, tmp_path, Policy(answer=0.7))
+    said, seconds = refusal(hub, tmp_path, DownloadPolicy(answer=0.7))
     assert said == "no answer in time"
     assert seconds < 1.5
     assert len(hub.asked) <= 4
@@ -184,7 +184,7 @@ def test_bodies_of_redirects_and_failures_are_not_read(
 
     hub.answers[PLACE] = hubs.in_turn(endless, hubs.sends(BODY))
     hub.answers["/there"] = hubs.sends(BODY)
-    assert fetched(hub, tmp_path, Policy(answer=5)) == BODY
+    assert fetched(hub, tmp_path, DownloadPolicy(answer=5)) == BODY
 
 
 def test_silence_after_the_answer_counts_as_waiting(hub: Hub, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_silence_after_the_answer_counts_as_waiting(hub: Hub, tmp_path: Path) ->
         time.sleep(10)
 
     hub.answers[PLACE] = silent
-    said, seconds = refusal(hub, tmp_path, Policy(answer=0.5))
+    said, seconds = refusal(hub, tmp_path, DownloadPolicy(answer=0.5))
     assert said == "the transfer broke off once, at 0 bytes of 1,000: it stopped answering"
     assert seconds < 4
 
@@ -208,7 +208,9 @@ def test_name_that_is_not_resolved_in_time(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("socket.getaddrinfo", lambda *_: time.sleep(5))
     with pytest.raises(SourceError, match=r"^its name cannot be resolved in time$"):
-        download.fetch("https://modules.example/m.tgz", tmp_path / "x", Policy(connect=0.2))
+        download.download(
+            "https://modules.example/m.tgz", tmp_path / "x", DownloadPolicy(connect=0.2)
+        )
 
 
 def test_time_for_the_name_is_time_for_the_answer(
@@ -222,7 +224,7 @@ def test_time_for_the_name_is_time_for_the_answer(
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     hub.answers[PLACE] = hubs.sends(BODY)
-    said, seconds = refusal(hub, tmp_path, Policy(answer=0.6))
+    said, seconds = refusal(hub, tmp_path, DownloadPolicy(answer=0.6))
     assert said == "no answer in time"
     assert seconds < 1
 
@@ -241,7 +243,7 @@ def test_time_for_the_name_is_time_for_the_answer(
 )
 def test_nonsense_is_one_line(hub: Hub, tmp_path: Path, head: bytes, says: str) -> None:
     hub.answers[PLACE] = hubs.writes(lambda: iter([head]))
-    said, _ = refusal(hub, tmp_path, Policy(answer=5))
+    said, _ = refusal(hub, tmp_path, DownloadPolicy(answer=5))
     assert said == says
 
 
@@ -255,7 +257,7 @@ def test_file_that_exceeds_what_it_claims_takes_no_more_than_the_limit(
         yield from itertools.repeat(bytes(1 << 16))
 
     hub.answers[PLACE] = hubs.writes(endless)
-    said, _ = refusal(hub, tmp_path, Policy())
+    said, _ = refusal(hub, tmp_path, DownloadPolicy())
     assert said.startswith("it sends more than")
     assert (tmp_path / "m.tgz").stat().st_size < 300_000
 
@@ -291,7 +293,7 @@ def test_server_that_wants_too_long_a_wait_is_left_alone(
     hub: Hub, tmp_path: Path, told: str
 ) -> None:
     hub.answers[PLACE] = busy(in_seconds(3600.5) if told == "date" else told)
-    said, seconds = refusal(hub, tmp_path, Policy())
+    said, seconds = refusal(hub, tmp_path, DownloadPolicy())
     assert re.fullmatch("HTTP 503, and it asks to wait 3,(600|599) s", said)
     assert len(hub.asked) == 1
     assert seconds < 1
@@ -299,7 +301,7 @@ def test_server_that_wants_too_long_a_wait_is_left_alone(
 
 def test_wait_that_is_longer_than_what_is_left_is_not_begun(hub: Hub, tmp_path: Path) -> None:
     hub.answers[PLACE] = busy("20")
-    said, seconds = refusal(hub, tmp_path, Policy(answer=15))
+    said, seconds = refusal(hub, tmp_path, DownloadPolicy(answer=15))
     assert said == "HTTP 503, and it asks to wait 20 s"
     assert seconds < 1
 
@@ -308,7 +310,7 @@ def test_wait_that_is_longer_than_what_is_left_is_not_begun(hub: Hub, tmp_path: 
 def test_nonsense_in_the_place_of_a_wait(hub: Hub, tmp_path: Path, told: str) -> None:
     hub.answers[PLACE] = busy(told)
     if told.isdecimal():
-        said, _ = refusal(hub, tmp_path, Policy())
+        said, _ = refusal(hub, tmp_path, DownloadPolicy())
         assert said == "HTTP 503, and it asks to wait 999,999,999 s"
     else:
         assert fetched(hub, tmp_path) == BODY
@@ -331,7 +333,7 @@ REFUSED = (
 def test_plain_http_is_refused_before_anybody_is_asked(hub: Hub, tmp_path: Path) -> None:
     hub.answers[PLAIN] = hubs.sends(BODY)
     with pytest.raises(SourceError) as caught:
-        download.fetch(PLAIN, tmp_path / "x", Policy())
+        download.download(PLAIN, tmp_path / "x", DownloadPolicy())
     assert str(caught.value) == REFUSED
     assert hub.asked == []
 
@@ -339,14 +341,14 @@ def test_plain_http_is_refused_before_anybody_is_asked(hub: Hub, tmp_path: Path)
 def test_redirect_to_plain_http_is_refused_before_it_is_followed(hub: Hub, tmp_path: Path) -> None:
     hub.answers = {PLACE: hubs.redirects("/on"), "/on": hubs.redirects(PLAIN),
                    PLAIN: hubs.sends(BODY)}  # fmt: skip
-    said, _ = refusal(hub, tmp_path, Policy())
+    said, _ = refusal(hub, tmp_path, DownloadPolicy())
     assert said == REFUSED
     assert hub.asked == [PLACE, "/on"]
 
 
 def test_plain_http_is_taken_when_told(hub: Hub, tmp_path: Path) -> None:
     hub.answers = {PLACE: hubs.redirects(PLAIN), PLAIN: hubs.sends(BODY)}
-    assert fetched(hub, tmp_path, Policy(insecure=True)) == BODY
+    assert fetched(hub, tmp_path, DownloadPolicy(insecure=True)) == BODY
 
 
 def test_plain_http_is_taken_where_the_checksum_is_known(hub: Hub, tmp_path: Path) -> None:
@@ -382,16 +384,16 @@ def test_plain_http_is_taken_where_the_checksum_is_known(hub: Hub, tmp_path: Pat
 )
 def test_only_what_stays_on_this_machine_may_be_plain(url: str, proxy: str, host: str) -> None:
     proxies = {"http": proxy, "https": proxy} if proxy else {}
-    assert connections._exposed(url, proxies) == host
+    assert connections._find_exposed_host(url, proxies) == host
 
 
 # --- what it costs ---------------------------------------------------------------
 
 FETCH = """
 import pathlib, sys
-from mnv1cli.modules import connections
-from mnv1cli.modules import download
-download.fetch(sys.argv[1], pathlib.Path(sys.argv[2]), connections.Policy(answer=5))
+from mnv1cli.modules.connections import DownloadPolicy
+from mnv1cli.modules.download import download
+download(sys.argv[1], pathlib.Path(sys.argv[2]), DownloadPolicy(answer=5))
 """
 
 

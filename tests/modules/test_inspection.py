@@ -144,7 +144,7 @@ def test_default_is_the_cached_module(
     place = own_cache / "5503b6afe269a54d2c6b31e191da98c2a85ddf04"
     shutil.copytree(bundled.path, place)
     with caplog.at_level(logging.WARNING):
-        assert locate.locate() == locate.Located(catalog.DEFAULT_HANDLE, place)
+        assert locate.locate() == locate.LocatedModule(catalog.DEFAULT_HANDLE, place)
     assert not caplog.records
 
 
@@ -206,13 +206,13 @@ def test_image_size_is_asked_of_attachment_shape_and_name_in_turn(
     attachments: list[bytes], shape: tuple[int, ...], handle: str, size: int | None
 ) -> None:
     graph: Any = FakeGraph(attachments)
-    assert inspection._image_size(graph, signature(*shape), handle) == size
+    assert inspection._read_tf1_image_size(graph, signature(*shape), handle) == size
 
 
 def test_module_of_oblong_images_is_refused() -> None:
     graph: Any = FakeGraph([])
     with pytest.raises(ModuleError, match="96x128"):
-        inspection._image_size(graph, signature(-1, 96, 128, 3), "some/module")
+        inspection._read_tf1_image_size(graph, signature(-1, 96, 128, 3), "some/module")
 
 
 # What a module says of itself is noted, so that the next run need not ask TensorFlow.
@@ -222,13 +222,13 @@ def test_module_of_oblong_images_is_refused() -> None:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The handles of the modules whose graph was read."""
     handles: list[str] = []
-    read = inspection.read
+    read = inspection.read_module
 
-    def counted(located: locate.Located, *options: Any) -> hub_module.HubModule:
+    def counted(located: locate.LocatedModule, *options: Any) -> hub_module.HubModule:
         handles.append(located.handle)
         return read(located, *options)
 
-    monkeypatch.setattr(inspection, "read", counted)
+    monkeypatch.setattr(inspection, "read_module", counted)
     return handles
 
 

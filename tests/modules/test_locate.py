@@ -21,6 +21,7 @@ from mnv1cli.errors import ChecksumError, ModuleError, UnreachableError
 from mnv1cli.inference.tf_model import TensorFlowModel
 from mnv1cli.modules import (
     build,
+    cache,
     catalog,
     connections,
     download,
@@ -29,7 +30,6 @@ from mnv1cli.modules import (
     locate,
     weights,
 )
-from mnv1cli.modules import cache as store
 from mnv1cli.types import FetchOptions
 from tests.conftest import ROOT
 from tests.support import hub as hubs
@@ -97,7 +97,7 @@ def checkpoint(bundled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def logits(path: Path) -> np.ndarray:
-    found = inspection.read(locate.Located("x", path))
+    found = inspection.read_module(locate.LocatedModule("x", path))
     model = TensorFlowModel(found, [found.logits()])
     return model(np.random.default_rng(0).random((2, 128, 128, 3), dtype=np.float32))["logits"]
 
@@ -115,7 +115,7 @@ def test_first_run_downloads_and_the_second_asks_nobody(
     hub.answers = {"/moved/here.tgz": hubs.sends(packed), QUERY: hubs.redirects("/moved/here.tgz")}
     assert locate.locate("hub").path == own_cache / SLOT
     assert hub.asked == [QUERY, "/moved/here.tgz"]
-    assert files.fingerprint(own_cache / SLOT) == files.fingerprint(bundled)
+    assert files.compute_fingerprint(own_cache / SLOT) == files.compute_fingerprint(bundled)
     hub.asked.clear()
     assert locate.locate().path == own_cache / SLOT
     assert hub.asked == []
@@ -133,7 +133,7 @@ def test_module_laid_by_hand_needs_no_download(hub: Hub, own_cache: Path, bundle
 def test_other_query_arguments_are_kept(hub: Hub, own_cache: Path, packed: bytes) -> None:
     handle = f"{hub.url}/team/model/1?key=a%20b"
     hub.answers["/team/model/1?key=a%20b&tf-hub-format=compressed"] = hubs.sends(packed)
-    assert locate.locate(handle).path == store.slot(handle)
+    assert locate.locate(handle).path == cache.cache_directory(handle)
 
 
 def test_a_bar_shows_on_a_stream(
@@ -164,8 +164,10 @@ def test_every_source_gives_the_same_logits(
         results.append(logits(path))
         if len(every) == 1:
             built = tmp_path / "built"
-            assert build.build(checkpoint, None, None, None, built) == files.fingerprint(path)
-        store.remove(path)
+            assert build.build_module(
+                checkpoint, None, None, None, built
+            ) == files.compute_fingerprint(path)
+        cache.remove(path)
         del every[next(iter(every))]
     assert len(results) == 3
     for result in results[1:]:
@@ -227,7 +229,9 @@ def test_broken_transfer_goes_on_where_it_stopped(
     hub: Hub, own_cache: Path, packed: bytes, bundled: Path
 ) -> None:
     hub.answers[QUERY] = hubs.breaks_off(packed, at=1_000_000, times=1, ETag='"v1"')
-    assert files.fingerprint(locate.locate("hub").path) == files.fingerprint(bundled)
+    assert files.compute_fingerprint(locate.locate("hub").path) == files.compute_fingerprint(
+        bundled
+    )
     assert hub.asked == [QUERY] * 2
 
 
@@ -235,7 +239,9 @@ def test_broken_transfer_without_a_version_begins_anew(
     hub: Hub, own_cache: Path, packed: bytes, bundled: Path
 ) -> None:
     hub.answers[QUERY] = hubs.breaks_off(packed, at=1_000_000, times=1)
-    assert files.fingerprint(locate.locate("hub").path) == files.fingerprint(bundled)
+    assert files.compute_fingerprint(locate.locate("hub").path) == files.compute_fingerprint(
+        bundled
+    )
 
 
 def test_transfer_that_always_breaks_off_is_a_failure(
@@ -259,10 +265,10 @@ def test_server_that_stalls_is_given_up(
 ) -> None:
     monkeypatch.setattr(download, "_RESUMES", 0)
     hub.answers[QUERY] = hubs.stalls(3)
-    policy = connections.Policy(read=0.2, retries=0)
+    policy = connections.DownloadPolicy(read=0.2, retries=0)
     own_cache.mkdir()
     with pytest.raises(ModuleError, match="stopped answering"):
-        download.fetch(f"{hub.url}{QUERY}", own_cache / "x", policy)
+        download.download(f"{hub.url}{QUERY}", own_cache / "x", policy)
 
 
 def silent(request: hubs.Request) -> None:
@@ -295,7 +301,9 @@ def test_default_waits_no_longer_than_it_may_whatever_the_servers_do(
 ) -> None:
     monkeypatch.setattr(locate, "_ALL_SECONDS", 0.9)
     monkeypatch.setattr(connections, "PAUSE_SECONDS", 0.3)
-    monkeypatch.setattr(locate, "_bundled", lambda _: locate.Located("bundled", own_cache))
+    monkeypatch.setattr(
+        locate, "_build_bundled", lambda _: locate.LocatedModule("bundled", own_cache)
+    )
     hub.answers = dict.fromkeys((HANDLE_PATH, f"{HANDLE_PATH}.tar.gz"), answer)
     start = time.monotonic()
     assert locate.locate().handle == "bundled"
@@ -323,7 +331,7 @@ def test_plain_http_names_the_option_that_takes_it(
     )
     assert hub.asked == []
     assert mnv1("module", "fetch", handle, "--insecure").exit_code == 0
-    assert locate.locate(handle).path == store.slot(handle)
+    assert locate.locate(handle).path == cache.cache_directory(handle)
 
 
 def test_default_is_asked_for_again_with_insecure(
@@ -341,13 +349,13 @@ def test_default_is_asked_for_again_with_insecure(
 def test_wrong_checksum_is_an_error_and_never_falls_through(
     hub: Hub, own_cache: Path, packed: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def only(handle: str, mirrors: list[str]) -> list[catalog.Source]:
+    def only(handle: str, mirrors: list[str]) -> list[catalog.ModuleSource]:
         return [
-            catalog.Source(f"{hub.url}/a.tgz", sha256="0" * 64),
-            catalog.Source(f"{hub.url}/b.tgz"),
+            catalog.ModuleSource(f"{hub.url}/a.tgz", sha256="0" * 64),
+            catalog.ModuleSource(f"{hub.url}/b.tgz"),
         ]
 
-    monkeypatch.setattr(catalog, "sources_of", only)
+    monkeypatch.setattr(catalog, "list_sources", only)
     hub.answers = {"/a.tgz": hubs.sends(packed), "/b.tgz": hubs.sends(packed)}
     for name in ("hub", None):
         with pytest.raises(ChecksumError, match=r"a\.tgz has the sha256"):
@@ -381,7 +389,7 @@ def test_default_ends_on_the_bundled_module_with_one_warning_and_remembers(
     with caplog.at_level(logging.WARNING):
         assert locate.locate().handle == "bundled"
     (warning,) = [r.getMessage() for r in caplog.records if r.name.startswith("mnv1cli")]
-    for source in catalog.sources_of(catalog.DEFAULT_HANDLE, [hub.url]):
+    for source in catalog.list_sources(catalog.DEFAULT_HANDLE, [hub.url]):
         assert source.url in warning
     assert "HTTP 404" in warning
     assert "224" in warning
@@ -450,15 +458,14 @@ def test_twenty_processes_download_once(
 ) -> None:
     hub.answers[QUERY] = hubs.sends(packed)
     code = (
-        "from mnv1cli.modules import files as modulefiles\n"
-        "from mnv1cli.modules import locate as sources\n"
-        "print(modulefiles.fingerprint(sources.locate('hub').path))"
+        "from mnv1cli.modules import files, locate\n"
+        "print(files.compute_fingerprint(locate.locate('hub').path))"
     )
     runs = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(20)
     ]
     prints = {run.communicate(timeout=60)[0].decode().strip() for run in runs}
-    assert prints == {files.fingerprint(bundled)}
+    assert prints == {files.compute_fingerprint(bundled)}
     assert hub.asked == [QUERY]
 
 
@@ -540,7 +547,7 @@ def test_remove_takes_all_of_a_module(hub: Hub, own_cache: Path, packed: bytes) 
     locate.locate("bundled")
     assert len(json.loads(mnv1("module", "list", "--json").stdout)) == 2
     mnv1("module", "remove", "hub")
-    assert [m.handle.split(":")[0] for m in locate.cached_modules()] == ["bundled"]
+    assert [m.handle.split(":")[0] for m in locate.list_cached()] == ["bundled"]
     assert mnv1("module", "remove", "hub").exit_code == 1
     removed = json.loads(mnv1("module", "remove", "--all", "--json").stdout)
     assert len(removed) == 1
@@ -555,8 +562,8 @@ def test_cache_is_read_by_handle_of_kaggle_in_either_spelling() -> None:
         "https://www.kaggle.com/models/google/mobilenet-v1/frameworks/tensorFlow2/"
         "variations/100-128-classification/versions/2"
     )
-    assert locate.handle_of(short) == locate.handle_of(long) == short
-    urls = [source.url for source in catalog.sources_of(short, [])]
+    assert locate.resolve_handle(short) == locate.resolve_handle(long) == short
+    urls = [source.url for source in catalog.list_sources(short, [])]
     assert urls == [
         "https://www.kaggle.com/api/v1/models/google/mobilenet-v1/tensorFlow2/"
         "100-128-classification/2/download"
@@ -564,7 +571,7 @@ def test_cache_is_read_by_handle_of_kaggle_in_either_spelling() -> None:
 
 
 def test_default_sources_are_those_of_the_contract() -> None:
-    urls = [source.url for source in catalog.sources_of(catalog.DEFAULT_HANDLE, ["http://m/b"])]
+    urls = [source.url for source in catalog.list_sources(catalog.DEFAULT_HANDLE, ["http://m/b"])]
     path = "google/imagenet/mobilenet_v1_100_128/classification/1"
     storage = "https://storage.googleapis.com"
     assert urls == [
@@ -590,13 +597,13 @@ def test_build_makes_an_archive_that_the_hub_could_serve(
     bundled: Path, tmp_path: Path, checkpoint: Path
 ) -> None:
     out = tmp_path / "m.tar.gz"
-    built = build.build(checkpoint, None, None, None, out, as_tar=True)
-    assert built == files.fingerprint(bundled)
+    built = build.build_module(checkpoint, None, None, None, out, as_tar=True)
+    assert built == files.compute_fingerprint(bundled)
     with tarfile.open(out) as tar:
         assert all(name.startswith("./") for name in tar.getnames())
     assert inspection.open_module(str(out)).fingerprint == built
     again = tmp_path / "again.tar.gz"
-    build.build(checkpoint, None, None, None, again, as_tar=True)
+    build.build_module(checkpoint, None, None, None, again, as_tar=True)
     assert again.read_bytes() == out.read_bytes()
 
 
@@ -614,14 +621,14 @@ def test_fetch_mends_a_damaged_module(hub: Hub, own_cache: Path, packed: bytes) 
     assert "damaged" in refused.stderr
     assert place.is_dir()
     assert json.loads(mnv1("module", "fetch", "--json").stdout)["cached"] is False
-    assert files.verify(place) == []
+    assert files.find_problems(place) == []
 
 
 def test_fetch_rebuilds_a_damaged_bundled_module_without_a_network(own_cache: Path) -> None:
     place = locate.locate("bundled").path
     damage(place)
     assert mnv1("module", "fetch", "bundled", "--offline").exit_code == 0
-    assert files.verify(place) == []
+    assert files.find_problems(place) == []
     assert json.loads(mnv1("module", "fetch", "bundled", "--json").stdout)["cached"] is True
 
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from mnv1cli.errors import WeightsError
-from mnv1cli.modules import files as modulefiles
-from mnv1cli.modules import hub_attachment, mobilenet, unpack, weights
+from mnv1cli.modules import files, hub_attachment, mobilenet, unpack, weights
 from mnv1cli.types import Variant
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ Arrays = dict[str, Any]
 @pytest.fixture(scope="module")
 def genuine(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("genuine")
-    unpack.unpack(shared / "hub" / "feature_vector.tar.gz", directory)
+    unpack.unpack_archive(shared / "hub" / "feature_vector.tar.gz", directory)
     return directory
 
 
@@ -57,7 +56,7 @@ def meta_graphs(directory: Path) -> list[Any]:
 
 def random_variables(depth: float, classes: int | None, seed: int = 0) -> Arrays:
     rng = np.random.default_rng(seed)
-    shapes = weights.variable_shapes(depth, classes)
+    shapes = weights.list_shapes(depth, classes)
     variables: Arrays = {}
     for name, shape in shapes.items():
         values = rng.normal(size=shape).astype(np.float32) * 0.2
@@ -179,7 +178,7 @@ def test_every_depth_multiplier_builds_with_its_own_shapes(
     assert found["image_feature_vector"][1]["MobilenetV1/Conv2d_13_pointwise"][1] == last
     assert found["default"][0]["images"][1] == [-1, size, size, 3]
     wire = inference.collection_def[hub_attachment.COLLECTION].bytes_list.value[0]
-    assert hub_attachment.image_size(wire) == (size, size)
+    assert hub_attachment.decode_image_size(wire) == (size, size)
 
 
 def test_classification_signature_names_every_endpoint(tmp_path: Path) -> None:
@@ -192,7 +191,7 @@ def test_classification_signature_names_every_endpoint(tmp_path: Path) -> None:
 
 def test_cost_is_the_published_one() -> None:
     """4.2 M parameters and 186 M multiply-adds at depth 1.00 and 128x128."""
-    shapes = weights.variable_shapes()
+    shapes = weights.list_shapes()
     parameters = sum(float(np.prod(s)) for n, s in shapes.items() if "/moving_" not in n)
     assert round(parameters / 1e6, 1) == 4.2
     side, operations = 128, 0.0
@@ -210,16 +209,14 @@ BUILD = """
 import hashlib, sys
 from pathlib import Path
 import numpy as np
-from mnv1cli.modules import files as modulefiles
-from mnv1cli.modules import mobilenet as network
-from mnv1cli.modules import weights
+from mnv1cli.modules import mobilenet, weights
 from mnv1cli.types import Variant
 rng = np.random.default_rng(5)
-shapes = weights.variable_shapes(0.25, 10)
+shapes = weights.list_shapes(0.25, 10)
 variables = {n: np.abs(rng.normal(size=s)).astype("f4") + 0.1 for n, s in shapes.items()}
 if sys.argv[2] == "reversed":
     variables = dict(reversed(variables.items()))
-network.write_module(Path(sys.argv[1]), variables, Variant(0.25, 128))
+mobilenet.write_module(Path(sys.argv[1]), variables, Variant(0.25, 128))
 """
 
 
@@ -234,12 +231,10 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
             capture_output=True,
             env={"PYTHONHASHSEED": seed, "PATH": "/usr/bin:/bin"},
         )
-        files = {
-            name: (directory / name).read_bytes() for name in modulefiles.module_files(directory)
-        }
-        digests.append({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
+        contents = {name: (directory / name).read_bytes() for name in files.list_files(directory)}
+        digests.append({name: hashlib.sha256(data).hexdigest() for name, data in contents.items()})
     assert digests[0] == digests[1]
-    assert set(digests[0]) == set(modulefiles.MODULE_FILES)
+    assert set(digests[0]) == set(files.MODULE_FILES)
 
 
 def test_what_is_written_does_not_tell_its_tensorflow(rebuilt: Path) -> None:
@@ -280,9 +275,9 @@ def test_variables_of_another_depth_are_refused(tmp_path: Path) -> None:
     ids=["empty", "damaged", "another key"],
 )
 def test_other_attachments_name_no_image_size(wire: bytes) -> None:
-    assert hub_attachment.image_size(wire) is None
+    assert hub_attachment.decode_image_size(wire) is None
 
 
 def test_attachment_has_the_bytes_that_the_hub_library_writes() -> None:
     wire = b"\n\x11image_module_info\x12\x08\n\x06\x08\x80\x01\x10\x80\x01"
-    assert hub_attachment.image_size(wire) == (128, 128)
+    assert hub_attachment.decode_image_size(wire) == (128, 128)

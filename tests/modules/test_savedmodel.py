@@ -97,8 +97,8 @@ def test_image_size_comes_from_the_name_or_the_option_where_the_shape_is_open(
     with pytest.raises(ModuleError, match="--image-size"):
         inspection.open_module(str(directory))
     assert inspection.open_module(str(directory), image_size=64).logits().images.shape[1] == 64
-    named = locate.Located("https://h/mobilenet_v1_050_160/classification/4", directory)
-    assert inspection.read(named).image_size == 160
+    named = locate.LocatedModule("https://h/mobilenet_v1_050_160/classification/4", directory)
+    assert inspection.read_module(named).image_size == 160
 
 
 def test_commands_take_a_tf2_model(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_commands_take_a_tf2_model(tmp_path: Path) -> None:
     facts = json.loads(mnv1("module", "show", directory, "--image-size", 96, "--json").stdout)
     assert facts["format"] == "TF2 SavedModel"
     assert facts["tags"] == [["serve"]]
-    assert facts["fingerprint"] == files.fingerprint(directory)
+    assert facts["fingerprint"] == files.compute_fingerprint(directory)
 
 
 def test_a_model_that_takes_no_images_is_refused_in_one_line(tmp_path: Path) -> None:

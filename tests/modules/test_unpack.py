@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnv1cli.errors import Mnv1Error, ModuleError
-from mnv1cli.modules.files import missing_file
-from mnv1cli.modules.unpack import unpack
+from mnv1cli.modules.files import find_missing_file
+from mnv1cli.modules.unpack import unpack_archive
 from tests.support.laid import FILES, found_in
 from tests.support.shell import peak_megabytes
 
@@ -66,7 +66,7 @@ class TestUnpack:
     def unpack(self, target: Path, content: bytes) -> dict[str, bytes]:
         archive = target.parent.parent / "module.tar.gz"
         archive.write_bytes(content)
-        unpack(archive, target)
+        unpack_archive(archive, target)
         # Nothing goes anywhere else.
         assert list(target.parent.iterdir()) == [target]
         return found_in(target)
@@ -89,7 +89,7 @@ class TestUnpack:
         self, target: Path, members: list[tuple[tarfile.TarInfo, bytes]]
     ) -> None:
         assert self.unpack(target, tar_bytes(*members)) == FILES
-        assert missing_file(target) is None
+        assert find_missing_file(target) is None
         assert {path.name for path in target.iterdir()} == {
             "saved_model.pb",
             "tfhub_module.pb",
@@ -202,7 +202,7 @@ class TestUnpack:
             target.mkdir()
             archive.write_bytes(content[: int(part * len(content))])
             with pytest.raises(ModuleError, match="not an intact"):
-                unpack(archive, target)
+                unpack_archive(archive, target)
 
     @pytest.mark.parametrize("length", [5_000, 500_000])
     def test_refuses_an_archive_with_a_flipped_bit(self, target: Path, length: int) -> None:
@@ -245,10 +245,10 @@ class TestUnpack:
 
 UNPACK = """
 import pathlib, sys
-from mnv1cli.modules import unpack as archive
+from mnv1cli.modules.unpack import unpack_archive
 from mnv1cli.errors import ModuleError
 try:
-    archive.unpack(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
+    unpack_archive(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
 except ModuleError as error:
     pathlib.Path(sys.argv[1]).with_suffix(".said").write_text(str(error))
 """
@@ -381,7 +381,7 @@ def test_tail_that_others_leave_is_no_harm(tmp_path: Path) -> None:
         target = tmp_path / str(number)
         target.mkdir()
         (tmp_path / "m.tgz").write_bytes(content)
-        unpack(tmp_path / "m.tgz", target)
+        unpack_archive(tmp_path / "m.tgz", target)
         assert found_in(target) == FILES
 
 
@@ -390,7 +390,7 @@ def test_what_does_not_compress_is_taken(tmp_path: Path) -> None:
     (tmp_path / "m.tgz").write_bytes(tar_bytes(*(member(n, c) for n, c in files.items())))
     target = tmp_path / "target"
     target.mkdir()
-    unpack(tmp_path / "m.tgz", target)
+    unpack_archive(tmp_path / "m.tgz", target)
     assert found_in(target) == files
 
 
@@ -426,5 +426,5 @@ def test_whatever_a_tar_says_it_is_taken_or_refused(
         target.mkdir()
         archive.write_bytes(gzip.compress(content, 1))
         with contextlib.suppress(ModuleError):
-            unpack(archive, target)
+            unpack_archive(archive, target)
         assert set(os.listdir(around)) == {"module.tgz", "target"}

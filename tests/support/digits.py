@@ -35,7 +35,7 @@ def write_small_module(directory: Path, size: int = 64) -> Path:
     """The bundled weights as a feature module for small images."""
     found = weights.read_weights(bundled_weights())
     directory.mkdir()
-    mobilenet.write_module(directory, weights.without_head(found), Variant(1.0, size))
+    mobilenet.write_module(directory, weights.remove_head(found), Variant(1.0, size))
     return directory
 
 

@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mnv1cli.errors import ImageError
-from mnv1cli.images import decode as pixels
-from mnv1cli.images import file
+from mnv1cli.images import decode, file
 from mnv1cli.types import ImageRef, PixelSpec
 from tests.support import images
 from tests.support.images import SAMPLES, colours, grey_jpeg, jpeg
@@ -65,8 +64,8 @@ def alone(ref: ImageRef, spec: PixelSpec = SPEC) -> Read:
         if ref.problem:
             raise ImageError(ref.problem)
         if ref.source is not None:
-            return Read(ref.path, "", pixels.from_memory(ref.source, spec))
-        return Read(ref.path, "", pixels.load(file.read(ref.path), spec))
+            return Read(ref.path, "", decode.load_from_memory(ref.source, spec))
+        return Read(ref.path, "", decode.load(file.read_file(ref.path), spec))
     except ImageError as error:
         return Read(ref.path, str(error), None)
 

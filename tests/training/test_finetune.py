@@ -70,7 +70,7 @@ def test_digits_are_told_apart(tuned: tuple[Path, dict[str, Any]], digits: Path)
     assert (facts["classes"], facts["images"], facts["failed"]) == (10, 200, 0)
     assert 35 <= held_out["n"] <= 45
     assert held_out["interval"][0] > held_out["majority"] + 0.3
-    assert facts["fingerprint"] == modulefiles.fingerprint(out)
+    assert facts["fingerprint"] == modulefiles.compute_fingerprint(out)
     assert facts["epochs"] is None
     split = rows((digits.parent / "tuned.split.csv").read_bytes())
     assert len(split) == 200
@@ -295,10 +295,10 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_genuine_feature_module_is_a_base(shared: Path, tmp_path: Path) -> None:
-    unpack.unpack(shared / "hub" / "feature_vector.tar.gz", tmp_path)
+    unpack.unpack_archive(shared / "hub" / "feature_vector.tar.gz", tmp_path)
     variables, variant = base.read(open_module(str(tmp_path)), 128)
     assert variant == Variant(1.0, 128)
-    assert variables.keys() == weights.variable_shapes(1.0, None).keys()
+    assert variables.keys() == weights.list_shapes(1.0, None).keys()
 
 
 def options(**settings: Any) -> FinetuneOptions:

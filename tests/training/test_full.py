@@ -16,7 +16,7 @@ import pytest
 from mnv1cli.errors import ImageError, ResumeError
 from mnv1cli.modules import inspection as modules
 from mnv1cli.modules import mobilenet
-from mnv1cli.modules.locate import Located
+from mnv1cli.modules.locate import LocatedModule
 from mnv1cli.training import full
 from mnv1cli.training.augment import Views
 from mnv1cli.training.full import Examples
@@ -53,7 +53,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> HubModule:
     """A module that knows nothing."""
     directory = tmp_path_factory.mktemp("start")
     mobilenet.write_module(directory, random_variables(0.25, 2), Variant(0.25, SPEC.size))
-    return modules.read(Located("start", directory))
+    return modules.read_module(LocatedModule("start", directory))
 
 
 @pytest.fixture(scope="module")

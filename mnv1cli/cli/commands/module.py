@@ -88,14 +88,14 @@ def path(
     """The directory of a module, made ready if need be."""
     with console.session(quiet, verbose) as stream:
         from mnv1cli.cli import show as listings
-        from mnv1cli.modules.cache import cache_dir
+        from mnv1cli.modules.cache import cache_root
         from mnv1cli.modules.locate import locate
         from mnv1cli.system.tempdirs import is_kept
 
         found = locate(_chosen(name, option), with_bar(fetch, stream, quiet))
         if not is_kept(found.path):
             raise ModuleError(
-                f"the cache {cache_dir()} cannot be written, so the module lies nowhere",
+                f"the cache {cache_root()} cannot be written, so the module lies nowhere",
                 "name another in MNV1_CACHE_DIR",
             )
         facts = {"handle": found.handle, "path": str(found.path)}
@@ -118,23 +118,24 @@ def fetch(
     """
     with console.session(quiet, verbose) as stream:
         from mnv1cli.cli import show as listings
-        from mnv1cli.modules import files, locate, unreachable
+        from mnv1cli.modules import files, locate
+        from mnv1cli.modules.fetch import forget_unreachable
 
         start = time.monotonic()
         wanted = _chosen(name, option) or locate.HUB
         options = with_bar(fetch, stream, quiet)
         if Path(wanted).is_dir():
             raise ModuleError(f"{wanted} is a directory, which nothing is fetched to")
-        if handle := locate.handle_of(wanted):
-            unreachable.forget(handle)
+        if handle := locate.resolve_handle(wanted):
+            forget_unreachable(handle)
         cached = locate.is_cached(wanted)
         found = locate.locate(wanted, options, locate.is_intact)
         seconds = time.monotonic() - start
         facts: dict[str, Any] = {
             "handle": found.handle,
             "path": str(found.path),
-            "size": files.size(found.path),
-            "fingerprint": files.fingerprint(found.path),
+            "size": files.measure_size(found.path),
+            "fingerprint": files.compute_fingerprint(found.path),
             "cached": cached,
             "seconds": round(seconds, 3),
         }
@@ -159,7 +160,7 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
         folders = [(name, Path(name)) for name in names if Path(name).is_dir()]
         others = [name for name in names if not Path(name).is_dir()]
         if others or not names:
-            folders += [(m.handle, m.path) for m in locate.cached_modules(others)]
+            folders += [(m.handle, m.path) for m in locate.list_cached(others)]
         if not listings.print_verification(folders, as_json):
             raise SystemExit(ModuleError.exit_code)
 
@@ -211,7 +212,9 @@ def build(
 
         if (checkpoint is None) == (weights is None):
             raise OptionError("--checkpoint or --weights is needed, one of them")
-        built = builder.build(checkpoint, weights, depth_multiplier, image_size, output, as_tar)
+        built = builder.build_module(
+            checkpoint, weights, depth_multiplier, image_size, output, as_tar
+        )
         facts = {"path": str(output), "fingerprint": built}
         listings.print_facts(facts, as_json, f"{output}: fingerprint {built}")
 
@@ -231,14 +234,14 @@ def remove(names: tuple[str, ...], every: bool, as_json: bool) -> None:
 
         if bool(names) == every:
             raise OptionError("name modules, or say --all")
-        found = locate.cached_modules(names)
+        found = locate.list_cached(names)
         for entry in found:
-            artifacts.remove(files.fingerprint(entry.path))
+            artifacts.remove(files.compute_fingerprint(entry.path))
             cache.remove(entry.path)
         if every:
             # Also what was compiled of modules that lie elsewhere.
             artifacts.remove_all()
-        cache.sweep()
+        cache.remove_leftovers()
         listings.print_removed(found, as_json)
 
 

@@ -40,7 +40,7 @@ class FirstFrame:
         return self.left, self.top + row, self.right, self.top + row + 1
 
 
-def first_frame(data: bytes) -> FirstFrame:
+def find_first_frame(data: bytes) -> FirstFrame:
     """Walk to the first frame.
 
     Raises:
@@ -52,11 +52,11 @@ def first_frame(data: bytes) -> FirstFrame:
         control = 0
         for _ in range(_MAX_BLOCKS):
             if data[place : place + 1] == b",":
-                return _frame(data, place, width, height, control)
+                return _read_frame(data, place, width, height, control)
             if data[place : place + 1] == b"!":
                 if data[place + 1] == _CONTROL and data[place + 2]:
                     control = place + 3
-                place = _after_blocks(data, place + 2)
+                place = _skip_blocks(data, place + 2)
             elif data[place] == ord(";"):
                 break
             else:
@@ -66,14 +66,14 @@ def first_frame(data: bytes) -> FirstFrame:
     raise ImageError("damaged GIF: it has no picture")
 
 
-def _frame(data: bytes, place: int, width: int, height: int, control: int) -> FirstFrame:
+def _read_frame(data: bytes, place: int, width: int, height: int, control: int) -> FirstFrame:
     left, top, across, down, flags = struct.unpack_from("<HHHHB", data, place + 1)
     right, bottom = left + across, top + down
     size = (max(width, right), max(height, bottom))
     return FirstFrame(*size, left, top, right, bottom, bool(flags & 0x40), control)
 
 
-def _after_blocks(data: bytes, place: int) -> int:
+def _skip_blocks(data: bytes, place: int) -> int:
     for _ in range(_MAX_BLOCKS):
         if not data[place]:
             return place + 1
@@ -81,7 +81,7 @@ def _after_blocks(data: bytes, place: int) -> int:
     raise IndexError
 
 
-def untouched(image: Image.Image, frame: FirstFrame, filling: int) -> bool:
+def is_untouched(image: Image.Image, frame: FirstFrame, filling: int) -> bool:
     """Whether the frame's last row holds `filling` alone, as if nothing had come for it."""
     box = frame.last_row()
     # Not `crop`, which heeds Pillow's own limit.
@@ -89,7 +89,7 @@ def untouched(image: Image.Image, frame: FirstFrame, filling: int) -> bool:
     return not row.tobytes().strip(bytes([filling]))
 
 
-def opaque(data: bytes, frame: FirstFrame) -> bytes:
+def make_opaque(data: bytes, frame: FirstFrame) -> bytes:
     """The file with a first frame that is not transparent."""
     at = frame.control
     return data[:at] + bytes([data[at] & 0xFE]) + data[at + 1 :] if at else data

@@ -25,7 +25,7 @@ def is_heif(data: bytes) -> bool:
     return not brands & _AVIF and bool(brands & (_BRANDS | _GENERAL))
 
 
-def factory() -> Callable[..., Any]:
+def load_opener() -> Callable[..., Any]:
     """What opens one; it turns and mirrors the picture as its container says.
 
     Raises:

@@ -89,19 +89,19 @@ def read(data: bytes) -> Jpeg:
     place = 2
     try:
         for _ in range(_MAX_SEGMENTS):
-            start, place = place, _at_marker(data, place)
+            start, place = place, _find_marker(data, place)
             if place > start:
                 walk.dropped.append((start, place))
             marker = data[place + 1]
             if marker == _EOI:
                 break
-            place = _segment(walk, marker, place)
+            place = _read_segment(walk, marker, place)
         else:
             raise _damaged(f"more than {_MAX_SEGMENTS:,} segments")
     except (IndexError, ValueError, struct.error):
         raise _truncated() from None
-    _check_whole(walk)
-    return _result(walk, place)
+    _check_complete(walk)
+    return _make_result(walk, place)
 
 
 def _truncated() -> ImageError:
@@ -112,7 +112,7 @@ def _damaged(what: str) -> ImageError:
     return ImageError(f"damaged JPEG: {what}")
 
 
-def _at_marker(data: bytes, place: int) -> int:
+def _find_marker(data: bytes, place: int) -> int:
     """Where the next marker begins, of whose leading 0xFF there may be several."""
     if data[place] == 0xFF and data[place + 1] not in (0, 0xFF):
         return place
@@ -124,7 +124,7 @@ def _at_marker(data: bytes, place: int) -> int:
     return found.start()
 
 
-def _segment(walk: _Walk, marker: int, place: int) -> int:
+def _read_segment(walk: _Walk, marker: int, place: int) -> int:
     """Note what a segment says; where the next one begins."""
     data = walk.data
     if marker in _BARE:
@@ -137,12 +137,12 @@ def _segment(walk: _Walk, marker: int, place: int) -> int:
     if end > len(data):
         raise _truncated()
     if _APP0 <= marker <= _APP15 or marker == _COM:
-        if not _shapes_pixels(walk, marker, content):
+        if not _affects_pixels(walk, marker, content):
             walk.dropped.append((place, end))
     elif marker == _SOS:
-        return _scan(walk, content, end)
+        return _read_scan(walk, content, end)
     elif marker in _FRAMES:
-        _frame(walk, marker, content)
+        _read_frame(walk, marker, content)
     elif marker == _DRI:
         walk.interval = content[0] << 8 | content[1]
     elif marker == _DQT and len(content) < (129 if content[0] >> 4 else 65):
@@ -150,7 +150,7 @@ def _segment(walk: _Walk, marker: int, place: int) -> int:
     return end
 
 
-def _shapes_pixels(walk: _Walk, marker: int, content: bytes) -> bool:
+def _affects_pixels(walk: _Walk, marker: int, content: bytes) -> bool:
     """Note what a segment of a program's own holds, and whether decoders heed it."""
     if marker == _APP1 and content.startswith(_EXIF):
         walk.exif.append(content[len(_EXIF) :])
@@ -162,7 +162,7 @@ def _shapes_pixels(walk: _Walk, marker: int, content: bytes) -> bool:
     )
 
 
-def _frame(walk: _Walk, marker: int, content: bytes) -> None:
+def _read_frame(walk: _Walk, marker: int, content: bytes) -> None:
     if walk.kind:
         raise _damaged("it has two headers")
     bits, height, width, count = struct.unpack_from(">BHHB", content)
@@ -179,7 +179,7 @@ def _frame(walk: _Walk, marker: int, content: bytes) -> None:
     walk.down = max(c.vertical for c in components)
 
 
-def _scan(walk: _Walk, content: bytes, start: int) -> int:
+def _read_scan(walk: _Walk, content: bytes, start: int) -> int:
     """Look through a scan for markers; where it ends."""
     ids = set(content[1 : 1 + 2 * content[0] : 2])
     walk.scans += 1
@@ -222,28 +222,28 @@ def _check_restarts(walk: _Walk, ids: set[int], restarts: list[int]) -> None:
     """Hold the marks within a scan against their number and order; one more may close it."""
     expected = 0
     if walk.interval:
-        expected = -(-_units(walk, ids) // walk.interval) - 1
+        expected = -(-_count_units(walk, ids) // walk.interval) - 1
     if len(restarts) - expected not in (0, 1) or any(
         marker != _RST0 + i % 8 for i, marker in enumerate(restarts)
     ):
         raise _damaged("a part of its pixels is missing")
 
 
-def _units(walk: _Walk, ids: set[int]) -> int:
+def _count_units(walk: _Walk, ids: set[int]) -> int:
     """How many units a scan of these components has."""
     if len(ids) == 1:
-        return sum(_blocks(walk, c) for c in walk.components if c.id in ids)
+        return sum(_count_blocks(walk, c) for c in walk.components if c.id in ids)
     return -(-walk.width // (8 * walk.across)) * -(-walk.height // (8 * walk.down))
 
 
-def _blocks(walk: _Walk, component: _Component) -> int:
+def _count_blocks(walk: _Walk, component: _Component) -> int:
     """The blocks of 8 x 8 that a component has."""
     width = -(-walk.width * component.horizontal // walk.across)
     height = -(-walk.height * component.vertical // walk.down)
     return -(-width // 8) * -(-height // 8)
 
 
-def _check_whole(walk: _Walk) -> None:
+def _check_complete(walk: _Walk) -> None:
     """Whether there are pixels for each component, and bytes enough for the size claimed."""
     if not walk.kind:
         raise _damaged("it has no header")
@@ -251,11 +251,11 @@ def _check_whole(walk: _Walk) -> None:
         raise _damaged("some of its scans are missing")
     # No block has less than two codes of one bit, in a progressive one less than one.
     least = {_SOF0: 2, _SOF1: 2, _SOF2: 1}.get(walk.kind, 0)
-    if 8 * walk.pixel_bytes < least * sum(_blocks(walk, c) for c in walk.components):
+    if 8 * walk.pixel_bytes < least * sum(_count_blocks(walk, c) for c in walk.components):
         raise _damaged(f"too few bytes for {walk.width}x{walk.height} pixels")
 
 
-def _result(walk: _Walk, end: int) -> Jpeg:
+def _make_result(walk: _Walk, end: int) -> Jpeg:
     parts = []
     start = 0
     for first, last in walk.dropped:

@@ -32,7 +32,7 @@ _STEP = 1 << 20
 _MAX_CHUNKS = 1_000_000
 
 
-def cleaned(data: bytes) -> bytes:
+def strip_chunks(data: bytes) -> bytes:
     """A PNG without the chunks that have no part in its pixels or its orientation.
 
     Raises:
@@ -40,7 +40,7 @@ def cleaned(data: bytes) -> bytes:
     """
     kept = [data[:8]]
     end = 8
-    for kind, start, end in _chunks(data):
+    for kind, start, end in _walk_chunks(data):
         content = memoryview(data)[start:end]
         if end + 4 <= len(data):
             (checksum,) = struct.unpack_from(">I", data, end)
@@ -53,7 +53,7 @@ def cleaned(data: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def _walk_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """The kind of each chunk, and where its content starts and ends; up to the last one."""
     place = len(_MAGIC)
     for _ in range(_MAX_CHUNKS):
@@ -80,11 +80,11 @@ def check_rows(image: Image.Image, data: bytes) -> None:
     row = image.resize((image.width, 1), Image.Resampling.NEAREST, bottom)
     if not interlaced and row.tobytes().strip(b"\0"):
         return
-    if _unpacked(data, _expected(data)) < _expected(data):
+    if _count_unpacked_bytes(data, _count_expected_bytes(data)) < _count_expected_bytes(data):
         raise ImageError("damaged PNG: its pixels end before its last row")
 
 
-def _expected(data: bytes) -> int:
+def _count_expected_bytes(data: bytes) -> int:
     """The bytes that the rows of an image have, unpacked."""
     width, height, depth, colour_type = struct.unpack_from(">IIBB", data, 16)
     passes = _PASSES if data[28] else ((0, 1, 0, 1),)
@@ -96,11 +96,11 @@ def _expected(data: bytes) -> int:
     return total
 
 
-def _unpacked(data: bytes, wanted: int) -> int:
+def _count_unpacked_bytes(data: bytes, wanted: int) -> int:
     """How many bytes the pixels unpack to; not more than a step beyond those wanted."""
     unpacker = zlib.decompressobj()
     count = 0
-    for kind, start, end in _chunks(data):
+    for kind, start, end in _walk_chunks(data):
         packed = data[start:end] if kind == b"IDAT" else b""
         while packed and count < wanted:
             count += len(unpacker.decompress(packed, _STEP))
@@ -108,7 +108,7 @@ def _unpacked(data: bytes, wanted: int) -> int:
     return count
 
 
-def settle_transparency(image: Image.Image, data: bytes) -> None:
+def scale_transparent_grey(image: Image.Image, data: bytes) -> None:
     """Give the transparent grey of a PNG of 2 or 4 bits the scale of its 8-bit pixels.
 
     Raises:

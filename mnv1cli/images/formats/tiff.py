@@ -45,14 +45,14 @@ def check_directory(data: bytes) -> None:
             raise ImageError("damaged TIFF: its directory claims more than the file has")
 
 
-def tile_size(image: Image.Image) -> tuple[int, int]:
+def read_tile_size(image: Image.Image) -> tuple[int, int]:
     """Width and height that a tile claims, (0, 0) where there are none."""
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
     width, height = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_HEIGHT, 0)
     return (width, height) if isinstance(width, int) and isinstance(height, int) else (0, 0)
 
 
-def stored_size(image: Image.Image) -> tuple[int, int]:
+def read_stored_size(image: Image.Image) -> tuple[int, int]:
     """Width and height as stored; Pillow tells those after the turn that is due."""
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
     return tags[256], tags[257]
@@ -60,7 +60,7 @@ def stored_size(image: Image.Image) -> tuple[int, int]:
 
 def check_strips(image: Image.Image) -> None:
     """Refuse an image whose strips or tiles do not cover it: Pillow leaves the rest black."""
-    width, height = stored_size(image)
+    width, height = read_stored_size(image)
     boxes = {tuple(tile[1]) for tile in image.tile}  # type: ignore[attr-defined]
     if sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes) < width * height:
         raise ImageError("damaged TIFF: a part of its pixels is missing")

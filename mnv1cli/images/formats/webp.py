@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 
-def webp_size(data: bytes) -> tuple[int, int]:
+def read_size(data: bytes) -> tuple[int, int]:
     """Width and height that a WebP claims, (0, 0) where that cannot be told.
 
     Its decoder takes memory for them as soon as it is made.

@@ -87,7 +87,7 @@ def test_both_paths_give_the_same(picture: Image.Image, tmp_path: Path) -> None:
     file = tmp_path / "x.heic"
     file.write_bytes(heic(picture))
     refs = [ImageRef(0, os.fsencode(file))]
-    (found,) = unpacked(Stream(SPEC, 4, 1).batches(iter(refs)), SPEC)
+    (found,) = unpacked(Stream(SPEC, 4, 1).load_batches(iter(refs)), SPEC)
     assert found.pixels is not None
     np.testing.assert_array_equal(found.pixels, decode.load(file.read_bytes(), SPEC))
 
@@ -96,7 +96,7 @@ def test_both_paths_give_the_same(picture: Image.Image, tmp_path: Path) -> None:
 def test_avif_is_left_to_its_own_decoder() -> None:
     data = encode(Image.fromarray(colours()), "AVIF")
     assert not heif.is_heif(data)
-    assert opening.opened(data, SPEC).format == "AVIF"
+    assert opening.open_image(data, SPEC).format == "AVIF"
 
 
 @pytest.mark.parametrize("data", [b"", b"\0\0\0\x18ftyp", jpeg(20, 30), bytes(100)])

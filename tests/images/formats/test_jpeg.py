@@ -183,7 +183,7 @@ def test_what_is_not_whole_is_refused(name: str) -> None:
     with pytest.raises(ImageError, match=reason):
         decode.load(data, SPEC)
     with pytest.raises(ImageError, match=reason):
-        decode.plain_jpeg(data, SPEC)
+        decode.read_plain_jpeg(data, SPEC)
 
 
 @pytest.mark.parametrize("data", [BASELINE, PROGRESSIVE, RESTARTS, GREY])

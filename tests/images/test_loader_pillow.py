@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnv1cli.errors import ImageError, MissingInputError
-from mnv1cli.images import pillow_pool
+from mnv1cli.images import loader
 from mnv1cli.types import Decode, ImageRef, PixelSpec, Preprocess
 from tests.support.images import SAMPLES, jpeg
 from tests.support.reading import (
@@ -46,7 +46,7 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ImageRef]:
 def batches(
     refs: Iterable[ImageRef], spec: PixelSpec = SPEC, batch_size: int = 8, workers: int = 2
 ) -> Iterator[Batch]:
-    return pillow_pool.batches(refs, spec, batch_size, workers)
+    return loader.load_with_pillow(refs, spec, batch_size, workers)
 
 
 @pytest.mark.parametrize("exif", [True, False], ids=["exif", "no exif"])
@@ -105,7 +105,7 @@ def test_one_image_is_read_or_refused_with_its_reason(
     expected = alone(mixture[kind], SPEC)
     try:
         out = np.full((64, 64, 3), np.nan, np.float32)
-        pillow_pool.read(mixture[kind], SPEC, out)
+        loader.load_image(mixture[kind], SPEC, out)
         found = Read(mixture[kind].path, "", out)
     except ImageError as error:
         found = Read(mixture[kind].path, str(error), None)
