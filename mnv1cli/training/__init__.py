@@ -1,1 +1,1 @@
-"""Modules trained for other classes."""
+"""Training of modules for classes of one's own."""

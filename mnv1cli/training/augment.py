@@ -16,40 +16,46 @@ if TYPE_CHECKING:
 
     from mnv1cli.types import ImageRef, PixelSpec
 
-# A crop takes this part of the area, and is that much wider than high.
+# A crop has this share of the area, and is this many times as wide as it is high.
 _AREA = (0.6, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
 
 
 class Views:
-    """Random crops and mirror images of the images `refs`, `batch_size` at once."""
+    """Random crops and mirror images of the images `refs`, in batches of `batch_size`.
+
+    Attributes:
+        batch_size: images per batch.
+        steps: batches per epoch; the images that would fill a part of one are left out.
+    """
 
     def __init__(
         self, refs: Sequence[ImageRef], spec: PixelSpec, batch_size: int, seed: int, threads: int
     ) -> None:
         self._refs = refs
         self._size = spec.size
-        self._canvas = _canvas(spec)
+        self._canvas = _canvas_spec(spec)
         self.batch_size = batch_size
         self._seed = seed
         self._threads = threads
         self._failure: ImageError | None = None
-        # A rest of few images would have batch statistics of its own.
+        # A last batch of few images would have batch statistics of its own.
         self.steps = len(refs) // batch_size
 
-    def epoch(self, number: int, passed: int = 0) -> Iterator[tuple[Any, Any]]:
-        """One pass: batches of pixels float32 [n, size, size, 3] and the images' places in `refs`.
+    def read_epoch(self, epoch: int, steps_done: int = 0) -> Iterator[tuple[Any, Any]]:
+        """Read an epoch: batches of pixels and of the images' positions in `refs`.
 
-        The first `passed` batches are left out.
+        Pixels are float32 [n, size, size, 3] in [0, 1], positions int64 [n]. The
+        first `steps_done` batches are left out.
 
         Raises:
             ImageError: an image cannot be read any more.
         """
         import tensorflow as tf
 
-        order = np.random.default_rng([self._seed, number]).permutation(len(self._refs))
-        order = order[passed * self.batch_size : self.steps * self.batch_size]
-        first = number * len(self._refs) + passed * self.batch_size
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._refs))
+        order = order[steps_done * self.batch_size : self.steps * self.batch_size]
+        first = epoch * len(self._refs) + steps_done * self.batch_size
         side = self._canvas.size
         signature = (
             tf.TensorSpec([side, side, 3], tf.float32),
@@ -59,29 +65,30 @@ class Views:
         data = tf.data.Dataset.from_generator(
             lambda: self._read(order, first), output_signature=signature
         )
-        # There is no Python in `_view` to convert, and converting leaves files behind.
-        view = tf.autograph.experimental.do_not_convert(self._view)
-        data = data.map(view, num_parallel_calls=self._threads, deterministic=True)
+        # There is no Python in `_draw_view` to convert, and converting leaves files behind.
+        draw_view = tf.autograph.experimental.do_not_convert(self._draw_view)
+        data = data.map(draw_view, num_parallel_calls=self._threads, deterministic=True)
         yield from data.batch(self.batch_size, drop_remainder=True).prefetch(2)
         if self._failure is not None:
             raise self._failure
 
     def _read(self, order: Any, first: int) -> Iterator[tuple[Any, int, int]]:
-        """The images in their order: pixels, place in `refs`, and a number for its chances."""
+        """Read the images in their order: pixels, position in `refs`, and number to draw by."""
         refs = (self._refs[i] for i in order.tolist())
         batches = loader.load_with_pillow(refs, self._canvas, self.batch_size, self._threads)
         done = 0
         for batch in batches:
             for path, reason in zip(batch.paths, batch.reasons, strict=True):
                 if reason:
-                    # Raised by `epoch`: TensorFlow would make something else of it.
+                    # Raised by `read_epoch`: TensorFlow would make something else of it.
                     self._failure = ImageError(f"{display_path(path)}: {reason}")
                     return
             for pixels in batch.pixels:
                 yield pixels, order[done], first + done
                 done += 1
 
-    def _view(self, pixels: Any, place: Any, number: Any) -> tuple[Any, Any]:
+    def _draw_view(self, pixels: Any, position: Any, number: Any) -> tuple[Any, Any]:
+        """Cut a random crop out of an image, which may be mirrored; `number` decides both."""
         import tensorflow as tf
 
         seed = tf.stack([tf.constant(self._seed, tf.int64), number])
@@ -96,14 +103,14 @@ class Views:
         )
         crop = tf.slice(pixels, begin, extent)
         view = tf.raw_ops.ResizeBilinear(images=crop[None], size=[self._size, self._size])[0]
-        mirrored = tf.random.experimental.stateless_fold_in(seed, 1)
-        view = tf.image.stateless_random_flip_left_right(view, mirrored)
+        mirror_seed = tf.random.experimental.stateless_fold_in(seed, 1)
+        view = tf.image.stateless_random_flip_left_right(view, mirror_seed)
         view.set_shape([self._size, self._size, 3])
-        return view, place
+        return view, position
 
 
-def _canvas(spec: PixelSpec) -> PixelSpec:
-    """What crops are taken from: in the scale of `spec`, with the margin that `slim` cuts off."""
+def _canvas_spec(spec: PixelSpec) -> PixelSpec:
+    """Return the spec of what crops are cut from: at the scale of `spec`, with slim's margin."""
     size = round(spec.size * 8 / 7)
     whole = "squash" if spec.preprocess == "slim" else spec.preprocess
     return dataclasses.replace(spec, size=size, preprocess=whole)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _REMEDY = "name a TF1 Hub module of MobileNet V1, of any size, such as 'bundled'"
 
 
-def read(module: HubModule, image_size: int) -> tuple[dict[str, Any], Variant]:
-    """The variables of a module's network, its head left out, and its variant.
+def read_base(module: HubModule, image_size: int) -> tuple[dict[str, Any], Variant]:
+    """Read the variables of a module's network, without those of its head, and its variant.
 
     Raises:
         SignatureError: it gives no features.
@@ -33,13 +33,15 @@ def read(module: HubModule, image_size: int) -> tuple[dict[str, Any], Variant]:
         variant = weights.infer_variant(variables, image_size=image_size)
         weights.check_shapes(variables, weights.list_shapes(variant.depth_multiplier, None))
     except WeightsError as error:
-        have = _others(prefix) or error.what
-        raise ModuleError(f"module {module.handle} is no MobileNet V1: {have}", _REMEDY) from error
+        difference = _describe_foreign_variables(prefix) or error.what
+        raise ModuleError(
+            f"module {module.handle} is no MobileNet V1: {difference}", _REMEDY
+        ) from error
     return variables, variant
 
 
-def _others(prefix: Path) -> str:
-    """Which variables a checkpoint has that are not MobileNet V1's; empty where it has none."""
+def _describe_foreign_variables(prefix: Path) -> str:
+    """Name variables of a checkpoint that are not MobileNet V1's; empty where it has none."""
     import tensorflow as tf
 
     names = [name for name, _ in tf.train.list_variables(str(prefix))]

@@ -1,4 +1,4 @@
-"""A folder of class folders: its classes, which photos are copies, and which part each is in."""
+"""A folder of class folders: its classes, which photos are copies, and the part of each photo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from mnv1cli.errors import MissingInputError, NoImagesError, OptionError
 from mnv1cli.inputs.listing import Listing
 from mnv1cli.labels import names as labels
-from mnv1cli.path_text import display_path, text, text_path
+from mnv1cli.path_text import count, display_path, text, text_path
 from mnv1cli.results.writers.delimited import encode_rows
 from mnv1cli.types import IMAGE_SUFFIXES, ImageRef
 
@@ -46,61 +46,61 @@ class ClassFolders:
 
     names: tuple[str, ...]
     refs: tuple[ImageRef, ...]
-    labels: Numbers
+    classes: Numbers
 
 
-def class_folders(top: bytes) -> ClassFolders:
-    """The folders in `top` as classes, by the bytes of their names, and the images below them.
+def read_class_folders(top: bytes) -> ClassFolders:
+    """Read the folders in `top` as classes, by the bytes of their names, and the images in them.
 
-    What else lies in `top` is left out, with a warning where it might have been
+    Everything else in `top` is left out, with a warning where it might have been
     meant: images, links to folders, folders without an image.
 
     Raises:
         MissingInputError: there is no such folder.
         OptionError: it is a file, has no class folder, or only one.
     """
-    folders = _folders(top)
     names: list[str] = []
     refs: list[ImageRef] = []
-    numbers: list[int] = []
-    for folder in folders:
-        found = list(Listing([folder]))
-        if not found:
-            log.warning("no images in %s: it is no class", display_path(folder))
+    classes: list[int] = []
+    for folder in _list_folders(top):
+        images = list(Listing([folder]))
+        if not images:
+            log.warning("no images in %s: it is not a class", display_path(folder))
             continue
-        numbers += [len(names)] * len(found)
+        classes += [len(names)] * len(images)
         names.append(text_path(os.path.basename(folder))[0])
-        refs += found
+        refs += images
     if len(names) < 2:
-        have = f"one class folder alone, {names[0]}" if names else "no class folders with images"
+        content = f"only one class folder, {names[0]}" if names else "no class folders with images"
         raise OptionError(
-            f"{display_path(top)} has {have}", "two folders or more are needed, one for each class"
+            f"{display_path(top)} has {content}",
+            "two folders or more are needed, one for each class",
         )
     if len(set(names)) < len(names):
         raise OptionError(
-            f"two class folders in {display_path(top)} have the same name but for bytes that are "
-            "no UTF-8",
+            f"two class folders in {display_path(top)} differ only in bytes that are not UTF-8",
             "rename one",
         )
     numbered = tuple(ImageRef(i, ref.path, problem=ref.problem) for i, ref in enumerate(refs))
-    return ClassFolders(tuple(names), numbered, np.array(numbers, np.int64))
+    return ClassFolders(tuple(names), numbered, np.array(classes, np.int64))
 
 
-def _folders(top: bytes) -> list[bytes]:
-    """The visible folders in `top` by name; tells of images and of links that lie beside them."""
+def _list_folders(top: bytes) -> list[bytes]:
+    """List the visible folders in `top` by name; warn of images and of links beside them."""
     if not os.path.lexists(top):
         raise MissingInputError(f"no such folder: {display_path(top)}")
     if not os.path.isdir(top):
         raise OptionError(
-            f"{display_path(top)} is a file", "finetune takes a folder with one folder a class"
+            f"{display_path(top)} is a file", "finetune takes a folder with a folder for each class"
         )
     with os.scandir(top) as entries:
         visible = sorted((e for e in entries if not e.name.startswith(b".")), key=lambda e: e.name)
     images = [e for e in visible if e.is_file() and _suffix(e.name) in IMAGE_SUFFIXES]
     if images:
-        more = f" and {len(images) - 1:,} more images" if len(images) > 1 else ""
+        more = f" and {count(len(images) - 1, 'more image')}" if len(images) > 1 else ""
+        verb = "are" if more else "is"
         log.warning(
-            "%s%s lie in no class folder and are left out", display_path(images[0].path), more
+            "%s%s %s in no class folder and left out", display_path(images[0].path), more, verb
         )
     for entry in visible:
         if entry.is_symlink() and entry.is_dir():
@@ -112,19 +112,19 @@ def _suffix(name: bytes) -> bytes:
     return os.path.splitext(name)[1].lower()[1:]
 
 
-def label_table(names: Sequence[str]) -> bytes:
-    """The class names as the CSV that `labels.read_labels` reads.
+def encode_label_table(names: Sequence[str]) -> bytes:
+    """Encode class names as the CSV that `labels.read_labels` reads.
 
-    A folder whose name is a WordNet id has it in `wnid` too, and what ImageNet
-    calls that among the synonyms.
+    A folder whose name is a WordNet id has it in `wnid` too, and ImageNet's
+    names for that id among the synonyms.
     """
-    known = {name.wnid: name for name in labels.imagenet()}
+    by_wnid = {name.wnid: name for name in labels.imagenet()}
     rows = []
     for i, name in enumerate(names):
         wnid = name if _WNID.fullmatch(name) else ""
-        found = known.get(wnid) if wnid else None
-        others = [part for part in (found.label, found.synonyms) if part] if found else []
-        rows.append((str(i), wnid, name, ", ".join(others)))
+        same = by_wnid.get(wnid) if wnid else None
+        synonyms = [part for part in (same.label, same.synonyms) if part] if same else []
+        rows.append((str(i), wnid, name, ", ".join(synonyms)))
     return encode_rows([labels.FIELDS, *rows])
 
 
@@ -147,38 +147,38 @@ def copies(features: FloatArray, similarity: float = COPY_SIMILARITY) -> Numbers
     return groups
 
 
-def held_out(groups: Numbers, classes: Numbers, fraction: float, seed: int) -> Mask:
-    """Which images are held out: about `fraction` of each class, drawn by `seed`.
+def hold_out(groups: Numbers, classes: Numbers, fraction: float, seed: int) -> Mask:
+    """Choose the images to hold out: about `fraction` of each class, drawn by `seed`.
 
     Images of one group stay together. Of a class with two groups at least one
-    is held out, and one at least stays.
+    is held out, and at least one stays. Returns a mask of the images.
     """
-    chance = np.random.default_rng(seed)
-    members = _members(groups, classes)
+    generator = np.random.default_rng(seed)
+    members = _count_members(groups, classes)
     sizes = np.bincount(classes).tolist()
     taken = [0] * len(sizes)
     chosen: set[int] = set()
     # The rarest class first: it has the least choice.
     for number in sorted(range(len(sizes)), key=lambda i: sizes[i]):
-        mine = [group for group, found in members.items() if number in found]
-        for group in chance.permutation(mine).tolist():
-            found = members[group]
+        mine = [group for group, counts in members.items() if number in counts]
+        for group in generator.permutation(mine).tolist():
+            counts = members[group]
             # Over the mark by less than half of the group is nearer than under it.
-            near = taken[number] + found[number] / 2 <= fraction * sizes[number]
-            all_stay = all(taken[i] + count < sizes[i] for i, count in found.items())
+            near = taken[number] + counts[number] / 2 <= fraction * sizes[number]
+            all_stay = all(taken[i] + size < sizes[i] for i, size in counts.items())
             if group not in chosen and all_stay and (near or not taken[number]):
                 chosen.add(group)
-                for i, count in found.items():
-                    taken[i] += count
+                for i, size in counts.items():
+                    taken[i] += size
     return np.isin(groups, list(chosen))
 
 
-def _members(groups: Numbers, classes: Numbers) -> dict[int, dict[int, int]]:
-    """Each group's images in each class that it has any of."""
+def _count_members(groups: Numbers, classes: Numbers) -> dict[int, dict[int, int]]:
+    """Count the images of each group in each class that it has any of."""
     pairs, counts = np.unique(np.stack([groups, classes]), axis=1, return_counts=True)
     members: dict[int, dict[int, int]] = {}
-    for (group, number), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
-        members.setdefault(group, {})[number] = count
+    for (group, number), size in zip(pairs.T.tolist(), counts.tolist(), strict=True):
+        members.setdefault(group, {})[number] = size
     return members
 
 
@@ -186,7 +186,7 @@ def check_classes(names: Sequence[str], classes: Numbers, groups: Numbers) -> No
     """Refuse classes that cannot be split.
 
     Raises:
-        NoImagesError: names the class, and how many images it has.
+        NoImagesError: a class has fewer than two different images; names it.
     """
     for number, name in enumerate(names):
         mine = groups[classes == number]
@@ -194,19 +194,20 @@ def check_classes(names: Sequence[str], classes: Numbers, groups: Numbers) -> No
             continue
         shown = display_path(name.encode())
         if len(mine) < 2:
-            count = "a single image" if len(mine) else "no image"
+            size = "a single image" if len(mine) else "no image"
             raise NoImagesError(
-                f"class {shown} has {count} that can be read", "two is the least, one to test with"
+                f"class {shown} has {size} that can be read",
+                "at least two are needed, one of them to test with",
             )
         raise NoImagesError(
             f"the {len(mine)} images of class {shown} are copies of one photo "
             f"(features more alike than {COPY_SIMILARITY})",
-            "two different ones is the least, one to test with",
+            "at least two different ones are needed, one of them to test with",
         )
 
 
-def conflicts(classes: Numbers, groups: Numbers) -> list[tuple[int, int]]:
-    """Pairs of images that are copies of one another and lie in different classes, one a group."""
+def find_conflicts(classes: Numbers, groups: Numbers) -> list[tuple[int, int]]:
+    """Find copies in different classes: a pair of images for each group that has some."""
     pairs = []
     for group in np.flatnonzero(np.bincount(groups) > 1):
         members = np.flatnonzero(groups == group)
@@ -216,8 +217,10 @@ def conflicts(classes: Numbers, groups: Numbers) -> list[tuple[int, int]]:
     return pairs
 
 
-def split_table(paths: Sequence[bytes], names: Sequence[str], classes: Any, parts: Any) -> bytes:
-    """The split as CSV: path, label and part of every image that was used."""
+def encode_split_table(
+    paths: Sequence[bytes], names: Sequence[str], classes: Any, parts: Any
+) -> bytes:
+    """Encode the split as CSV: path, label and part of every image that was used."""
     rows = (
         (text(path), names[number], part)
         for path, number, part in zip(paths, classes, parts, strict=True)

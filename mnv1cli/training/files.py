@@ -1,7 +1,6 @@
-"""The files that training leaves: the module, the split beside it, and what a run can go on with.
+"""The files of a training: the module, the split beside it, and the folder to resume from.
 
-What is unfinished lies beside the target under another name, so that a rename
-completes it.
+What is unfinished has another name beside the target, so that a rename completes it.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import OptionError, OutputError, ResumeError
-from mnv1cli.modules import files
+from mnv1cli.modules.files import find_missing_file
 from mnv1cli.runs import journal
 
 if TYPE_CHECKING:
@@ -28,16 +27,21 @@ _SETTINGS, _WORK = "settings.json", "work"
 
 
 class FinetuneFiles:
-    """Where a trained module goes, checked before any work.
+    """The places that a trained module goes to, checked before any work.
+
+    Attributes:
+        output: the folder of the module.
+        split: the CSV file beside it, with the part of each image.
+        part: the folder of checkpoints, while all layers are trained.
 
     Raises:
-        OptionError: it would lie in the folder of images, or around it.
-        OutputError: it is there already, or nothing can be written there.
-        ResumeError: an earlier run was cut, and it is not said what to do about that.
+        OptionError: the module would be in the folder of images, or around it.
+        OutputError: it exists already, or nothing can be written there.
+        ResumeError: an earlier run was stopped, and no option says what to do about it.
     """
 
     def __init__(self, output: Path, images: Path, options: FinetuneOptions) -> None:
-        # A path that ends in `..` has no name to put anything behind.
+        # A path that ends in `..` has no name to put a suffix behind.
         self.output = Path(os.path.abspath(output)) if output.name in ("", "..") else output
         self.split = self.output.with_name(self.output.name + SPLIT)
         self.part = self.output.with_name(self.output.name + PART)
@@ -47,30 +51,32 @@ class FinetuneFiles:
             raise OutputError(
                 f"cannot write {self.output}: there is no folder {self.output.parent}"
             )
-        self._refuse_what_is_there(options)
+        self._refuse_existing(options)
         if options.full:
             self._settle_part(options)
 
-    def _refuse_what_is_there(self, options: FinetuneOptions) -> None:
-        there = [path for path in (self.output, self.split) if os.path.lexists(path)]
-        # A run that was cut at its very end may have renamed the split already.
-        if there and not options.force and not (options.resume and there == [self.split]):
-            raise OutputError(f"{there[0]} exists", "--force replaces it")
-        # Never a folder of something else, whatever was said.
+    def _refuse_existing(self, options: FinetuneOptions) -> None:
+        existing = [path for path in (self.output, self.split) if os.path.lexists(path)]
+        # A run that was stopped at its very end may have renamed the split already.
+        resumed = options.resume and existing == [self.split]
+        if existing and not options.force and not resumed:
+            raise OutputError(f"{existing[0]} exists", "add --force to replace it")
+        # Never a folder of something else, whatever the options are.
         if os.path.lexists(self.output) and not _is_module(self.output):
-            raise OutputError(f"{self.output} exists and is no module", "name another place")
+            raise OutputError(f"{self.output} exists and is not a module", "name another place")
         if os.path.lexists(self.split) and not self.split.is_file():
-            raise OutputError(f"{self.split} exists and is no file", "name another place")
+            raise OutputError(f"{self.split} exists and is not a file", "name another place")
 
     def _settle_part(self, options: FinetuneOptions) -> None:
+        """Remove the checkpoints of an earlier run where the options allow it."""
         if not os.path.lexists(self.part) or options.resume:
             return
         if not (self.part / _SETTINGS).is_file():
             raise OutputError(f"{self.part} exists and is not of mnv1", "name another place")
         if not options.force:
             raise ResumeError(
-                f"{self.part} is of a run that was cut",
-                "--resume goes on with it, --force begins anew",
+                f"{self.part} is left from a run that was stopped",
+                "add --resume to go on with it, or --force to begin anew",
             )
         shutil.rmtree(self.part)
 
@@ -78,7 +84,7 @@ class FinetuneFiles:
         """Make the folder of a long run's checkpoints, with its settings.
 
         Raises:
-            ResumeError: there is one that was begun with other settings, or is damaged.
+            ResumeError: it exists and was begun with other settings, or is damaged.
         """
         file = self.part / _SETTINGS
         if file.is_file():
@@ -95,12 +101,12 @@ class FinetuneFiles:
 
     @contextlib.contextmanager
     def work(self) -> Iterator[Path]:
-        """An empty folder on the disk of the target, which goes in the end."""
+        """Make an empty folder on the disk of the target, and remove it in the end."""
         if not self._full:
             with tempfile.TemporaryDirectory(dir=self.output.parent, prefix=".mnv1-") as work:
                 yield Path(work)
             return
-        # Where the next run finds what one that was killed has left.
+        # In a place where the next run sees what a run that was killed has left.
         folder = self.part / _WORK
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -109,13 +115,13 @@ class FinetuneFiles:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def publish(self, made: Path, split: bytes, work: Path) -> None:
-        """Put the module `made` and the split in their places, the module last."""
+    def publish(self, module: Path, split: bytes, work: Path) -> None:
+        """Move a finished module and its split to their places, the module last."""
         (work / "split").write_bytes(split)
         os.replace(work / "split", self.split)
         if os.path.lexists(self.output):
             os.rename(self.output, work / "replaced")
-        os.rename(made, self.output)
+        os.rename(module, self.output)
         if self._full:
             shutil.rmtree(self.part, ignore_errors=True)
 
@@ -123,10 +129,10 @@ class FinetuneFiles:
 def _refuse_nesting(output: Path, images: Path) -> None:
     place, folder = Path(os.path.realpath(output)), Path(os.path.realpath(images))
     if folder == place or folder in place.parents:
-        raise OptionError(f"{output} lies in {images}, the folder of images", "name another place")
+        raise OptionError(f"{output} is in {images}, the folder of images", "name another place")
     if place in folder.parents:
-        raise OptionError(f"{images}, the folder of images, lies in {output}", "name another place")
+        raise OptionError(f"{images}, the folder of images, is in {output}", "name another place")
 
 
 def _is_module(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink() and files.find_missing_file(path) is None
+    return path.is_dir() and not path.is_symlink() and find_missing_file(path) is None

@@ -21,17 +21,23 @@ from mnv1cli.images import loader
 from mnv1cli.inference import models
 from mnv1cli.inference.job import Job, row_shape
 from mnv1cli.inference.tf_model import TensorFlowModel
-from mnv1cli.labels import names as labels
-from mnv1cli.modules import files as modulefiles
-from mnv1cli.modules import inspection as modules
-from mnv1cli.modules import mobilenet
+from mnv1cli.labels.names import ASSET
+from mnv1cli.modules import inspection, mobilenet
+from mnv1cli.modules.files import compute_fingerprint
 from mnv1cli.modules.locate import LocatedModule
 from mnv1cli.system.tempdirs import plain_path
-from mnv1cli.training import base, head
-from mnv1cli.training import class_folders as parting
-from mnv1cli.training import examples as labelled
+from mnv1cli.training.base import read_base
+from mnv1cli.training.class_folders import (
+    HELD_OUT,
+    TRAINING,
+    VALIDATION,
+    encode_label_table,
+    read_class_folders,
+)
+from mnv1cli.training.examples import compute_features, split_photos
 from mnv1cli.training.files import FinetuneFiles
 from mnv1cli.training.full import train
+from mnv1cli.training.head import fit_head
 from mnv1cli.types import DEFAULT_BATCH, Task
 
 if TYPE_CHECKING:
@@ -41,20 +47,24 @@ if TYPE_CHECKING:
     from mnv1cli.training.class_folders import Numbers
     from mnv1cli.training.examples import Photos
     from mnv1cli.training.full import Trained
+    from mnv1cli.training.head import Head
     from mnv1cli.training.options import FinetuneOptions
     from mnv1cli.types import Engine, Fault, FloatArray, ImageRef, PixelSpec, Variant
 
-# Images that the module written is held against the features on, and how far its scores
-# may be off, as a part of their spread.
+# The images on which the module that was written is compared with the head, and how far
+# its logits may be off, as a share of their range.
 _CHECKED, _TOLERANCE = 8, 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """How good a module is on `n` images that it was not trained with.
+    """The accuracy of a module on `n` images that it was not trained with.
 
-    `accuracy` is the share that it gets right, with its 95 % `interval`;
-    `majority` is what always naming their most frequent class would get.
+    Attributes:
+        n: the number of images.
+        accuracy: the share of them that it gets right.
+        interval: the 95 % interval of that share (Wilson's).
+        majority: the share that always naming their most frequent class would get right.
     """
 
     n: int
@@ -65,11 +75,20 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class FinetuneResult:
-    """A module that was trained, and how good it is.
+    """A module that was trained, and its accuracy.
 
-    `copies` counts images that are copies of others. `regularisation` is
-    scikit-learn's C; `epochs` is the one that the result is of, None where only
-    the head was fitted.
+    Attributes:
+        path: the folder of the module.
+        fingerprint: the sha256 that names it.
+        split: the CSV file with the part of each image.
+        classes: the number of classes.
+        images: the number of images that were used.
+        failed: the number of images that could not be read.
+        copies: the number of images that are copies of others.
+        held_out: the accuracy on the images held out.
+        regularisation: scikit-learn's C, with which the head was fitted.
+        epochs: the epoch that the module is of, None where only the head was fitted.
+        faults: the images that could not be read, and why.
     """
 
     path: str
@@ -102,32 +121,32 @@ def finetune(
         NoImagesError: a class has fewer than two different images.
         ModuleError: the module is no MobileNet V1 in the TF1 Hub format.
         OutputError: `output` exists, or cannot be written.
-        ResumeError: an earlier run cannot be gone on with.
+        ResumeError: an earlier run cannot be resumed.
     """
-    _check(options)
+    _check_options(options)
     files = FinetuneFiles(output, folder, options)
-    found = parting.class_folders(os.fsencode(folder))
-    variables, variant = base.read(module, spec.size)
-    job = _job(module, spec, threads, engine)
-    features, tally = labelled.features_of(job, found, progress)
-    photos = labelled.photos_of(found, features, options)
-    fitted = _fitted(photos, options, threads)
+    folders = read_class_folders(os.fsencode(folder))
+    variables, variant = read_base(module, spec.size)
+    job = _make_job(module, spec, threads, engine)
+    features, tally = compute_features(job, folders, progress)
+    photos = split_photos(folders, features, options)
+    head = _fit_to_training_part(photos, options, threads)
     if options.full:
         files.begin(_settings(module, photos, spec, options))
     with files.work() as work:
-        made = work / "module"
-        _write(made, {**variables, **fitted.variables()}, variant, photos.names)
-        _verify(made, fitted, photos, spec)
-        held_out = photos.rows(parting.HELD_OUT)
-        scores: Any = fitted.logits(photos.features[held_out])
-        epochs = None
+        built = work / "module"
+        _write_module(built, {**variables, **head.to_variables()}, variant, photos.names)
+        _verify(built, head, photos, spec)
+        held_out = photos.mask(HELD_OUT)
+        logits: Any = head.compute_logits(photos.features[held_out])
+        epoch = None
         if options.full:
-            trained = _trained(made, photos, spec, options, files.part, threads, progress)
-            epochs, made = trained.epoch, work / "trained"
-            _write(made, trained.variables, variant, photos.names)
-            scores = _scores(made, photos.examples(parting.HELD_OUT).refs, spec, threads)
-        fingerprint = modulefiles.compute_fingerprint(made)
-        files.publish(made, photos.table(), work)
+            trained = _train_all_layers(built, photos, spec, options, files.part, threads, progress)
+            epoch, built = trained.epoch, work / "trained"
+            _write_module(built, trained.variables, variant, photos.names)
+            logits = _compute_logits(built, photos.select(HELD_OUT).refs, spec, threads)
+        fingerprint = compute_fingerprint(built)
+        files.publish(built, photos.encode_split(), work)
     return FinetuneResult(
         path=str(output),
         fingerprint=fingerprint,
@@ -136,22 +155,22 @@ def finetune(
         images=len(photos.refs),
         failed=tally.failed,
         copies=len(photos.refs) - len(np.unique(photos.groups)),
-        held_out=_held_out(scores, photos.classes[held_out]),
-        regularisation=fitted.strength,
-        epochs=epochs,
+        held_out=_measure_held_out(logits, photos.classes[held_out]),
+        regularisation=head.strength,
+        epochs=epoch,
         faults=tuple(tally.faults),
     )
 
 
-def _fitted(photos: Photos, options: FinetuneOptions, threads: int) -> head.Head:
-    """The last layer for the training part."""
-    rows = photos.rows(parting.TRAINING)
-    parts = (photos.features[rows], photos.classes[rows], photos.groups[rows])
-    return head.fit(*parts, options.seed, threads)
+def _fit_to_training_part(photos: Photos, options: FinetuneOptions, threads: int) -> Head:
+    rows = photos.mask(TRAINING)
+    return fit_head(
+        photos.features[rows], photos.classes[rows], photos.groups[rows], options.seed, threads
+    )
 
 
-def _trained(
-    made: Path,
+def _train_all_layers(
+    directory: Path,
     photos: Photos,
     spec: PixelSpec,
     options: FinetuneOptions,
@@ -159,31 +178,31 @@ def _trained(
     threads: int,
     progress: TextIO | None,
 ) -> Trained:
-    """All layers of the module that was made, trained; notes lie in `part` meanwhile."""
-    examples = (photos.examples(parting.TRAINING), photos.examples(parting.VALIDATION))
-    return train(_opened(made), examples, spec, options, part, threads, progress)
+    """Train all layers of the module in `directory`, with checkpoints in `part`."""
+    examples = (photos.select(TRAINING), photos.select(VALIDATION))
+    return train(_open(directory), examples, spec, options, part, threads, progress)
 
 
-def _check(options: FinetuneOptions) -> None:
+def _check_options(options: FinetuneOptions) -> None:
     """Refuse what would not end in a module, for callers in Python too."""
-    for name, value, good in (
+    for name, value, valid in (
         ("held_out", options.held_out, 0 < options.held_out < 1),
         ("seed", options.seed, 0 <= options.seed < 2**32),
         ("epochs", options.epochs, options.epochs > 0),
         ("learning_rate", options.learning_rate, 0 < options.learning_rate < math.inf),
         ("batch_size", options.batch_size, options.batch_size > 1),
     ):
-        if not good:
+        if not valid:
             raise OptionError(f"{name}={value} makes no sense")
     if options.resume and not options.full:
         raise OptionError(
             "--resume is for --full", "without it training takes seconds and begins anew"
         )
     if options.resume and options.force:
-        raise OptionError("--force begins anew and --resume goes on", "say one of them")
+        raise OptionError("--force begins anew and --resume goes on", "give one of them")
 
 
-def _job(module: HubModule, spec: PixelSpec, threads: int, engine: Engine | None) -> Job:
+def _make_job(module: HubModule, spec: PixelSpec, threads: int, engine: Engine | None) -> Job:
     task, output = Task("embed"), module.features()
     return Job(
         module=module,
@@ -197,45 +216,47 @@ def _job(module: HubModule, spec: PixelSpec, threads: int, engine: Engine | None
     )
 
 
-def _write(
+def _write_module(
     directory: Path, variables: dict[str, Any], variant: Variant, names: tuple[str, ...]
 ) -> None:
-    """A module with its class names, in a new directory."""
+    """Write a module with its class names to a new directory."""
     directory.mkdir()
     mobilenet.write_module(Path(plain_path(directory)), variables, variant)
-    (directory / labels.ASSET).write_bytes(parting.label_table(names))
+    (directory / ASSET).write_bytes(encode_label_table(names))
 
 
-def _opened(directory: Path) -> HubModule:
-    return modules.read_module(LocatedModule(str(directory), directory))
+def _open(directory: Path) -> HubModule:
+    return inspection.read_module(LocatedModule(str(directory), directory))
 
 
-def _verify(made: Path, fitted: head.Head, photos: Photos, spec: PixelSpec) -> None:
-    """Hold the module that was written against the features that its head was fitted to.
+def _verify(directory: Path, head: Head, photos: Photos, spec: PixelSpec) -> None:
+    """Compare the module that was written with its head on the features of a few images.
 
     Raises:
         ModuleError: the base module computes something else with the same variables.
     """
-    wanted = fitted.logits(photos.features[:_CHECKED])
-    found = _scores(made, photos.refs[:_CHECKED], spec, 1)
-    if np.abs(wanted - found).max() > _TOLERANCE * max(float(np.ptp(wanted)), 1.0):
+    wanted = head.compute_logits(photos.features[:_CHECKED])
+    logits = _compute_logits(directory, photos.refs[:_CHECKED], spec, 1)
+    if np.abs(wanted - logits).max() > _TOLERANCE * max(float(np.ptp(wanted)), 1.0):
         raise ModuleError(
-            "the module has the variables of a MobileNet V1, and computes something else",
+            "the module has the variables of a MobileNet V1, but computes something else",
             "name another with --module",
         )
 
 
-def _scores(made: Path, refs: tuple[ImageRef, ...], spec: PixelSpec, threads: int) -> FloatArray:
-    """The logits [n, classes] of images, as the module in `made` gives them."""
-    module = _opened(made)
+def _compute_logits(
+    directory: Path, refs: tuple[ImageRef, ...], spec: PixelSpec, threads: int
+) -> FloatArray:
+    """Compute the logits [n, classes] of images with the module in `directory`."""
+    module = _open(directory)
     model = TensorFlowModel(module, [module.logits()])
     batches = loader.load_batches(refs, spec, DEFAULT_BATCH, threads)
     return np.concatenate([model(batch.pixels)["logits"] for batch in batches])
 
 
-def _held_out(scores: Any, classes: Numbers) -> HeldOut:
+def _measure_held_out(logits: Any, classes: Numbers) -> HeldOut:
     n = len(classes)
-    right = int((scores.argmax(axis=1) == classes).sum())
+    right = int((logits.argmax(axis=1) == classes).sum())
     majority = float(np.bincount(classes).max() / n)
     return HeldOut(n, right / n, metrics.wilson(right, n), majority)
 
@@ -243,7 +264,7 @@ def _held_out(scores: Any, classes: Numbers) -> HeldOut:
 def _settings(
     module: HubModule, photos: Photos, spec: PixelSpec, options: FinetuneOptions
 ) -> dict[str, Any]:
-    """What must be the same in a run that goes on with another, by names that people know."""
+    """Return what must be the same in a run that resumes another, by the names of options."""
     return {
         "module": module.fingerprint,
         "--seed": options.seed,
@@ -254,5 +275,5 @@ def _settings(
         "--image-size": spec.size,
         "--preprocess": spec.preprocess,
         "--exif": spec.exif,
-        "the split with the sha256": hashlib.sha256(photos.table()).hexdigest(),
+        "the split with the sha256": hashlib.sha256(photos.encode_split()).hexdigest(),
     }

@@ -16,46 +16,32 @@ from mnv1cli.inference.ranking import softmax
 from mnv1cli.system import signals
 from mnv1cli.system.tempdirs import plain_path
 from mnv1cli.training.augment import Views
-from mnv1cli.training.step import Network, learning_rate
+from mnv1cli.training.step import Network, compute_learning_rate
 from mnv1cli.types import DEFAULT_BATCH
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
-    from numpy.typing import NDArray
-
     from mnv1cli.modules.hub_module import HubModule
+    from mnv1cli.training.examples import Examples
     from mnv1cli.training.options import FinetuneOptions
-    from mnv1cli.types import FloatArray, ImageRef, PixelSpec
+    from mnv1cli.types import PixelSpec
 
 log = logging.getLogger(__name__)
 
 # Epochs without a lower validation loss after which training stops.
 _PATIENCE = 3
-# How much work a run that is killed may lose, but for a step.
+# How much work a run that is killed may lose, apart from a step.
 _SAVE_SECONDS = 60.0
-# What is done: whole epochs, and of the one at hand its steps, their losses, what was right.
+# The progress: whole epochs, and the steps of the current one, with their losses and the
+# number of images that were right.
 _COUNTS = ("epoch", "step", "loss", "right")
 
 
 @dataclass(frozen=True, slots=True)
-class Examples:
-    """Images with the class of each."""
-
-    refs: tuple[ImageRef, ...]
-    classes: NDArray[np.int64]
-
-    def balance(self) -> FloatArray:
-        """A weight for each image, the same in sum for each class; their mean is 1."""
-        counts = np.bincount(self.classes)
-        weights = len(self.classes) / (np.count_nonzero(counts) * counts[self.classes])
-        return weights.astype(np.float32)
-
-
-@dataclass(frozen=True, slots=True)
 class Trained:
-    """The variables with the lowest validation loss, and the epoch they are of; 0 is the start."""
+    """The variables with the lowest validation loss, and their epoch; 0 is the start."""
 
     variables: dict[str, Any]
     epoch: int
@@ -73,29 +59,30 @@ def train(
 ) -> Trained:
     """Train all variables of `module` on the first of `examples`, stopped by the second.
 
-    What is in `folder` from a run that was cut is gone on with; the same
-    options and images give the same result.
+    Continues from the checkpoint in `folder`, where a run that was stopped has left
+    one; the same options and images give the same result.
 
     Raises:
         ImageError: an image cannot be read any more.
+        ResumeError: the checkpoint is damaged.
     """
-    run = _Run(module, examples, spec, options, folder, threads, progress)
+    training = _Training(module, examples, spec, options, folder, threads, progress)
     try:
-        return run.finish()
+        return training.finish()
     except BaseException:
         with signals.held():
-            run.save()
+            training.save()
         log.error(
             "done so far: %d of %d epochs, in %s; the same command with --resume goes on",
-            run.epoch, options.epochs, folder,
+            training.epoch, options.epochs, folder,
         )  # fmt: skip
         raise
     finally:
-        run.close()
+        training.close()
 
 
-class _Run:
-    """One training: where it stands, what is best so far, and what is kept of it."""
+class _Training:
+    """A training: its progress, the best variables so far, and their checkpoints."""
 
     def __init__(
         self,
@@ -143,37 +130,38 @@ class _Run:
 
     @property
     def epoch(self) -> int:
-        """Epochs that are done."""
-        return self._count("epoch")
+        """The number of epochs that are done."""
+        return self._read_count("epoch")
 
     def finish(self) -> Trained:
-        """Go on from where an earlier run stood, or begin, to the end."""
-        self._begin()
-        while self.epoch < self._options.epochs and self._waited() < _PATIENCE:
-            self._one_epoch()
+        """Train to the end, from the last checkpoint or from the start."""
+        self._restore_or_start()
+        while self.epoch < self._options.epochs and self._epochs_since_low() < _PATIENCE:
+            self._run_epoch()
         best = {name.partition(":")[0]: value.numpy() for name, value in self._best.items()}
-        return Trained(best, self._count("best_epoch"), float(self._state["best_loss"].numpy()))
+        loss = float(self._state["best_loss"].numpy())
+        return Trained(best, self._read_count("best_epoch"), loss)
 
     def save(self) -> None:
-        """Note where the run stands, so that another can go on from there."""
+        """Save a checkpoint, so that another run can go on from here."""
         if self._unsaved:
             self._manager.save()
             self._unsaved, self._saved = False, time.monotonic()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the progress bar."""
         if self._bar is not None:
             self._bar.close()
 
-    def _count(self, name: str) -> int:
+    def _read_count(self, name: str) -> int:
         return int(self._state[name].numpy())
 
-    def _waited(self) -> int:
-        """Epochs since the best one, the start not counted: training may cost at first."""
-        return self.epoch - self._count("low_epoch")
+    def _epochs_since_low(self) -> int:
+        """Count the epochs since the lowest loss but that of the start: training may cost first."""
+        return self.epoch - self._read_count("low_epoch")
 
-    def _begin(self) -> None:
-        """Take up the last checkpoint; without one the start is the best so far.
+    def _restore_or_start(self) -> None:
+        """Restore the last checkpoint; without one the start is the best so far.
 
         Raises:
             ResumeError: it is damaged.
@@ -181,92 +169,93 @@ class _Run:
         import tensorflow as tf
 
         try:
-            found = self._manager.restore_or_initialize()
+            checkpoint = self._manager.restore_or_initialize()
         except (tf.errors.OpError, ValueError) as error:
             raise ResumeError(
                 f"the checkpoint in {self._folder} is damaged", "begin anew with --force"
             ) from error
-        if found is not None:
+        if checkpoint is not None:
             log.info("going on after %d of %d epochs", self.epoch, self._options.epochs)
             if self._bar is not None:
-                self._bar.update(self.epoch * self._views.steps + self._count("step"))
+                self._bar.update(self.epoch * self._views.steps + self._read_count("step"))
             return
-        loss, accuracy = self._score()
+        loss, accuracy = self._validate()
         self._state["best_loss"].assign(loss)
         self._state["low_loss"].assign(math.inf)
-        self._tell("before training: validation loss %.3f, accuracy %.1f %%", loss, 100 * accuracy)
+        self._log("before training: validation loss %.3f, accuracy %.1f %%", loss, 100 * accuracy)
 
-    def _one_epoch(self) -> None:
-        for pixels, places in self._views.epoch(self.epoch, self._count("step")):
+    def _run_epoch(self) -> None:
+        for pixels, positions in self._views.read_epoch(self.epoch, self._read_count("step")):
             with signals.held():
-                self._train(pixels, places.numpy())
+                self._train(pixels, positions.numpy())
                 if time.monotonic() - self._saved > _SAVE_SECONDS:
                     self.save()
-        loss, accuracy = self._score()
+        loss, accuracy = self._validate()
         with signals.held():
             self._end_epoch(loss, accuracy)
 
-    def _train(self, pixels: Any, places: Any) -> None:
-        """One step, counted."""
+    def _train(self, pixels: Any, positions: Any) -> None:
+        """Train on a batch, and count it."""
         state = self._state
         steps = self._views.steps
-        done = self.epoch * steps + self._count("step")
-        rate = learning_rate(done, self._options.epochs * steps, self._options.learning_rate)
+        done = self.epoch * steps + self._read_count("step")
+        highest = self._options.learning_rate
+        rate = compute_learning_rate(done, self._options.epochs * steps, highest)
         self._network.rate.assign(rate)
         loss, right = self._network.step(
-            pixels, self._training.classes[places], self._balance[places]
+            pixels, self._training.classes[positions], self._balance[positions]
         )
         self._unsaved = True
         for name, value in (("step", 1), ("loss", loss), ("right", right)):
             state[name].assign_add(float(value))
         if self._bar is not None:
-            loss, accuracy = self._means()
+            loss, accuracy = self._mean_of_batches()
             shown = {"loss": f"{loss:.3f}", "accuracy": f"{100 * accuracy:.1f} %"}
             self._bar.set_postfix(shown, refresh=False)
             self._bar.update()
 
-    def _means(self) -> tuple[float, float]:
-        """Loss and accuracy of this epoch's batches."""
-        step = self._count("step")
+    def _mean_of_batches(self) -> tuple[float, float]:
+        """Average loss and accuracy over the batches of this epoch."""
+        step = self._read_count("step")
         loss, right = (float(self._state[name].numpy()) for name in ("loss", "right"))
         return loss / step, right / (step * self._views.batch_size)
 
     def _end_epoch(self, loss: float, accuracy: float) -> None:
-        mean, right = self._means()
-        self._tell(
+        """Count an epoch with this validation loss and accuracy, and keep it if it is the best."""
+        mean, right = self._mean_of_batches()
+        self._log(
             "epoch %d of %d: loss %.3f, accuracy %.1f %%; validation loss %.3f, accuracy %.1f %%",
             self.epoch + 1, self._options.epochs, mean, 100 * right, loss, 100 * accuracy,
         )  # fmt: skip
         self._state["epoch"].assign_add(1)
         for name in ("step", "loss", "right"):
             self._state[name].assign(0)
-        if self._lower("low", loss) and self._lower("best", loss):
+        if self._note_lower("low", loss) and self._note_lower("best", loss):
             for name, value in self._best.items():
                 value.assign(self._network.variables[name])
         self.save()
 
-    def _lower(self, name: str, loss: float) -> bool:
-        """Whether this epoch's loss is lower than the one noted as `name`; notes it then."""
+    def _note_lower(self, name: str, loss: float) -> bool:
+        """Note this epoch as `name` if its loss is lower than the one noted; return whether."""
         if loss >= float(self._state[f"{name}_loss"].numpy()):
             return False
         self._state[f"{name}_loss"].assign(loss)
         self._state[f"{name}_epoch"].assign(self._state["epoch"])
         return True
 
-    def _tell(self, message: str, *values: Any) -> None:
-        """A line, where there is no bar."""
+    def _log(self, message: str, *values: Any) -> None:
+        """Log a line, where there is no bar."""
         if self._bar is None:
             log.info(message, *values)
 
-    def _score(self) -> tuple[float, float]:
-        """Loss, every class with the same weight, and accuracy on the validation part."""
+    def _validate(self) -> tuple[float, float]:
+        """Measure loss, every class with the same weight, and accuracy on the validation part."""
         self._network.settle()
-        batches = loader.load_batches(
-            self._validation.refs, self._spec, DEFAULT_BATCH, self._threads
-        )
-        logits = np.concatenate([self._network.scores(batch.pixels) for batch in batches])
+        refs = self._validation.refs
+        batches = loader.load_batches(refs, self._spec, DEFAULT_BATCH, self._threads)
+        logits = np.concatenate([self._network.compute_logits(batch.pixels) for batch in batches])
         classes = self._validation.classes
         shares = softmax(logits)[np.arange(len(classes)), classes]
-        # Whatever is called impossible costs much, and not infinitely so.
+        # An image whose class is called impossible costs much, but not infinitely much.
         losses = -np.log(np.maximum(shares, 1e-12)) * self._validation.balance()
         return float(losses.mean()), float((logits.argmax(axis=1) == classes).mean())

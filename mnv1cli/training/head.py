@@ -39,21 +39,23 @@ class Head:
     biases: Doubles
     strength: float
 
-    def logits(self, features: Any) -> Doubles:
-        """The scores [n, classes] of features [n, features]."""
-        scores: Doubles = np.asarray(features, np.float64) @ self.weights + self.biases
-        return scores
+    def compute_logits(self, features: Any) -> Doubles:
+        """Compute the logits [n, classes] of features [n, features]."""
+        logits: Doubles = np.asarray(features, np.float64) @ self.weights + self.biases
+        return logits
 
-    def variables(self) -> dict[str, NDArray[np.float32]]:
-        """As the variables of a MobileNet V1, by their TF-Slim names."""
+    def to_variables(self) -> dict[str, NDArray[np.float32]]:
+        """Return the head as the variables of a MobileNet V1, by their TF-Slim names."""
         return {
             f"{HEAD}/weights": self.weights[None, None].astype(np.float32),
             f"{HEAD}/biases": self.biases.astype(np.float32),
         }
 
 
-def fit(features: Any, classes: Numbers, groups: Numbers, seed: int = 0, threads: int = 1) -> Head:
-    """The head for features [n, d] of the `classes` 0 to k-1, every class with the same weight.
+def fit_head(
+    features: Any, classes: Numbers, groups: Numbers, seed: int = 0, threads: int = 1
+) -> Head:
+    """Fit a head to features [n, d] of the `classes` 0 to k-1, every class with the same weight.
 
     The strength of the penalty is the one with the least loss in a 5-fold
     cross-validation, drawn by `seed`, whose folds keep `groups` together. The
@@ -73,12 +75,12 @@ def fit(features: Any, classes: Numbers, groups: Numbers, seed: int = 0, threads
     with threadpool_limits(1), warnings.catch_warnings():
         # That it stopped short of its tolerance, or that a class is in few folds.
         warnings.simplefilter("ignore")
-        # The weights lie in the span of the rows, so with fewer rows than columns they
-        # can be found there, which is the same and takes less.
+        # The weights are in the span of the rows, so with fewer rows than columns they
+        # can be fitted in that span, which gives the same and takes less time.
         back = np.linalg.svd(standard, full_matrices=False)[2] if len(rows) < len(mean) else None
         inputs = standard if back is None else standard @ back.T
-        strength = _strength(inputs, classes, groups, seed, threads)
-        model = _model(strength).fit(inputs, classes)
+        strength = _choose_strength(inputs, classes, groups, seed, threads)
+        model = _make_model(strength).fit(inputs, classes)
     coefficients = model.coef_.T if back is None else back.T @ model.coef_.T
     biases = model.intercept_
     if coefficients.shape[1] == 1:
@@ -89,7 +91,29 @@ def fit(features: Any, classes: Numbers, groups: Numbers, seed: int = 0, threads
     return Head(weights, biases - mean @ weights, strength)
 
 
-def _model(strength: float) -> Any:
+def split_folds(classes: Numbers, groups: Numbers, seed: int) -> Iterator[tuple[Any, Any]]:
+    """Split rows into folds: masks of the rows to fit to and of those to test on.
+
+    Groups stay together; folds are stratified by the class of a group's first image.
+    There are none where no class has two groups.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    names, first = np.unique(groups, return_index=True)
+    group_classes = classes[first]
+    count = min(_FOLDS, np.bincount(group_classes).max())
+    if count < 2:
+        return
+    folds = StratifiedKFold(count, shuffle=True, random_state=seed)
+    for _, test in folds.split(names, group_classes):
+        testing = np.isin(groups, names[test])
+        # A class with a single group is in one fold, and cannot be learnt without it.
+        learnt = np.isin(classes, classes[~testing])
+        if len(np.unique(classes[~testing])) > 1 and (testing & learnt).any():
+            yield ~testing, testing & learnt
+
+
+def _make_model(strength: float) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(
@@ -97,44 +121,30 @@ def _model(strength: float) -> Any:
     )
 
 
-def _strength(inputs: Doubles, classes: Numbers, groups: Numbers, seed: int, threads: int) -> float:
-    """The C with the least mean loss over the folds; of equal ones the least."""
+def _choose_strength(
+    inputs: Doubles, classes: Numbers, groups: Numbers, seed: int, threads: int
+) -> float:
+    """Choose the C with the least mean loss over the folds; of equal ones the least."""
 
     def measure(fold: tuple[Any, Any]) -> list[float]:
-        return _losses(inputs, classes, *fold)
+        return _measure_losses(inputs, classes, *fold)
 
-    losses = list(ordered_map(measure, _folds(classes, groups, seed), threads))
+    losses = list(ordered_map(measure, split_folds(classes, groups, seed), threads))
     if not losses:
-        log.warning("too few images to choose the regularisation by: it is the usual one")
+        log.warning(
+            "too few images to choose the regularisation by: C is %g, as usual", _USUAL_STRENGTH
+        )
         return _USUAL_STRENGTH
     best = int(np.mean(losses, axis=0).argmin())
     return STRENGTHS[best]
 
 
-def _folds(classes: Numbers, groups: Numbers, seed: int) -> Iterator[tuple[Any, Any]]:
-    """Masks of the rows to fit and to test on, stratified by the class of a group's first image."""
-    from sklearn.model_selection import StratifiedKFold
-
-    names, first = np.unique(groups, return_index=True)
-    of_group = classes[first]
-    count = min(_FOLDS, np.bincount(of_group).max())
-    if count < 2:
-        return
-    folds = StratifiedKFold(count, shuffle=True, random_state=seed)
-    for _, test in folds.split(names, of_group):
-        testing = np.isin(groups, names[test])
-        # A class with a single group is in one fold, and cannot be known without it.
-        known = np.isin(classes, classes[~testing])
-        if len(np.unique(classes[~testing])) > 1 and (testing & known).any():
-            yield ~testing, testing & known
-
-
-def _losses(inputs: Doubles, classes: Numbers, fitting: Any, testing: Any) -> list[float]:
-    """The loss of each strength on the rows `testing`, every class with the same weight."""
+def _measure_losses(inputs: Doubles, classes: Numbers, fitting: Any, testing: Any) -> list[float]:
+    """Measure the loss of each strength on the rows `testing`, with equal weight of the classes."""
     from sklearn.metrics import log_loss
     from sklearn.utils.class_weight import compute_sample_weight
 
-    model = _model(1)
+    model = _make_model(1)
     balance = compute_sample_weight("balanced", classes[testing])
     losses = []
     # From the strongest penalty to the weakest: each begins where the one before stopped.

@@ -1,4 +1,4 @@
-"""How a module is trained."""
+"""Options for training a module."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FinetuneOptions:
-    """How a module is trained for other classes.
+    """Options for training a module for other classes.
 
-    About `held_out` of the images, drawn by `seed`, only test the result. With
-    `full` all layers are trained, for `epochs` at most.
+    Attributes:
+        held_out: the share of the images of each class that only tests the result.
+        seed: what everything that is drawn depends on.
+        full: train all layers, not only the last one.
+        epochs: passes over the images with `full`, at most.
+        learning_rate: the highest learning rate with `full`.
+        batch_size: images per step with `full`.
+        force: replace an existing module.
+        resume: continue a run with `full` that was stopped.
     """
 
     held_out: float = 0.2

@@ -1,4 +1,4 @@
-"""A module made ready to be trained, step by step, through its own graph for training.
+"""A module made ready to be trained step by step, through its own graph for training.
 
 That graph normalises by the statistics of each batch, and its `update_ops`
 move the averages that the graph for inference uses.
@@ -18,15 +18,22 @@ if TYPE_CHECKING:
     from mnv1cli.modules.hub_module import HubModule
     from mnv1cli.types import FloatArray
 
-# The part of all steps in which the learning rate rises.
+# The share of all steps in which the learning rate rises.
 _WARM_UP = 0.05
 # The module's own averages take ten thousand steps to move, which suits a training of
-# weeks. Here each step leaves so much of them, so that they keep up with the weights.
+# weeks. Here each step keeps this share of them, so that they keep up with the weights.
 _DECAY = 0.9
 
 
 class Network:
-    """A module's two graphs: one to train, one to infer with the same variables."""
+    """A module's two graphs: one to train, one to infer with the same variables.
+
+    Attributes:
+        variables: the variables that are trained, by their TF-Slim names with `:0`.
+        rate: the learning rate of the next step.
+        optimizer: Adam, whose state is part of a checkpoint.
+        step: trains on a batch, as `_step` does.
+    """
 
     def __init__(self, module: HubModule, threads: int = 1) -> None:
         import tensorflow as tf
@@ -41,12 +48,16 @@ class Network:
         self._forward = training.prune(features.images.tensor, [features.result.tensor, updates])
         self._head = [self.variables[f"{HEAD}/{name}:0"] for name in ("weights", "biases")]
         self.rate = tf.Variable(0.0, trainable=False)
-        # Of TensorFlow itself: Keras takes no variables of a loaded module.
+        # TensorFlow's own: Keras takes no variables of a loaded module.
         self.optimizer = tf.compat.v1.train.AdamOptimizer(lambda: self.rate)
         self.step = tf.function(self._step)
 
     def _step(self, pixels: Any, classes: Any, balance: Any) -> tuple[Any, Any]:
-        """Train on one batch; its loss, and how many of it were right."""
+        """Train on a batch, and return its loss and how many of its images were right.
+
+        `pixels` is float32 [n, size, size, 3] in [0, 1], `classes` int64 [n], and
+        `balance` float32 [n], the weight of each image in the loss.
+        """
         import tensorflow as tf
 
         before = [tf.identity(average) for average in self._averages]
@@ -64,18 +75,18 @@ class Network:
         right = tf.argmax(logits, axis=1) == classes
         return loss, tf.reduce_sum(tf.cast(right, tf.int64))
 
-    def scores(self, pixels: FloatArray) -> FloatArray:
-        """The logits [n, classes] of the graph for inference, with the variables of `settle`."""
+    def compute_logits(self, pixels: FloatArray) -> FloatArray:
+        """Compute the logits [n, classes] in the graph for inference, as of the last `settle`."""
         return self._inference(pixels)["logits"]
 
     def settle(self) -> None:
-        """Infer from here on with the variables as they are now."""
+        """Copy the variables as they are now into the graph for inference."""
         for variable in self._inference.owner.variables:
             variable.assign(self.variables[variable.name])
 
 
-def learning_rate(step: int, steps: int, highest: float) -> float:
-    """The rate of a step: it rises for a twentieth of them, then falls as half a cosine.
+def compute_learning_rate(step: int, steps: int, highest: float) -> float:
+    """Compute the rate of a step: it rises in the first twentieth, then falls as half a cosine.
 
     Loshchilov and Hutter, "SGDR" (arXiv:1608.03983), equation 5, without restarts.
     """

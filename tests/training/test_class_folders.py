@@ -13,8 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnv1cli.errors import MissingInputError, NoImagesError, OptionError
-from mnv1cli.labels import names as labels
-from mnv1cli.training import class_folders
+from mnv1cli.labels.names import read_labels
+from mnv1cli.training.class_folders import (
+    HELD_OUT,
+    TRAINING,
+    check_classes,
+    copies,
+    encode_label_table,
+    encode_split_table,
+    find_conflicts,
+    hold_out,
+    read_class_folders,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +33,7 @@ if TYPE_CHECKING:
 PHOTOS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 30)), min_size=1, max_size=80)
 
 
-def folders(top: Path, *names: str) -> Path:
+def make_folders(top: Path, *names: str) -> Path:
     for name in names:
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_bytes(b"x")
@@ -37,20 +47,20 @@ def test_groups_stay_together_and_every_class_is_on_both_sides(
     # Groups of one class each; copies in two classes are another test's.
     classes = np.unique([c for c, _ in photos], return_inverse=True)[1]
     groups = np.array([100 * c + g for c, g in photos])
-    out = class_folders.held_out(groups, classes, fraction, seed)
-    assert np.array_equal(out, class_folders.held_out(groups, classes, fraction, seed))
-    assert not set(groups[out]) & set(groups[~out])
+    held = hold_out(groups, classes, fraction, seed)
+    assert np.array_equal(held, hold_out(groups, classes, fraction, seed))
+    assert not set(groups[held]) & set(groups[~held])
     for number in np.unique(classes):
         mine = classes == number
-        assert (~out & mine).any()
-        assert (out & mine).any() == (len(set(groups[mine])) > 1)
+        assert (~held & mine).any()
+        assert (held & mine).any() == (len(set(groups[mine])) > 1)
 
 
 def test_a_fifth_of_each_class_is_held_out_and_the_seed_decides_which() -> None:
     classes = np.repeat([0, 1, 2], [100, 50, 10])
     groups = np.arange(160)
-    drawn = [class_folders.held_out(groups, classes, 0.2, seed) for seed in (1, 2)]
-    assert [np.bincount(classes[out]).tolist() for out in drawn] == [[20, 10, 2]] * 2
+    drawn = [hold_out(groups, classes, 0.2, seed) for seed in (1, 2)]
+    assert [np.bincount(classes[held]).tolist() for held in drawn] == [[20, 10, 2]] * 2
     assert not np.array_equal(drawn[0], drawn[1])
 
 
@@ -58,9 +68,9 @@ def test_a_fifth_of_each_class_is_held_out_and_the_seed_decides_which() -> None:
 def test_copies_in_two_classes_stay_together_too(photos: list[tuple[int, int]], seed: int) -> None:
     classes = np.unique([c for c, _ in photos], return_inverse=True)[1]
     groups = np.array([g for _, g in photos])
-    out = class_folders.held_out(groups, classes, 0.2, seed)
-    assert not set(groups[out]) & set(groups[~out])
-    assert set(classes[~out]) == set(classes)
+    held = hold_out(groups, classes, 0.2, seed)
+    assert not set(groups[held]) & set(groups[~held])
+    assert set(classes[~held]) == set(classes)
 
 
 def test_copies_of_copies_are_one_group() -> None:
@@ -69,7 +79,7 @@ def test_copies_of_copies_are_one_group() -> None:
     # 0 is like 600, 600 like 650; 0 and 650 are less alike. Length says nothing.
     base[600] = 3 * base[0] + 0.15 * 3 * base[1]
     base[650] = base[600] / 3 + 0.15 * base[2]
-    groups = class_folders.copies(base)
+    groups = copies(base)
     assert groups[0] == groups[600] == groups[650]
     assert len(set(groups.tolist())) == 698
 
@@ -77,24 +87,26 @@ def test_copies_of_copies_are_one_group() -> None:
 def test_empty_features_are_copies_of_one_another_alone() -> None:
     rows = np.zeros((4, 8), np.float32)
     rows[0, 0] = rows[1, 1] = 1
-    assert class_folders.copies(rows).tolist() == [0, 1, 2, 2]
+    assert copies(rows).tolist() == [0, 1, 2, 2]
 
 
 def test_classes_are_the_folders_by_their_bytes(tmp_path: Path) -> None:
-    folders(tmp_path, "b/1.jpg", "b/deep/2.png", "B/3.jpg", "é/4.jpg", ".hidden/5.jpg")
-    found = class_folders.class_folders(bytes(tmp_path))
-    assert found.names == ("B", "b", "é")
-    assert found.labels.tolist() == [0, 1, 1, 2]
-    assert [ref.index for ref in found.refs] == [0, 1, 2, 3]
+    make_folders(tmp_path, "b/1.jpg", "b/deep/2.png", "B/3.jpg", "é/4.jpg", ".hidden/5.jpg")
+    folders = read_class_folders(bytes(tmp_path))
+    assert folders.names == ("B", "b", "é")
+    assert folders.classes.tolist() == [0, 1, 1, 2]
+    assert [ref.index for ref in folders.refs] == [0, 1, 2, 3]
 
 
 def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    folders(tmp_path, "a/1.jpg", "b/2.jpg", "loose.jpg", "loose2.png", "notes.txt", "empty/x.txt")
+    make_folders(
+        tmp_path, "a/1.jpg", "b/2.jpg", "loose.jpg", "loose2.png", "notes.txt", "empty/x.txt"
+    )
     (tmp_path / "link").symlink_to(tmp_path / "a")
     with caplog.at_level(logging.WARNING):
-        assert class_folders.class_folders(bytes(tmp_path)).names == ("a", "b")
+        assert read_class_folders(bytes(tmp_path)).names == ("a", "b")
     text = "\n".join(record.getMessage() for record in caplog.records)
-    assert "loose.jpg and 1 more images lie in no class folder and are left out" in text
+    assert "loose.jpg and 1 more image are in no class folder and left out" in text
     assert "link is a link to a folder and is left out" in text
     assert "no images in" in text
     assert "notes" not in text
@@ -105,53 +117,51 @@ def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixt
     [
         ((), OptionError, "no class folders"),
         (("only.jpg",), OptionError, "no class folders"),
-        (("a/1.jpg",), OptionError, "one class folder alone, a"),
+        (("a/1.jpg",), OptionError, "only one class folder, a"),
     ],
 )
 def test_a_folder_without_classes_is_refused(
     tmp_path: Path, names: tuple[str, ...], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        class_folders.class_folders(bytes(folders(tmp_path, *names)))
+        read_class_folders(bytes(make_folders(tmp_path, *names)))
 
 
 def test_a_file_and_a_missing_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="no such folder"):
-        class_folders.class_folders(bytes(tmp_path / "none"))
-    folders(tmp_path, "file.jpg")
+        read_class_folders(bytes(tmp_path / "none"))
+    make_folders(tmp_path, "file.jpg")
     with pytest.raises(OptionError, match=r"file\.jpg is a file"):
-        class_folders.class_folders(bytes(tmp_path / "file.jpg"))
+        read_class_folders(bytes(tmp_path / "file.jpg"))
 
 
 def test_classes_that_cannot_be_split_are_named() -> None:
     classes = np.array([0, 0, 1, 1])
-    class_folders.check_classes(("a", "b"), classes, np.arange(4))
+    check_classes(("a", "b"), classes, np.arange(4))
     with pytest.raises(NoImagesError, match="2 images of class b are copies of one photo"):
-        class_folders.check_classes(("a", "b"), classes, np.array([0, 1, 2, 2]))
+        check_classes(("a", "b"), classes, np.array([0, 1, 2, 2]))
     with pytest.raises(NoImagesError, match="class b has a single image"):
-        class_folders.check_classes(("a", "b"), classes[:3], np.arange(3))
+        check_classes(("a", "b"), classes[:3], np.arange(3))
     with pytest.raises(NoImagesError, match="class c has no image"):
-        class_folders.check_classes(("a", "b", "c"), classes, np.arange(4))
+        check_classes(("a", "b", "c"), classes, np.arange(4))
 
 
 def test_copies_in_two_classes_are_found() -> None:
-    assert class_folders.conflicts(np.array([0, 1, 1, 1]), np.array([5, 5, 6, 6])) == [(0, 1)]
+    assert find_conflicts(np.array([0, 1, 1, 1]), np.array([5, 5, 6, 6])) == [(0, 1)]
 
 
 def test_label_table_is_read_back(tmp_path: Path) -> None:
     names = ['a "b", c', "n02123045", "line\nend", "n2"]
-    (tmp_path / "labels.csv").write_bytes(class_folders.label_table(names))
-    found = labels.read_labels(tmp_path / "labels.csv")
-    assert [name.label for name in found] == names
-    assert [name.wnid for name in found] == ["", "n02123045", "", ""]
-    assert found[1].synonyms == "tabby, tabby cat"
+    (tmp_path / "labels.csv").write_bytes(encode_label_table(names))
+    classes = read_labels(tmp_path / "labels.csv")
+    assert [name.label for name in classes] == names
+    assert [name.wnid for name in classes] == ["", "n02123045", "", ""]
+    assert classes[1].synonyms == "tabby, tabby cat"
 
 
 def test_split_table_keeps_the_bytes_of_paths() -> None:
     paths = [b"a/\xff,.jpg", b"b/x\n.png"]
-    table = class_folders.split_table(
-        paths, ("a", "b"), [0, 1], [class_folders.TRAINING, class_folders.HELD_OUT]
-    )
+    table = encode_split_table(paths, ("a", "b"), [0, 1], [TRAINING, HELD_OUT])
     rows = list(csv.reader(io.StringIO(table.decode("utf-8", "surrogateescape"), newline="")))
     assert rows[0] == ["path", "label", "part"]
     assert [row[0].encode("utf-8", "surrogateescape") for row in rows[1:]] == paths

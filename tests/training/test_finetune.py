@@ -13,10 +13,10 @@ import pytest
 from mnv1cli import Classifier
 from mnv1cli.errors import OptionError, OutputError, ResumeError
 from mnv1cli.images import decode
-from mnv1cli.modules import files as modulefiles
 from mnv1cli.modules import mobilenet, unpack, weights
+from mnv1cli.modules.files import compute_fingerprint
 from mnv1cli.modules.inspection import open_module
-from mnv1cli.training import base
+from mnv1cli.training.base import read_base
 from mnv1cli.training.files import FinetuneFiles
 from mnv1cli.training.finetune import FinetuneResult
 from mnv1cli.training.options import FinetuneOptions
@@ -43,8 +43,8 @@ KINDS = {
 def run(*arguments: object) -> dict[str, Any]:
     result = mnv1("finetune", *arguments, "--json")
     assert result.exit_code == 0, result.stderr
-    facts: dict[str, Any] = json.loads(result.stdout)
-    return facts
+    summary: dict[str, Any] = json.loads(result.stdout)
+    return summary
 
 
 @pytest.fixture(scope="module")
@@ -59,30 +59,30 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tuned(small: Path, digits: Path) -> tuple[Path, dict[str, Any]]:
-    """A module for the ten digits, and what was said of it."""
+    """A module for the ten digits, and the summary of its training."""
     out = digits.parent / "tuned"
     return out, run(digits, "-o", out, "--module", small)
 
 
 def test_digits_are_told_apart(tuned: tuple[Path, dict[str, Any]], digits: Path) -> None:
-    out, facts = tuned
-    held_out = facts["held_out"]
-    assert (facts["classes"], facts["images"], facts["failed"]) == (10, 200, 0)
+    out, summary = tuned
+    held_out = summary["held_out"]
+    assert (summary["classes"], summary["images"], summary["failed"]) == (10, 200, 0)
     assert 35 <= held_out["n"] <= 45
     assert held_out["interval"][0] > held_out["majority"] + 0.3
-    assert facts["fingerprint"] == modulefiles.compute_fingerprint(out)
-    assert facts["epochs"] is None
+    assert summary["fingerprint"] == compute_fingerprint(out)
+    assert summary["epochs"] is None
     split = rows((digits.parent / "tuned.split.csv").read_bytes())
     assert len(split) == 200
     chosen = [row for row in split if row["part"] == "held-out"]
     assert len(chosen) == held_out["n"]
-    found = rows(mnv1("classify", *(row["path"] for row in chosen), "--module", out,
-                      "--top", 1, "-f", "csv").stdout)  # fmt: skip
-    right = [a["label"] == b["label"] for a, b in zip(found, chosen, strict=True)]
+    best = rows(mnv1("classify", *(row["path"] for row in chosen), "--module", out,
+                     "--top", 1, "-f", "csv").stdout)  # fmt: skip
+    right = [a["label"] == b["label"] for a, b in zip(best, chosen, strict=True)]
     assert np.mean(right) == pytest.approx(held_out["accuracy"], abs=0.02)
 
 
-def test_tensorflow_alone_gives_the_same_logits(
+def test_tensorflow_itself_gives_the_same_logits(
     tuned: tuple[Path, dict[str, Any]], digits: Path
 ) -> None:
     out, _ = tuned
@@ -110,18 +110,18 @@ def test_groups_of_photos(photos: Path, tmp_path: Path, kinds: dict[str, tuple[s
                 (top / kind / path.name).symlink_to(path)
     assert len(list(top.iterdir())) == len(kinds)
     out = tmp_path / "tuned"
-    facts = run(top, "-o", out, "--module", "bundled")
-    held_out = facts["held_out"]
+    summary = run(top, "-o", out, "--module", "bundled")
+    held_out = summary["held_out"]
     assert held_out["accuracy"] > held_out["majority"]
     if len(kinds) > 2:
         return
     assert held_out["interval"][0] > held_out["majority"]
     shown = json.loads(mnv1("module", "show", out, "--json").stdout)
     assert shown["classes"] == len(kinds)
-    assert shown["fingerprint"] == facts["fingerprint"]
+    assert shown["fingerprint"] == summary["fingerprint"]
     names = sorted(photos.iterdir())[:3]
-    found = rows(mnv1("classify", *names, "--module", out, "-f", "csv").stdout)
-    assert {row["label"] for row in found} == set(kinds)
+    predictions = rows(mnv1("classify", *names, "--module", out, "-f", "csv").stdout)
+    assert {row["label"] for row in predictions} == set(kinds)
     scores = rows(mnv1("logits", *names, "--module", out, "-f", "csv").stdout)
     images = np.stack([decode.load(path.read_bytes(), PixelSpec(128)) for path in names])
     wanted = np.array([[float(row[str(i)]) for i in range(len(kinds))] for row in scores])
@@ -139,7 +139,7 @@ def test_bad_images_copies_and_word_net_ids(digits: Path, small: Path, tmp_path:
     result = mnv1("finetune", top, "-o", out, "--module", small)
     assert result.exit_code == 3
     assert "bad.jpg: not an image" in result.stderr
-    assert "loose.png lie in no class folder and are left out" in result.stderr
+    assert "loose.png is in no class folder and left out" in result.stderr
     assert "1 could not be read" in result.stdout
     table = rows((tmp_path / "tuned.split.csv").read_bytes())
     part = {row["path"]: row["part"] for row in table}
@@ -153,16 +153,16 @@ def test_bad_images_copies_and_word_net_ids(digits: Path, small: Path, tmp_path:
     ]
     again = mnv1("finetune", top, "-o", out, "--module", small)
     assert again.exit_code == 1
-    assert "exists; --force replaces it" in again.stderr
+    assert "exists; add --force to replace it" in again.stderr
     assert mnv1("finetune", top, "-o", out, "--module", small, "--force", "-q").exit_code == 3
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == ["top", "tuned", "tuned.split.csv"]
 
 
 def test_from_python(digits: Path, small: Path, tmp_path: Path) -> None:
-    found = Classifier(str(small)).finetune(digits, tmp_path / "x", held_out=0.4, seed=5)
-    assert isinstance(found, FinetuneResult)
-    assert 75 <= found.held_out.n <= 85
+    result = Classifier(str(small)).finetune(digits, tmp_path / "x", held_out=0.4, seed=5)
+    assert isinstance(result, FinetuneResult)
+    assert 75 <= result.held_out.n <= 85
     best = Classifier(str(tmp_path / "x"), engine="tf").classify(digits / "digit 3", top=1)
     assert {image[0].label for image in best} <= {f"digit {i}" for i in range(10)}
     for options in ({"held_out": 1.5}, {"epochs": 0}, {"learning_rate": float("nan")},
@@ -171,8 +171,8 @@ def test_from_python(digits: Path, small: Path, tmp_path: Path) -> None:
             Classifier(str(small)).finetune(digits, tmp_path / "y", full=True, **options)
 
 
-def two(tmp_path: Path, digits: Path) -> Path:
-    """Two classes of three images."""
+def copy_two_classes(tmp_path: Path, digits: Path) -> Path:
+    """Copy two classes of three images."""
     for name in ("digit 0", "digit 1"):
         (tmp_path / "two" / name).mkdir(parents=True)
         for path in sorted((digits / name).iterdir())[:3]:
@@ -180,28 +180,28 @@ def two(tmp_path: Path, digits: Path) -> Path:
     return tmp_path / "two"
 
 
-def only(top: Path, keep: int) -> None:
+def keep_few(top: Path, keep: int) -> None:
     for path in sorted((top / "digit 1").iterdir())[keep:]:
         path.unlink()
 
 
-def replaced(top: Path) -> None:
+def replace_by_file(top: Path) -> None:
     shutil.rmtree(top)
     top.touch()
 
 
-def emptied(top: Path) -> None:
+def empty(top: Path) -> None:
     for folder in top.iterdir():
         shutil.rmtree(folder)
 
 
-def doubled(top: Path) -> None:
-    only(top, 1)
+def copy_image(top: Path) -> None:
+    keep_few(top, 1)
     first = next((top / "digit 1").iterdir())
     shutil.copy(first, first.with_name("copy.png"))
 
 
-def spoilt(top: Path) -> None:
+def spoil_images(top: Path) -> None:
     for path in sorted((top / "digit 1").iterdir())[1:]:
         path.write_bytes(b"no picture")
 
@@ -209,20 +209,20 @@ def spoilt(top: Path) -> None:
 STRANGERS = ("inception", "headonly", "tf2")
 MISUSE: list[tuple[Callable[[Path], object] | None, list[str], int, str]] = [
     (shutil.rmtree, [], 2, "no such folder"),
-    (replaced, [], 2, "is a file; finetune takes a folder"),
-    (emptied, [], 2, "no class folders with images"),
-    (lambda top: shutil.rmtree(top / "digit 1"), [], 2, "has one class folder alone, digit 0"),
-    (lambda top: only(top, 1), [], 1, "class digit 1 has a single image that can be read"),
-    (doubled, [], 1, "the 2 images of class digit 1 are copies of one photo"),
-    (spoilt, [], 1, "class digit 1 has a single image that can be read"),
-    (None, ["-o", "two/new"], 2, "lies in two, the folder of images"),
-    (None, ["-o", "."], 2, "the folder of images, lies in "),
+    (replace_by_file, [], 2, "is a file; finetune takes a folder"),
+    (empty, [], 2, "no class folders with images"),
+    (lambda top: shutil.rmtree(top / "digit 1"), [], 2, "has only one class folder, digit 0"),
+    (lambda top: keep_few(top, 1), [], 1, "class digit 1 has a single image that can be read"),
+    (copy_image, [], 1, "the 2 images of class digit 1 are copies of one photo"),
+    (spoil_images, [], 1, "class digit 1 has a single image that can be read"),
+    (None, ["-o", "two/new"], 2, "is in two, the folder of images"),
+    (None, ["-o", "."], 2, "the folder of images, is in "),
     (None, ["-o", "none/new"], 1, "there is no folder none"),
-    (None, ["-o", "two.txt"], 1, "two.txt exists; --force replaces it"),
-    (None, ["-o", "two.txt", "--force"], 1, "two.txt exists and is no module"),
+    (None, ["-o", "two.txt"], 1, "two.txt exists; add --force to replace it"),
+    (None, ["-o", "two.txt", "--force"], 1, "two.txt exists and is not a module"),
     (None, ["--resume"], 2, "--resume is for --full"),
     (None, ["--epochs", "3"], 2, "--epochs is for --full"),
-    (None, ["--full", "--resume", "--force"], 2, "say one of them"),
+    (None, ["--full", "--resume", "--force"], 2, "give one of them"),
     (None, ["--held-out", "nan"], 2, "--held-out nan makes no sense"),
     (None, ["--held-out", "1"], 2, "--held-out"),
     (None, ["--full", "--learning-rate", "inf"], 2, "--learning-rate inf makes no sense"),
@@ -245,7 +245,7 @@ def test_misuse_is_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    top = two(tmp_path, digits)
+    top = copy_two_classes(tmp_path, digits)
     if spoil is not None:
         spoil(top)
     (tmp_path / "two.txt").touch()
@@ -274,8 +274,8 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
         mobilenet.write_module(top / name, random_variables(0.25, 3), Variant(0.25, 32))
     graph = top / "headonly" / "saved_model.pb"
     message = saved_model_pb2.SavedModel.FromString(graph.read_bytes())
-    for each in message.meta_graphs:
-        del each.signature_def["image_feature_vector"]
+    for meta_graph in message.meta_graphs:
+        del meta_graph.signature_def["image_feature_vector"]
     graph.write_bytes(message.SerializeToString())
     shutil.rmtree(top / "inception" / "variables")
     (top / "inception" / "variables").mkdir()
@@ -296,7 +296,7 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_genuine_feature_module_is_a_base(shared: Path, tmp_path: Path) -> None:
     unpack.unpack_archive(shared / "hub" / "feature_vector.tar.gz", tmp_path)
-    variables, variant = base.read(open_module(str(tmp_path)), 128)
+    variables, variant = read_base(open_module(str(tmp_path)), 128)
     assert variant == Variant(1.0, 128)
     assert variables.keys() == weights.list_shapes(1.0, None).keys()
 
@@ -305,11 +305,11 @@ def options(**settings: Any) -> FinetuneOptions:
     return dataclasses.replace(FinetuneOptions(full=True), **settings)
 
 
-def test_force_begins_anew_and_spares_what_is_not_of_mnv1(tmp_path: Path) -> None:
+def test_force_begins_anew_and_keeps_files_that_are_not_of_mnv1(tmp_path: Path) -> None:
     out, images = tmp_path / "new", tmp_path / "images"
     files = FinetuneFiles(out, images, options())
     files.begin({"--seed": 1})
-    with pytest.raises(ResumeError, match="--resume goes on with it, --force begins anew"):
+    with pytest.raises(ResumeError, match="add --resume to go on with it, or --force to"):
         FinetuneFiles(out, images, options())
     with pytest.raises(ResumeError, match="begun with --seed 1, not 2"):
         FinetuneFiles(out, images, options(resume=True)).begin({"--seed": 2})
@@ -321,11 +321,11 @@ def test_force_begins_anew_and_spares_what_is_not_of_mnv1(tmp_path: Path) -> Non
         with pytest.raises(OutputError, match=r"new\.part exists and is not of mnv1"):
             FinetuneFiles(out, images, options(**settings))
     out.mkdir()
-    with pytest.raises(OutputError, match="new exists and is no module"):
+    with pytest.raises(OutputError, match="new exists and is not a module"):
         FinetuneFiles(out, images, options(force=True))
 
 
-def test_what_is_unfinished_goes_with_the_run(tmp_path: Path) -> None:
+def test_unfinished_files_are_removed_when_the_run_stops(tmp_path: Path) -> None:
     for full in (False, True):
         files = FinetuneFiles(tmp_path / "new", tmp_path / "images", options(full=full))
         if full:

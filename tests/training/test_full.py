@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -14,20 +15,20 @@ import numpy as np
 import pytest
 
 from mnv1cli.errors import ImageError, ResumeError
-from mnv1cli.modules import inspection as modules
-from mnv1cli.modules import mobilenet
+from mnv1cli.modules import inspection, mobilenet
 from mnv1cli.modules.locate import LocatedModule
 from mnv1cli.training import full
 from mnv1cli.training.augment import Views
-from mnv1cli.training.full import Examples
+from mnv1cli.training.examples import Examples
 from mnv1cli.training.options import FinetuneOptions
-from mnv1cli.training.step import learning_rate
+from mnv1cli.training.step import Network, compute_learning_rate
 from mnv1cli.types import ImageRef, PixelSpec, Variant
 from tests.modules.test_mobilenet import random_variables
 from tests.support.digits import write_digits, write_small_module
 from tests.support.shell import command, mnv1
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from mnv1cli.modules.hub_module import HubModule
@@ -53,47 +54,47 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> HubModule:
     """A module that knows nothing."""
     directory = tmp_path_factory.mktemp("start")
     mobilenet.write_module(directory, random_variables(0.25, 2), Variant(0.25, SPEC.size))
-    return modules.read_module(LocatedModule("start", directory))
+    return inspection.read_module(LocatedModule("start", directory))
 
 
 @pytest.fixture(scope="module")
-def whole(
+def uninterrupted(
     start: HubModule, images: tuple[Examples, Examples], tmp_path_factory: pytest.TempPathFactory
 ) -> full.Trained:
-    """A training that nothing cut."""
-    return full.train(start, images, SPEC, OPTIONS, tmp_path_factory.mktemp("whole"), 2)
+    """A training that nothing stopped."""
+    return full.train(start, images, SPEC, OPTIONS, tmp_path_factory.mktemp("uninterrupted"), 2)
 
 
-def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
+def are_equal(first: dict[str, Any], second: dict[str, Any]) -> bool:
     return first.keys() == second.keys() and all(
         np.array_equal(value, second[name]) for name, value in first.items()
     )
 
 
-def test_a_run_that_is_cut_ends_as_one_that_is_not(
+def test_a_run_that_is_stopped_and_resumed_ends_as_one_that_is_not(
     start: HubModule,
     images: tuple[Examples, Examples],
-    whole: full.Trained,
+    uninterrupted: full.Trained,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    whole_way, calls = full._Run._train, []
+    read_epoch, batches = Views.read_epoch, itertools.count(1)
 
-    def cut(self: Any, *arguments: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return whole_way(self, *arguments)
+    def interrupt(self: Views, *arguments: int) -> Iterator[Any]:
+        for batch in read_epoch(self, *arguments):
+            if next(batches) == 4:
+                raise KeyboardInterrupt
+            yield batch
 
-    monkeypatch.setattr(full._Run, "_train", cut)
+    monkeypatch.setattr(Views, "read_epoch", interrupt)
     with pytest.raises(KeyboardInterrupt):
         full.train(start, images, SPEC, OPTIONS, tmp_path, 1)
     assert "done so far: 1 of 2 epochs" in caplog.text
     monkeypatch.undo()
     resumed = full.train(start, images, SPEC, OPTIONS, tmp_path, 1)
-    assert (resumed.epoch, resumed.loss) == (whole.epoch, whole.loss)
-    assert same(resumed.variables, whole.variables)
+    assert (resumed.epoch, resumed.loss) == (uninterrupted.epoch, uninterrupted.loss)
+    assert are_equal(resumed.variables, uninterrupted.variables)
 
 
 def test_a_damaged_checkpoint_is_refused(
@@ -113,18 +114,35 @@ def test_it_stops_when_validation_gets_no_better(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     losses = iter([5.0, 9.0, 4.0, 4.5, 4.1, 4.2, 1.0])
-    monkeypatch.setattr(full._Run, "_score", lambda self: (next(losses), 0.5))
-    monkeypatch.setattr(full._Run, "_train", lambda self, *_: None)
-    monkeypatch.setattr(full._Run, "_means", lambda self: (0.0, 0.0))
-    found = full.train(start, images, SPEC, dataclasses.replace(OPTIONS, epochs=9), tmp_path)
-    assert (found.epoch, found.loss) == (2, 4.0)
+
+    class Untrained(Network):
+        """Stays as it is, and has the next of `losses` on every image for validation."""
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.step = lambda *_: (0.0, 0)
+
+        def settle(self) -> None:
+            # The cross-entropy of two classes is log(1 + exp(-difference)).
+            difference = -np.log(np.expm1(next(losses)))
+            self.logits = [[0.0, difference * (2 * c - 1)] for c in images[1].classes]
+
+        def compute_logits(self, pixels: Any) -> Any:
+            batch, self.logits = self.logits[: len(pixels)], self.logits[len(pixels) :]
+            return np.array(batch)
+
+    monkeypatch.setattr(full, "Network", Untrained)
+    options = dataclasses.replace(OPTIONS, epochs=9)
+    trained = full.train(start, images, SPEC, options, tmp_path)
+    assert trained.epoch == 2
+    assert trained.loss == pytest.approx(4.0)
     assert next(losses) == 1.0
 
 
 def test_an_image_that_has_gone_is_named(images: tuple[Examples, Examples], tmp_path: Path) -> None:
     refs = (*images[0].refs, ImageRef(99, bytes(tmp_path / "gone.png")))
     with pytest.raises(ImageError, match=r"gone\.png: no such file"):
-        list(Views(refs, SPEC, 7, 0, 2).epoch(0))
+        list(Views(refs, SPEC, 7, 0, 2).read_epoch(0))
 
 
 def test_rare_classes_weigh_as_much_as_frequent_ones() -> None:
@@ -133,37 +151,37 @@ def test_rare_classes_weigh_as_much_as_frequent_ones() -> None:
 
 
 def test_learning_rate_rises_and_falls_as_a_cosine() -> None:
-    rates = [learning_rate(i, 101, 0.5) for i in range(101)]
+    rates = [compute_learning_rate(i, 101, 0.5) for i in range(101)]
     assert rates[:6] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.5])
     assert rates[53] == pytest.approx(0.25)
     assert rates[5:] == sorted(rates[5:], reverse=True)
     assert 0 < rates[-1] < 0.001
-    assert learning_rate(0, 1, 0.5) == 0.5
+    assert compute_learning_rate(0, 1, 0.5) == 0.5
 
 
 @pytest.mark.parametrize("preprocess", ["slim", "square", "pad"])
-def test_views_are_crops_and_mirror_images_that_the_seed_decides(
+def test_views_are_crops_and_mirror_images_set_by_the_seed(
     images: tuple[Examples, Examples], preprocess: Any
 ) -> None:
     refs = images[0].refs
 
-    def views(seed: int, epoch: int, passed: int = 0) -> Any:
-        found = Views(refs, PixelSpec(32, preprocess), 4, seed, 2)
-        batches = [(p.numpy(), i.numpy()) for p, i in found.epoch(epoch, passed)]
-        return [np.concatenate(each) for each in zip(*batches, strict=True)]
+    def read(seed: int, epoch: int, steps_done: int = 0) -> Any:
+        views = Views(refs, PixelSpec(32, preprocess), 4, seed, 2)
+        batches = [(p.numpy(), i.numpy()) for p, i in views.read_epoch(epoch, steps_done)]
+        return [np.concatenate(arrays) for arrays in zip(*batches, strict=True)]
 
-    pixels, places = views(1, 0)
+    pixels, places = read(1, 0)
     assert pixels.shape == (20, 32, 32, 3)
     assert 0 <= pixels.min() <= pixels.max() <= 1
     assert sorted(places) == list(range(20))
-    again, same_places = views(1, 0)
+    again, same_places = read(1, 0)
     assert np.array_equal(pixels, again)
     assert np.array_equal(places, same_places)
-    rest, rest_places = views(1, 0, passed=2)
-    assert np.array_equal(rest, pixels[8:])
-    assert np.array_equal(rest_places, places[8:])
+    later, later_places = read(1, 0, steps_done=2)
+    assert np.array_equal(later, pixels[8:])
+    assert np.array_equal(later_places, places[8:])
     for seed, epoch in ((1, 1), (2, 0)):
-        others, other_places = views(seed, epoch)
+        others, other_places = read(seed, epoch)
         assert not np.array_equal(others[other_places == 0], pixels[places == 0])
 
 
@@ -177,12 +195,12 @@ def test_all_layers_are_trained_to_a_lower_loss(small: Path, tmp_path: Path, cac
     run = mnv1("finetune", folder, "-o", out, "--module", small, "--full", "--epochs", 5,
                "--batch-size", 6, "--json")  # fmt: skip
     assert run.exit_code == 0, run.stderr
-    facts = json.loads(run.stdout)
+    summary = json.loads(run.stdout)
     lines = [line for line in run.stderr.splitlines() if "validation loss" in line]
     losses = [float(line.split("validation loss ")[1].split(",")[0]) for line in lines]
-    assert facts["epochs"] == int(np.argmin(losses)) > 0
+    assert summary["epochs"] == int(np.argmin(losses)) > 0
     assert min(losses[1:]) < losses[0]
-    before, after = (_checkpoint(each) for each in (small, out))
+    before, after = map(read_checkpoint, (small, out))
     moved = [n for n in before if not np.allclose(before[n], after[n], atol=1e-6)]
     assert {n.rpartition("/")[2] for n in moved} >= {"moving_mean", "moving_variance", "weights"}
     assert not (tmp_path / "tuned.part").exists()
@@ -195,7 +213,7 @@ def test_all_layers_are_trained_to_a_lower_loss(small: Path, tmp_path: Path, cac
     assert "digit" in integers.stdout
 
 
-def _checkpoint(directory: Path) -> dict[str, Any]:
+def read_checkpoint(directory: Path) -> dict[str, Any]:
     import tensorflow as tf
 
     reader = tf.train.load_checkpoint(str(directory / "variables" / "variables"))
@@ -204,7 +222,7 @@ def _checkpoint(directory: Path) -> dict[str, Any]:
     }
 
 
-def test_a_killed_process_is_gone_on_with(small: Path, tmp_path: Path) -> None:
+def test_a_killed_process_is_resumed(small: Path, tmp_path: Path) -> None:
     folder, out = write_digits(tmp_path / "digits", 2, 12), tmp_path / "tuned"
     part = tmp_path / "tuned.part"
     line = ["finetune", folder, "-o", out, "--module", small, "--full", "--batch-size", 4]
@@ -219,7 +237,7 @@ def test_a_killed_process_is_gone_on_with(small: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["digits", "tuned.part"]
     refused = mnv1(*line, "--epochs", 400)
     assert refused.exit_code == 1
-    assert "is of a run that was cut; --resume goes on with it" in refused.stderr
+    assert "is left from a run that was stopped; add --resume to go on with it" in refused.stderr
     other = mnv1(*line, "--epochs", 2, "--resume")
     assert other.exit_code == 1
     assert "was begun with --epochs 400, not 2" in other.stderr

@@ -1,4 +1,4 @@
-"""The head that is fitted: scikit-learn's, however it is found; and Wilson's interval."""
+"""The fitted head is scikit-learn's, in whatever way it is fitted; and Wilson's interval."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 
 from mnv1cli.analysis import metrics
 from mnv1cli.modules.weights import HEAD
-from mnv1cli.training import head
+from mnv1cli.training.head import Head, fit_head, split_folds
 
 
-def clouds(classes: int, each: int, width: int, seed: int = 0) -> tuple[Any, Any]:
-    """Points around the corner of each class, far from the origin."""
+def make_clouds(classes: int, size: int, width: int, seed: int = 0) -> tuple[Any, Any]:
+    """Make `size` points around the corner of each class, far from the origin."""
     rng = np.random.default_rng(seed)
-    numbers = np.repeat(np.arange(classes), each)
+    numbers = np.repeat(np.arange(classes), size)
     corners = rng.normal(size=(classes, width)) * 1.5
     return (corners[numbers] + rng.normal(size=(len(numbers), width)) + 3) * 2, numbers
 
@@ -25,29 +25,29 @@ def clouds(classes: int, each: int, width: int, seed: int = 0) -> tuple[Any, Any
 def test_scores_are_those_of_scikit_learn(classes: int, width: int) -> None:
     from sklearn.linear_model import LogisticRegression
 
-    points, numbers = clouds(classes, 30, width)
-    found = head.fit(points, numbers, np.arange(len(points)))
-    assert found.weights.shape == (width, classes)
+    points, numbers = make_clouds(classes, 30, width)
+    head = fit_head(points, numbers, np.arange(len(points)))
+    assert head.weights.shape == (width, classes)
     scale = np.sqrt(points.var(axis=0).mean())
     standard = (points - points.mean(axis=0)) / scale
-    model = LogisticRegression(C=found.strength, class_weight="balanced", tol=1e-8, max_iter=9999)
+    model = LogisticRegression(C=head.strength, class_weight="balanced", tol=1e-8, max_iter=9999)
     wanted = model.fit(standard, numbers).predict_proba(standard)
-    powers = np.exp(found.logits(points))
+    powers = np.exp(head.compute_logits(points))
     np.testing.assert_allclose(powers / powers.sum(axis=1, keepdims=True), wanted, atol=0.01)
 
 
 def test_the_same_in_threads_and_again() -> None:
-    points, numbers = clouds(3, 20, 16)
-    first, second = (head.fit(points, numbers, np.arange(60), 1, n) for n in (1, 3))
+    points, numbers = make_clouds(3, 20, 16)
+    first, second = (fit_head(points, numbers, np.arange(60), 1, n) for n in (1, 3))
     np.testing.assert_array_equal(first.weights, second.weights)
     np.testing.assert_array_equal(first.biases, second.biases)
 
 
 def test_rare_classes_count_as_much_as_frequent_ones() -> None:
-    points, numbers = clouds(2, 100, 2, seed=3)
+    points, numbers = make_clouds(2, 100, 2, seed=3)
     kept = np.concatenate([np.arange(100), np.arange(100, 105)])
-    found = head.fit(points[kept], numbers[kept], np.arange(105))
-    right = found.logits(points).argmax(axis=1) == numbers
+    head = fit_head(points[kept], numbers[kept], np.arange(105))
+    right = head.compute_logits(points).argmax(axis=1) == numbers
     assert right[100:].mean() > 0.8
 
 
@@ -55,7 +55,7 @@ def test_folds_keep_groups_together_and_test_every_row_once() -> None:
     rng = np.random.default_rng(0)
     groups = np.sort(rng.integers(0, 40, 120))
     classes = groups % 3
-    folds = list(head._folds(classes, groups, 0))
+    folds = list(split_folds(classes, groups, 0))
     assert len(folds) == 5
     for fitting, testing in folds:
         assert not set(groups[fitting]) & set(groups[testing])
@@ -64,28 +64,28 @@ def test_folds_keep_groups_together_and_test_every_row_once() -> None:
 
 
 def test_too_few_to_choose_by(caplog: pytest.LogCaptureFixture) -> None:
-    found = head.fit(np.eye(2), np.array([0, 1]), np.arange(2))
+    head = fit_head(np.eye(2), np.array([0, 1]), np.arange(2))
     assert "too few images to choose the regularisation" in caplog.text
-    assert found.logits(np.eye(2)).argmax(axis=1).tolist() == [0, 1]
+    assert head.compute_logits(np.eye(2)).argmax(axis=1).tolist() == [0, 1]
 
 
-def test_a_class_with_one_group_is_no_obstacle() -> None:
-    points, numbers = clouds(3, 10, 8)
+def test_a_class_with_one_group_is_fitted() -> None:
+    points, numbers = make_clouds(3, 10, 8)
     kept = numbers.tolist().index(2) + 1
-    found = head.fit(points[:kept], numbers[:kept], np.arange(kept))
-    assert found.logits(points).shape == (30, 3)
+    head = fit_head(points[:kept], numbers[:kept], np.arange(kept))
+    assert head.compute_logits(points).shape == (30, 3)
 
 
-def test_features_that_do_not_vary_are_no_obstacle() -> None:
-    found = head.fit(np.ones((6, 4)), np.array([0, 1] * 3), np.arange(6))
-    assert np.isfinite(found.logits(np.ones((1, 4)))).all()
+def test_features_that_do_not_vary_are_fitted() -> None:
+    head = fit_head(np.ones((6, 4)), np.array([0, 1] * 3), np.arange(6))
+    assert np.isfinite(head.compute_logits(np.ones((1, 4)))).all()
 
 
 def test_variables_have_the_names_and_shapes_of_the_network() -> None:
-    found = head.Head(np.ones((8, 3)), np.zeros(3), 1.0).variables()
-    assert found[f"{HEAD}/weights"].shape == (1, 1, 8, 3)
-    assert found[f"{HEAD}/biases"].shape == (3,)
-    assert {value.dtype for value in found.values()} == {np.dtype(np.float32)}
+    variables = Head(np.ones((8, 3)), np.zeros(3), 1.0).to_variables()
+    assert variables[f"{HEAD}/weights"].shape == (1, 1, 8, 3)
+    assert variables[f"{HEAD}/biases"].shape == (3,)
+    assert {value.dtype for value in variables.values()} == {np.dtype(np.float32)}
 
 
 def test_interval_is_that_of_wilson() -> None:
