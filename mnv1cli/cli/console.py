@@ -1,4 +1,4 @@
-"""The terminal's side of a command: what stderr shows, signals, and exit codes."""
+"""A command's session: its messages on stderr, signals, and exit codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tempfile
 import threading
 import traceback
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TextIO
 
 import click
 
@@ -21,7 +21,9 @@ from mnv1cli.path_text import display_path
 from mnv1cli.system import signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from mnv1cli.inputs.listing import Listing
 
 log = logging.getLogger("mnv1cli")
 
@@ -29,18 +31,18 @@ INTERRUPTED, TERMINATED = 130, 143
 
 
 class Terminated(BaseException):
-    """SIGTERM, where the main thread was when it came."""
+    """SIGTERM, raised in the main thread."""
 
 
 @contextlib.contextmanager
 def session(quiet: bool = False, verbose: bool = False) -> Iterator[TextIO]:
-    """Run a command's body; gives the stream that stderr is to the user.
+    """Run a command's body; yields the stream of the messages to the user.
 
-    Descriptor 2 is diverted meanwhile: TensorFlow and the image libraries
-    write their diagnostics there, whatever they are told. What was caught is
-    shown with `verbose`, and when mnv1 itself is at fault.
+    Errors become one line and an exit code. Descriptor 2 is diverted until the end, because
+    TensorFlow and the image libraries write their diagnostics there, whatever their settings.
+    These are shown with `verbose`, and when mnv1 itself has a bug.
     """
-    with _diverted() as (stream, caught), _logging(stream, quiet), _signals():
+    with _diverted() as (stream, diagnostics), _logging(stream, quiet), _signals():
         try:
             yield stream
         except (click.exceptions.Exit, click.ClickException, SystemExit):
@@ -53,31 +55,47 @@ def session(quiet: bool = False, verbose: bool = False) -> Iterator[TextIO]:
             _forget_unwritable_stdout()
             raise SystemExit(0) from None
         except OSError as error:
-            # A full disk, a folder without permission: the user's to mend, wherever it shows.
+            # A full disk or a folder without permission is no bug, wherever it occurs.
             log.error("%s", error, extra={"label": "error: "})
             raise SystemExit(Mnv1Error.exit_code) from None
         except (KeyboardInterrupt, Terminated) as stop:
             log.error("stopped by a signal")
             code = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
             raise SystemExit(code) from None
-        except Exception:  # noqa: BLE001 - the last place that can tell of a bug
-            stream.write(caught() + traceback.format_exc())
+        except Exception:  # noqa: BLE001 - nobody else can report a bug
+            stream.write(diagnostics() + traceback.format_exc())
             log.error("this is a bug in mnv1; please report it with the lines above")
             raise SystemExit(1) from None
         finally:
             if verbose:
-                stream.write(caught())
+                stream.write(diagnostics())
             stream.flush()
 
 
 def progress(stream: TextIO, quiet: bool) -> TextIO | None:
-    """The stream for bars: that of a terminal, where they are wanted."""
+    """Return the stream for progress bars; None without a terminal, or with `quiet`."""
     return stream if stream.isatty() and not quiet else None
 
 
+def binary_stdout() -> BinaryIO | None:
+    """Return stdout for bytes; None in a process that was started without stdout."""
+    return sys.stdout.buffer if sys.stdout else None
+
+
+def stdout_is_terminal() -> bool:
+    """Return whether stdout is a terminal."""
+    return bool(sys.stdout and sys.stdout.isatty())
+
+
+def warn_of_empty(listing: Listing) -> None:
+    """Warn of each folder that has no images."""
+    for folder in listing.empty:
+        log.warning("no images in %s", display_path(folder))
+
+
 @contextlib.contextmanager
-def _diverted() -> Iterator[tuple[TextIO, Any]]:
-    """Send descriptor 2 to a file; gives what stderr was, and what reads the file."""
+def _diverted() -> Iterator[tuple[TextIO, Callable[[], str]]]:
+    """Send descriptor 2 to a file; yields the former stderr, and a function that reads the file."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
@@ -86,9 +104,9 @@ def _diverted() -> Iterator[tuple[TextIO, Any]]:
         try:
             saved = os.dup(2)
         except OSError:
-            # There is no stderr: nobody to speak to, nothing to divert.
-            nobody = stack.enter_context(open(os.devnull, "w"))
-            yield nobody, str
+            # There is no stderr: nothing to divert, and nobody reads the messages.
+            null = stack.enter_context(open(os.devnull, "w"))
+            yield null, str
             return
         stack.callback(_restore, saved)
         os.dup2(file.fileno(), 2)
@@ -96,7 +114,7 @@ def _diverted() -> Iterator[tuple[TextIO, Any]]:
 
 
 def _own_stream(saved: int, stack: contextlib.ExitStack) -> TextIO:
-    """Our stderr: the saved descriptor, or what stands in for stderr in a test."""
+    """Return our stderr: the saved descriptor, or the stream that replaces stderr in a test."""
     if sys.stderr is None or _descriptor(sys.stderr) == 2:
         stream = _Stderr(
             open(saved, "wb", buffering=0, closefd=False),  # noqa: SIM115 - detached below
@@ -110,7 +128,7 @@ def _own_stream(saved: int, stack: contextlib.ExitStack) -> TextIO:
 
 
 class _Stderr(io.TextIOWrapper):
-    """stderr, where a reader that is gone or a full disk is no reason to fail."""
+    """stderr that ignores a closed pipe or a full disk: neither is a reason to fail."""
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
@@ -141,41 +159,41 @@ def _read(file: Any) -> str:
     return text
 
 
-class _Line(logging.Formatter):
-    """One line a message, with the program's name before it; no terminal obeys it."""
+class _LineFormatter(logging.Formatter):
+    """Formats a message as one line after the program's name, without control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         label = "warning: " if record.levelno == logging.WARNING else ""
-        # Messages have names of files and modules in them, which may hold anything.
+        # Names of files and modules in messages may contain any character.
         message = display_path(os.fsencode(record.getMessage()))
         return f"mnv1: {getattr(record, 'label', label)}{message}"
 
 
-class _Unrepeated(logging.Filter):
-    """Lets a piece of news through once; faults and warnings as often as they come."""
+class _OnceFilter(logging.Filter):
+    """Lets a message of level INFO through once; errors and warnings every time."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: set[str] = set()
+        self._shown: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a message is to be shown."""
-        message = record.getMessage()
+        """Return whether to show a message."""
         if record.levelno > logging.INFO:
             return True
-        known = message in self._said
-        self._said.add(message)
-        return not known
+        message = record.getMessage()
+        is_new = message not in self._shown
+        self._shown.add(message)
+        return is_new
 
 
 @contextlib.contextmanager
 def _logging(stream: TextIO, quiet: bool) -> Iterator[None]:
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Line())
-    handler.addFilter(_Unrepeated())
-    # What other libraries log would otherwise be printed for want of a handler.
-    nobody = logging.NullHandler()
-    logging.getLogger().addHandler(nobody)
+    handler.setFormatter(_LineFormatter())
+    handler.addFilter(_OnceFilter())
+    # Without any handler Python would print what other libraries log.
+    null = logging.NullHandler()
+    logging.getLogger().addHandler(null)
     level, propagate = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(logging.ERROR if quiet else logging.INFO)
@@ -183,7 +201,7 @@ def _logging(stream: TextIO, quiet: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        logging.getLogger().removeHandler(nobody)
+        logging.getLogger().removeHandler(null)
         log.removeHandler(handler)
         log.setLevel(level)
         log.propagate = propagate
@@ -191,14 +209,14 @@ def _logging(stream: TextIO, quiet: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """Let SIGTERM unwind like Ctrl-C does, and both leave what was done whole."""
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that both leave complete rows and files."""
 
     def stop(number: int, _frame: Any) -> None:
         signals.arrive(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
 
     try:
         before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not in the main thread: whoever runs us there handles signals
+    except ValueError:  # not in the main thread: the caller handles signals
         yield
         return
     try:
@@ -209,7 +227,7 @@ def _signals() -> Iterator[None]:
 
 
 def threads_are_left() -> bool:
-    """Whether there are threads that Python would wait for at its end."""
+    """Return whether there are threads that Python would wait for at its end."""
     return any(
         not thread.daemon and thread is not threading.main_thread()
         for thread in threading.enumerate()
@@ -217,7 +235,7 @@ def threads_are_left() -> bool:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process at once, whatever its threads are doing."""
+    """End the process at once, even if threads are still running."""
     from mnv1cli.system import tempdirs
 
     with contextlib.suppress(OSError):
@@ -227,7 +245,7 @@ def leave(code: int) -> NoReturn:
 
 
 def _forget_unwritable_stdout() -> None:
-    """Keep Python from complaining at its end that stdout is closed, or its disk full."""
+    """Keep Python from reporting at its end that stdout is closed or its disk is full."""
     if sys.stdout is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""The options of reading images, folded into one value."""
+"""The options of reading images, as one value."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """Which images are read, how, and by which module, by the options' names."""
+    """The values of the options of reading images, under the names of the options."""
 
     inputs: tuple[str, ...]
     files_from: tuple[str, ...]
@@ -47,17 +47,24 @@ class Reading:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no input is named."""
+        """Return whether no input is named."""
         return not self.inputs and not self.files_from
 
     def listing(self) -> Listing:
-        """The images; to be closed."""
+        """Return the images; the caller closes the listing.
+
+        Raises:
+            OptionError: no input is named, or stdin is named twice.
+            MissingInputError: an input does not exist.
+        """
         from mnv1cli.inputs.listing import InputOptions, Listing
 
         if self.is_empty:
-            raise OptionError("no input", "name files or folders, '-' or --files-from")
+            raise OptionError(
+                "no input", "name files or folders, '-' for stdin, or --files-from FILE"
+            )
         if (*self.inputs, *self.files_from).count("-") > 1:
-            raise OptionError("stdin can be read once only")
+            raise OptionError("stdin can be read only once")
         stdin = sys.stdin.buffer if sys.stdin else None
         options = InputOptions(self.recursive, self.null, stdin, self.shard)
         return Listing(
@@ -69,7 +76,7 @@ class Reading:
     def classifier(
         self, labels: Path | None = None, bar: TextIO | None = None, engine: Engine | None = None
     ) -> Classifier:
-        """The module with its settings; `engine` where none was named."""
+        """Return the module with its settings; `engine` is used where no option names one."""
         from mnv1cli.api import Classifier
 
         return Classifier(

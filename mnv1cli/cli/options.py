@@ -1,14 +1,18 @@
-"""The options of the command line that more than one command has."""
+"""The options that several commands have, each with the group that help shows it in."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TextIO, TypeVar, cast
 
 import click
 
-from mnv1cli.cli.param_types import FILE, PLACE, SHARD, complete_files
+from mnv1cli.cli import console
+from mnv1cli.cli import help as groups
+from mnv1cli.cli.help import option
+from mnv1cli.cli.param_types import FILE, LOCATION, SHARD, complete_files
 from mnv1cli.types import (
     DEFAULT_BATCH,
     MAX_BATCH,
@@ -21,50 +25,68 @@ from mnv1cli.types import (
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+FORMATS = ("csv", "tsv", "jsonl", "npy", "npz", "parquet", "table")
+
 _FETCH_OPTIONS = (
-    click.option(
-        "--offline", is_flag=True, help="Never open a connection for a module. [env: MNV1_OFFLINE]"
+    option(
+        groups.MODULE,
+        "--offline",
+        is_flag=True,
+        help="Never connect to the network for a module. [env: MNV1_OFFLINE]",
     ),
-    click.option(
+    option(
+        groups.MODULE,
         "--insecure",
         is_flag=True,
-        help="Take a module over plain http though no checksum of it is known.",
+        help="Accept a module over plain http even if its checksum is unknown.",
     ),
-    click.option(
+    option(
+        groups.MODULE,
         "--trust-module",
         is_flag=True,
-        help="Take a module that does more than compute: it runs like any program.",
+        help="Accept a module that does more than compute. It can do what any program can.",
     ),
 )
-MODULE = click.option(
+MODULE = option(
+    groups.MODULE,
     "--module",
     metavar="MODULE",
     envvar="MNV1_MODULE",
     shell_complete=complete_files,
     help="A directory, a .tar.gz, a handle, a family name, 'hub' or 'bundled'. "
-    "Default: the hub's module, else bundled. [env: MNV1_MODULE]",
+    "Default: hub, or bundled where the hub cannot be reached. [env: MNV1_MODULE]",
 )
-IMAGE_SIZE = click.option(
+IMAGE_SIZE = option(
+    groups.MODULE,
     "--image-size",
     metavar="N",
     type=click.IntRange(min=1),
-    help="For modules that do not tell theirs.",
+    help="Image size in pixels, for modules that do not state it.",
 )
-PREPROCESS = click.option(
+PREPROCESS = option(
+    groups.PIXELS,
     "--preprocess",
     type=click.Choice(("slim", "squash", "square", "pad")),
     default="slim",
     show_default=True,
-    help="Central 87.5 % of each side; the whole image; the central square; or the "
-    "whole image with its proportions on grey.",
+    help="slim: the central 87.5 % of each side. squash: the whole image. square: the central "
+    "square. pad: the whole image with its proportions, on grey.",
 )
-THREADS = click.option(
+EXIF = option(
+    groups.PIXELS,
+    "--exif/--no-exif",
+    default=True,
+    help="Turn images by their EXIF orientation (default).",
+)
+THREADS = option(
+    groups.RUN,
     "--threads",
     metavar="N",
     type=click.IntRange(1, MAX_THREADS),
-    help="Cores to use. Default: all that the process may use.",
+    help="CPU cores to use. Default: all that the process may use.",
 )
-BATCH_SIZE = click.option(
+BATCH_SIZE = option(
+    groups.RUN,
     "--batch-size",
     metavar="N",
     type=click.IntRange(1, MAX_BATCH),
@@ -72,7 +94,6 @@ BATCH_SIZE = click.option(
     show_default=True,
     help="Images that go through the model at once.",
 )
-_FORMATS = ("csv", "tsv", "jsonl", "npy", "npz", "parquet", "table")
 
 
 def fetch_options(function: F) -> F:
@@ -84,66 +105,87 @@ def fetch_options(function: F) -> F:
         return function(fetch=fetch, **values)
 
     decorated = cast("F", folded)
-    for option in reversed(_FETCH_OPTIONS):
-        decorated = option(decorated)
+    for decorate in reversed(_FETCH_OPTIONS):
+        decorated = decorate(decorated)
     return decorated
+
+
+def with_progress(fetch: FetchOptions, stream: TextIO, quiet: bool) -> FetchOptions:
+    """Return the options of fetching a module, with a bar where `stream` is a terminal."""
+    return dataclasses.replace(fetch, bar=console.progress(stream, quiet))
 
 
 READING_OPTIONS = (
     click.argument("inputs", metavar="INPUT...", nargs=-1, shell_complete=complete_files),
-    click.option(
+    option(
+        groups.INPUT,
         "--files-from",
         metavar="FILE",
         multiple=True,
         shell_complete=complete_files,
-        help="Read paths from FILE, one a line; '-' is stdin.",
+        help="Read paths from FILE, one per line; '-' is stdin.",
     ),
-    click.option("-0", "--null", is_flag=True, help="Paths in lists end with NUL, not a new line."),
-    click.option(
+    option(
+        groups.INPUT,
+        "-0",
+        "--null",
+        is_flag=True,
+        help="Paths in lists end with NUL, not with a new line.",
+    ),
+    option(
+        groups.INPUT,
         "--shard",
         metavar="I/N",
         type=SHARD,
-        help="Take part I of N (from 0) of the images, by their paths; 'mnv1 merge' joins "
-        "the results.",
+        help="Read only part I of N of the images, counted from 0; 'mnv1 merge' joins the results.",
     ),
-    click.option(
-        "--recursive/--no-recursive", default=True, help="Walk folders below folders (default)."
+    option(
+        groups.INPUT,
+        "--recursive/--no-recursive",
+        default=True,
+        help="Read the folders inside folders, too (default).",
     ),
-    MODULE,
-    fetch_options,
-    IMAGE_SIZE,
-    PREPROCESS,
-    click.option(
-        "--decode",
-        type=click.Choice(("scaled", "full")),
-        default="scaled",
-        show_default=True,
-        help="Decode large JPEGs at 1/2, 1/4 or 1/8 where that suffices, or always in full.",
-    ),
-    click.option("--exif/--no-exif", default=True, help="Apply the EXIF orientation (default)."),
-    click.option(
-        "--max-pixels",
-        metavar="N",
-        type=click.IntRange(1, MAX_LIMIT),
-        default=MAX_PIXELS,
-        show_default=True,
-        help="Refuse images that claim more pixels.",
-    ),
-    click.option(
+    option(
+        groups.INPUT,
         "--max-bytes",
         metavar="N",
         type=click.IntRange(1, MAX_LIMIT),
         default=MAX_BYTES,
         show_default=True,
-        help="Refuse files that are larger.",
+        help="Refuse files of more than N bytes.",
     ),
-    click.option(
+    MODULE,
+    fetch_options,
+    IMAGE_SIZE,
+    PREPROCESS,
+    option(
+        groups.PIXELS,
+        "--decode",
+        type=click.Choice(("scaled", "full")),
+        default="scaled",
+        show_default=True,
+        help="scaled: decode large JPEGs at 1/2, 1/4 or 1/8 where that is enough. "
+        "full: always at full size.",
+    ),
+    EXIF,
+    option(
+        groups.PIXELS,
+        "--max-pixels",
+        metavar="N",
+        type=click.IntRange(1, MAX_LIMIT),
+        default=MAX_PIXELS,
+        show_default=True,
+        help="Refuse images of more than N pixels.",
+    ),
+    option(
+        groups.RUN,
         "--engine",
         type=click.Choice(("litert", "tf")),
-        help="The module compiled for LiteRT (default where it is installed), or as it is in "
-        "TensorFlow.",
+        help="litert: the module compiled for LiteRT (default where it is installed). "
+        "tf: the module itself in TensorFlow.",
     ),
-    click.option(
+    option(
+        groups.RUN,
         "--precision",
         type=click.Choice(("float32", "int8")),
         default="float32",
@@ -154,83 +196,109 @@ READING_OPTIONS = (
     BATCH_SIZE,
 )
 
-LABELS = click.option(
+LABELS = option(
+    groups.INPUT,
     "--labels",
     metavar="FILE",
     type=FILE,
-    help="Your own class names: one a line, or CSV with a column 'label'.",
+    help="Your own class names: one per line, or CSV with a column 'label'.",
 )
-FORCE = click.option("--force", is_flag=True, help="Replace files that exist.")
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON for programs.")
-QUIET = click.option("-q", "--quiet", is_flag=True, help="Show errors and bad images alone.")
-VERBOSE = click.option(
-    "-v", "--verbose", is_flag=True, help="Show what TensorFlow and other libraries say."
+FORCE = option(groups.OUTPUT, "--force", is_flag=True, help="Replace existing files.")
+AS_JSON = option(groups.OUTPUT, "--json", "as_json", is_flag=True, help="Print JSON.")
+QUIET = option(
+    groups.RUN, "-q", "--quiet", is_flag=True, help="Show only errors and images that failed."
 )
-RUNNER = click.option(
-    "--runner",
-    type=click.Choice(("local", "ray")),
-    default="local",
-    show_default=True,
-    help="This process, or a Ray cluster, which writes a dataset.",
-)
-RAY_ADDRESS = click.option(
-    "--ray-address",
-    metavar="ADDRESS",
-    envvar="RAY_ADDRESS",
-    help="The cluster of --runner ray, as host:port or 'auto'. Default: one of this "
-    "machine's cores, for the run. [env: RAY_ADDRESS]",
+VERBOSE = option(
+    groups.RUN,
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Show the messages of TensorFlow and other libraries.",
 )
 WRITING_OPTIONS = (
-    click.option(
+    option(
+        groups.OUTPUT,
         "-o",
         "--output",
         metavar="FILE",
-        type=PLACE,
-        help="Write to FILE, which may be s3:// or gs://, and its metadata to FILE.meta.json; a "
-        "name that ends with / is a dataset, which goes on where it stands. Default: stdout.",
+        type=LOCATION,
+        help="Write to FILE, a path or an s3:// or gs:// URI, and its metadata to FILE.meta.json. "
+        "A name that ends with / is a dataset: a run adds the images that it lacks. "
+        "Default: stdout.",
     ),
-    click.option(
+    option(
+        groups.OUTPUT,
         "-f",
         "--format",
-        type=click.Choice(_FORMATS),
-        help="Default: FILE's suffix, else csv; classify shows a table on a terminal.",
+        type=click.Choice(FORMATS),
+        help="Default: by FILE's suffix, else csv; classify prints a table on a terminal.",
     ),
     FORCE,
-    click.option(
+    option(
+        groups.OUTPUT,
         "--resume",
         is_flag=True,
-        help="Go on with a run that was cut, where it stood; give the same command.",
+        help="Continue an interrupted run; repeat its other options.",
     ),
-    click.option(
+    option(
+        groups.INPUT,
         "--skip-existing",
         metavar="FILE",
-        type=PLACE,
-        help="Leave out the images that have a row in FILE, an earlier result or a dataset.",
+        type=LOCATION,
+        help="Skip images that already have a row in FILE, a result or a dataset.",
     ),
-    click.option(
-        "--append",
-        is_flag=True,
-        help="Add the rows to the result that is there, by default that of --skip-existing.",
-    ),
-    click.option(
+    option(
+        groups.INPUT,
         "--retry-failed",
         "retry",
         is_flag=True,
-        help="A dataset: do the images once more that failed in earlier runs.",
+        help="For a dataset: try again the images that failed in earlier runs.",
     ),
-    click.option(
+    option(
+        groups.OUTPUT,
+        "--append",
+        is_flag=True,
+        help="Add rows to the existing FILE; without -o, to the result of --skip-existing.",
+    ),
+    option(
+        groups.OUTPUT,
         "--on-error",
         type=click.Choice(("skip", "row", "fail")),
         default="skip",
         show_default=True,
-        help="A bad image is left out, keeps its row with the reason, or ends the run.",
+        help="For an image that fails, skip writes no row, row writes one with the reason, "
+        "and fail ends the run.",
     ),
-    click.option(
-        "--errors", metavar="FILE", type=FILE, help="Write the bad images to FILE: path,reason."
+    option(
+        groups.OUTPUT,
+        "--errors",
+        metavar="FILE",
+        type=FILE,
+        help="Write the images that failed to FILE, as CSV with path and reason.",
     ),
-    click.option("--manifest", metavar="FILE", type=FILE, help="Write the run's metadata to FILE."),
-    RUNNER,
-    RAY_ADDRESS,
+    option(
+        groups.OUTPUT,
+        "--manifest",
+        metavar="FILE",
+        type=FILE,
+        help="Write the run's metadata to FILE.",
+    ),
+    option(
+        groups.RUN,
+        "--runner",
+        type=click.Choice(("local", "ray")),
+        default="local",
+        show_default=True,
+        help="local: this process. ray: a Ray cluster, which writes a dataset.",
+    ),
+    option(
+        groups.RUN,
+        "--ray-address",
+        metavar="ADDRESS",
+        envvar="RAY_ADDRESS",
+        help="The cluster of --runner ray: host:port or 'auto'. Default: one on this machine, "
+        "started for the run. [env: RAY_ADDRESS]",
+    ),
     QUIET,
     VERBOSE,
 )

@@ -1,4 +1,4 @@
-"""What the options of the command line take: files, places, shards."""
+"""The types of values that options take: files, locations, shards."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from mnv1cli.storage.location import Location
 def complete_files(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Let the shell complete the names of files, for what is no click.Path."""
+    """Let the shell complete file names where the type is not a click.Path."""
     return [CompletionItem(incomplete, type="file")]
 
 
 class _FileType(click.Path):
-    """The path of a file on this machine; a URI would be taken for one."""
+    """The path of a local file; URIs are refused, or they would be taken for paths."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str | bytes | os.PathLike[str]:
-        """What was given, as a path."""
+        """Return the value as a path."""
         if Location(os.fsdecode(value)).is_remote:
-            self.fail(f"{value} is no file on this machine.", param, ctx)
+            self.fail(f"{value} is not a local file.", param, ctx)
         return super().convert(value, param, ctx)
 
 
 if TYPE_CHECKING:
-    _PlaceParam = click.ParamType[Location]
+    _LocationParam = click.ParamType[Location]
     _ShardParam = click.ParamType[Shard]
 else:
-    # Generic from click 8.4 on, and for type checkers alone.
-    _PlaceParam = _ShardParam = click.ParamType
+    # Generic only from click 8.4 on, and only for type checkers.
+    _LocationParam = _ShardParam = click.ParamType
 
 
-class _PlaceType(_PlaceParam):
+class _LocationType(_LocationParam):
     """A path or a URI, kept as it was given."""
 
     name = "path"
@@ -52,25 +52,25 @@ class _PlaceType(_PlaceParam):
         param: click.Parameter | None,  # noqa: ARG002 - click's signature
         ctx: click.Context | None,  # noqa: ARG002
     ) -> Location:
-        """What was given, as a place."""
+        """Return the value as a location."""
         return value if isinstance(value, Location) else Location(str(value))
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Let the shell complete the names of files."""
+        """Let the shell complete file names."""
         return complete_files(ctx, param, incomplete)
 
 
 class _ShardType(_ShardParam):
-    """One of several parts, as I/N."""
+    """A shard as I/N: part I of N."""
 
     name = "shard"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Shard:
-        """The part that was named."""
+        """Return the value as a shard."""
         try:
             return value if isinstance(value, Shard) else Shard.parse(str(value))
         except OptionError as error:
@@ -78,5 +78,5 @@ class _ShardType(_ShardParam):
 
 
 FILE = _FileType(path_type=Path)
-PLACE = _PlaceType()
+LOCATION = _LocationType()
 SHARD = _ShardType()

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from mnv1cli.analysis import evaluation_files
 from mnv1cli.analysis.truth import FolderTruth
 from mnv1cli.api import Classifier
-from mnv1cli.cli import reports
 from mnv1cli.labels.names import imagenet
 from tests.conftest import ROOT
 from tests.support.shell import mnv1, program, rows
@@ -314,7 +314,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: Path) -> Path
         ("photo --truth text.csv", 1, "no columns 'path' and 'label'"),
         ("photo --truth 'no columns.csv'", 1, "no columns 'path' and 'label'"),
         ("photo --truth two.csv", 1, "two.csv has two labels for a.jpg"),
-        ("photo --from classify.csv", 2, "--from takes results"),
+        ("photo --from classify.csv", 2, "--from evaluates an existing result"),
         ("--from none.csv", 2, "no such file: none.csv"),
         ("--from text.csv", 1, "text.csv is no result of mnv1"),
         ("--from photo", 1, "photo is no dataset of mnv1: it has"),
@@ -423,7 +423,7 @@ def test_nothing_half_done_is_left(here: Path, monkeypatch: pytest.MonkeyPatch) 
         assert (here / "p.csv.part").exists()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(reports, "encode_rows", full)
+    monkeypatch.setattr(evaluation_files, "encode_rows", full)
     line = one_line("--from", "classify.csv", "--per-class", "p.csv", exit_code=1)
     assert "No space left on device" in line
     assert not list(here.glob("p.csv*"))

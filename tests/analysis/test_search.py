@@ -469,11 +469,11 @@ def here(indexes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "said"),
     [
-        ("x.npy", 2, "one of QUERY, --from and --all-pairs says what to look for"),
+        ("x.npy", 2, "give exactly one of QUERY, --from and --all-pairs"),
         ("x.npy cat.png --all-pairs", 2, "one of QUERY, --from and --all-pairs"),
-        ("x.npy --all-pairs --top 3", 2, "--top goes without --all-pairs"),
-        ("x.npy cat.png --threshold 0.5", 2, "--threshold goes with --all-pairs"),
-        ("x.npy --all-pairs --threshold nan", 2, "nan is no threshold"),
+        ("x.npy --all-pairs --top 3", 2, "--top cannot be used with --all-pairs"),
+        ("x.npy cat.png --threshold 0.5", 2, "--threshold can only be used with --all-pairs"),
+        ("x.npy --all-pairs --threshold nan", 2, "--threshold nan is not a number"),
         ("none.npy cat.png", 2, "no such file: none.npy"),
         (". cat.png", 1, ". is no dataset of mnv1: it has alone.npy"),
         ("cat.png cat.png", 1, "cat.png is no result of mnv1"),

@@ -78,7 +78,7 @@ def test_names_of_files_are_left_to_the_shell(words: str) -> None:
 def test_other_shells_are_told_with_help(shell: str) -> None:
     said = "\n".join(completed("mnv1 sim", shell))
     assert "similar" in said
-    assert "The images of INDEX" in said
+    assert "Find the images of INDEX" in said
 
 
 @needs_bash

@@ -277,4 +277,4 @@ def test_part_of_the_images_is_evaluated(folder: Path, tmp_path: Path) -> None:
     run(folder, "-o", tmp_path / "x.csv")
     result = run("--from", tmp_path / "x.csv", "--shard", "0/2", command="evaluate")
     assert result.exit_code == 2
-    assert "--shard is for images" in result.stderr
+    assert "--shard cannot be used with --from" in result.stderr

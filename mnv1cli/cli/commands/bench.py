@@ -1,4 +1,4 @@
-"""The commands that measure: how fast, and at what price."""
+"""`mnv1 bench`: the speed of each stage on this machine."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mnv1cli._version import __version__
 from mnv1cli.cli import console
-from mnv1cli.cli.commands.module import module as module_group
-from mnv1cli.cli.commands.module import with_bar
+from mnv1cli.cli import help as groups
+from mnv1cli.cli.help import GroupedCommand, option
 from mnv1cli.cli.options import (
     AS_JSON,
     BATCH_SIZE,
@@ -24,18 +25,23 @@ from mnv1cli.cli.options import (
 from mnv1cli.cli.param_types import complete_files
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mnv1cli.analysis.benchmark import Bench, Timed
+    from mnv1cli.api import Classifier
     from mnv1cli.types import FetchOptions
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("inputs", metavar="[INPUT]...", nargs=-1, shell_complete=complete_files)
-@click.option(
+@option(
+    groups.INPUT,
     "--images",
     metavar="N",
     type=click.IntRange(min=1),
     default=500,
     show_default=True,
-    help="Images a round; those of INPUT are taken over and over.",
+    help="Images per round. The images of INPUT are repeated as often as needed.",
 )
 @MODULE
 @fetch_options
@@ -59,15 +65,14 @@ def bench(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Images a second on this machine, stage by stage.
+    """Measure the speed of each stage on this machine.
 
-    INPUT is a file, a folder or a quoted glob; without it the photos are made
-    up, of 500x375 and 4000x3000.
+    INPUT is a file, a folder or a quoted glob. Without it two sets of made-up photos are
+    used, of 500x375 and of 4000x3000 pixels.
     """
     with console.session(quiet, verbose):
         from mnv1cli.analysis.benchmark import bench as measure
         from mnv1cli.api import Classifier
-        from mnv1cli.cli import reports
 
         def make(engine: Any, precision: Any) -> Classifier:
             return Classifier(
@@ -82,64 +87,68 @@ def bench(
             )
 
         results = measure([os.fsencode(name) for name in inputs], images, make)
-        reports.print_bench(results, as_json)
+        if as_json:
+            _print_json(results)
+        else:
+            _print_tables(results)
 
 
-@module_group.command()
-@click.argument(
-    "inputs", metavar="INPUT...", nargs=-1, required=True, shell_complete=complete_files
-)
-@click.option(
-    "--samples",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=200,
-    show_default=True,
-    help="Images to calibrate with, at most; as many others are held back to compare on.",
-)
-@click.option(
-    "--seed", metavar="S", type=int, default=0, show_default=True, help="Which images are drawn."
-)
-@click.option(
-    "--endpoint", metavar="NAME", default="", help="Calibrate for this layer, not for the results."
-)
-@MODULE
-@fetch_options
-@IMAGE_SIZE
-@PREPROCESS
-@QUIET
-@VERBOSE
-@AS_JSON
-def quantize(
-    inputs: tuple[str, ...],
-    samples: int,
-    seed: int,
-    endpoint: str,
-    module: str | None,
-    fetch: FetchOptions,
-    image_size: int | None,
-    preprocess: Any,
-    quiet: bool,
-    verbose: bool,
-    as_json: bool,
-) -> None:
-    """Prepare a module for --precision int8, calibrated on your own images.
+def _print_json(results: Sequence[Bench]) -> None:
+    from mnv1cli.cli.show import print_json
 
-    INPUT is a file, a folder or a quoted glob. It reports what int8 costs on
-    images of INPUT that were held back.
-    """
-    with console.session(quiet, verbose) as stream:
-        from mnv1cli.api import Classifier
-        from mnv1cli.cli import reports
-        from mnv1cli.inputs.listing import Listing
+    sets = [_describe(result) for result in results]
+    # The bound is that of the default engine over the first photos.
+    bound = sets[0]["runs"][0]["bound"]
+    print_json({"version": __version__, "bound": bound, "sets": sets})
 
-        listing = Listing([os.fsencode(name) for name in inputs])
-        listing.require_images()
-        classifier = Classifier(
-            module,
-            preprocess=preprocess,
-            image_size=image_size,
-            fetch=with_bar(fetch, stream, quiet),
+
+def _describe(result: Bench) -> dict[str, Any]:
+    """Return the measurements over one set of photos for JSON."""
+    return {
+        "name": result.name,
+        "images": result.images,
+        "threads": result.threads,
+        "listing": result.listing._asdict(),
+        "decoding": result.decoding._asdict(),
+        "runs": [
+            {
+                "engine": run.engine,
+                "precision": run.precision,
+                "inference": run.inference._asdict(),
+                "end_to_end": run.end_to_end._asdict(),
+                "bound": run.bound,
+                "share": run.end_to_end.rate / run.bound,
+            }
+            for run in result.runs
+        ],
+    }
+
+
+def _print_tables(results: Sequence[Bench]) -> None:
+    """Print a table for each set of photos."""
+    from mnv1cli.cli.show import print_table
+
+    for i, result in enumerate(results):
+        click.echo(
+            f"{chr(10) if i else ''}{result.name}: {result.images} images per round, "
+            f"{result.threads} threads, medians"
         )
-        price = classifier.quantize(listing, samples, seed, endpoint)
-        reports.print_price(price, as_json)
+        rows = [("listing", _format_rate(result.listing), "")]
+        rows += [("decoding", _format_rate(result.decoding), _format_cpu(result.decoding))]
+        for run in result.runs:
+            name = f"{run.engine} {run.precision}"
+            share = f"{100 * run.end_to_end.rate / run.bound:.0f} % of {run.bound:.0f}"
+            cpu = f"{_format_cpu(run.end_to_end)}, {share}"
+            rows += [
+                (f"{name}, inference", _format_rate(run.inference), _format_cpu(run.inference)),
+                (f"{name}, end to end", _format_rate(run.end_to_end), cpu),
+            ]
+        print_table(("", "images/s", "CPU time per image, share of the bound"), rows)
+
+
+def _format_rate(timed: Timed) -> str:
+    return f"{timed.rate:,.0f}"
+
+
+def _format_cpu(timed: Timed) -> str:
+    return f"{1000 * timed.cpu:.2f} ms"

@@ -1,4 +1,4 @@
-"""`mnv1 evaluate`: how good the labels are, held against what the images show."""
+"""`mnv1 evaluate`: the accuracy of labels, compared with what the images show."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from mnv1cli.cli import console
+from mnv1cli.cli import help as groups
+from mnv1cli.cli.help import GroupedCommand, option
 from mnv1cli.cli.image_options import Reading, reading_command
 from mnv1cli.cli.options import AS_JSON, FORCE, LABELS, QUIET, VERBOSE
-from mnv1cli.cli.param_types import FILE, PLACE
+from mnv1cli.cli.param_types import FILE, LOCATION
 from mnv1cli.errors import OptionError
-from mnv1cli.path_text import display_path
 from mnv1cli.storage.location import Location, source
 
 if TYPE_CHECKING:
@@ -24,31 +25,44 @@ if TYPE_CHECKING:
     from mnv1cli.storage.location import Source
 
 
-@click.command()
-@reading_command
-@LABELS
-@click.option(
+@click.command(cls=GroupedCommand)
+@option(
+    groups.INPUT,
     "--truth",
     metavar="FILE",
     type=FILE,
     help="What the images show: CSV with path and label. Default: the names of their folders.",
 )
-@click.option(
+@option(
+    groups.INPUT,
     "--from",
     "saved",
     metavar="FILE",
-    type=PLACE,
-    help="Evaluate a result of classify or logits, a file or a dataset, and read no image.",
+    type=LOCATION,
+    help="Evaluate FILE, a result or a dataset of classify or logits. No image is read.",
 )
-@click.option("--per-class", metavar="FILE", type=FILE, help="Write each class's accuracy to FILE.")
-@click.option(
-    "--confusion", metavar="FILE", type=FILE, help="Write which class was taken for which to FILE."
+@reading_command
+@LABELS
+@option(
+    groups.OUTPUT,
+    "--per-class",
+    metavar="FILE",
+    type=FILE,
+    help="Write the accuracy of each class to FILE, as CSV.",
 )
-@click.option(
+@option(
+    groups.OUTPUT,
+    "--confusion",
+    metavar="FILE",
+    type=FILE,
+    help="Write how often each class was taken for which to FILE, as CSV.",
+)
+@option(
+    groups.OUTPUT,
     "--mistakes",
     metavar="FILE",
     type=FILE,
-    help="Write the wrong labels to FILE, worst first.",
+    help="Write the images with a wrong label to FILE, as CSV, the most certain ones first.",
 )
 @FORCE
 @AS_JSON
@@ -67,35 +81,38 @@ def evaluate(
     quiet: bool,
     verbose: bool,
 ) -> NoReturn:
-    """How often the first label is right, and one of the first five.
+    """Measure how often the labels of images are right.
 
-    INPUT holds a folder for each class, named by WordNet id, class id or label;
-    or --truth says what the images show, and may then name them, too.
+    The first label counts, and whether the right one is among the first five.
+
+    INPUT holds one folder per class, named by WordNet id, class id or label. With --truth
+    the folders may have any names; without INPUT all images of its FILE are evaluated.
     """
     with console.session(quiet, verbose) as stream:
-        from mnv1cli.cli import reports
+        from mnv1cli.analysis.evaluation_files import EvaluationFiles
 
         if saved is not None and not reading.is_empty:
-            raise OptionError("--from takes results that are there, and reads no images")
+            raise OptionError("--from evaluates an existing result", "give it without INPUT")
         if saved is not None and reading.shard is not None:
-            raise OptionError("--shard is for images, and --from takes all of a result")
-        files = (per_class, confusion, mistakes)
+            raise OptionError("--shard cannot be used with --from, which takes the whole result")
         result = None if saved is None else source(saved)
         read = result if not isinstance(result, Location) else None
-        outputs = reports.evaluation_outputs(files, (truth, read, labels), force)
+        files = EvaluationFiles(per_class, confusion, mistakes, (truth, read, labels), force)
         if result is not None:
-            evaluation, resolved = _of_saved(result, truth, labels)
+            evaluation, resolved = _evaluate_saved(result, truth, labels)
         else:
             progress = console.progress(stream, quiet)
-            evaluation, resolved = _of_images(reading, truth, labels, progress)
+            evaluation, resolved = _evaluate_images(reading, truth, labels, progress)
         for remark in resolved.remarks():
             console.log.warning("%s", remark)
-        reports.write_evaluation(outputs, evaluation, per_class, confusion, mistakes)
-        reports.print_evaluation(evaluation, as_json)
+        files.write(evaluation)
+        _print(evaluation, as_json)
         raise SystemExit(3 if evaluation.failed else 0)
 
 
-def _of_saved(file: Source, truth: Path | None, own: Path | None) -> tuple[Evaluation, Resolved]:
+def _evaluate_saved(
+    file: Source, truth: Path | None, own: Path | None
+) -> tuple[Evaluation, Resolved]:
     from mnv1cli.analysis.evaluate import SavedPredictions, evaluated
     from mnv1cli.analysis.truth import ListTruth, Resolved
 
@@ -107,7 +124,7 @@ def _of_saved(file: Source, truth: Path | None, own: Path | None) -> tuple[Evalu
     return evaluation, resolved
 
 
-def _of_images(
+def _evaluate_images(
     reading: Reading, file: Path | None, own: Path | None, progress: Any
 ) -> tuple[Evaluation, Resolved]:
     from mnv1cli.analysis.truth import FolderTruth, ListTruth
@@ -120,7 +137,31 @@ def _of_images(
         return reading.classifier(own, progress).evaluate(images, truth, progress)
     with contextlib.closing(reading.listing()) as listing:
         listing.require_images()
-        found = reading.classifier(own, progress).evaluate(listing, truth, progress)
-        for folder in listing.empty:
-            console.log.warning("no images in %s", display_path(folder))
-        return found
+        results = reading.classifier(own, progress).evaluate(listing, truth, progress)
+        console.warn_of_empty(listing)
+        return results
+
+
+def _print(evaluation: Evaluation, as_json: bool) -> None:
+    """Print the figures of an evaluation."""
+    from mnv1cli.cli.show import print_json, print_table
+
+    figures = evaluation.figures()
+    if as_json:
+        print_json(figures)
+        return
+    rows = [("images", f"{figures['n']:,}", "")]
+    for name, key in (("top-1", "top1"), ("top-5", "top5")):
+        low, high = figures[f"{key}_interval"]
+        rows.append((name, _percent(figures[key]), f"{_percent(low)} to {_percent(high)}"))
+    rows += [
+        ("mean per class", _percent(figures["mean_per_class"]), ""),
+        ("expected calibration error", _percent(figures["ece"]), ""),
+    ]
+    if evaluation.failed:
+        rows.append(("could not be read", f"{evaluation.failed:,}", ""))
+    print_table(("", "", "95 % interval"), rows)
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"

@@ -1,7 +1,8 @@
-"""The command that trains a module for other classes."""
+"""`mnv1 finetune`: train a module for other classes."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,11 @@ import click
 from click.core import ParameterSource
 
 from mnv1cli.cli import console
-from mnv1cli.cli.commands.module import with_bar
+from mnv1cli.cli import help as groups
+from mnv1cli.cli.help import GroupedCommand, option
 from mnv1cli.cli.options import (
     AS_JSON,
+    EXIF,
     IMAGE_SIZE,
     MODULE,
     PREPROCESS,
@@ -19,6 +22,7 @@ from mnv1cli.cli.options import (
     THREADS,
     VERBOSE,
     fetch_options,
+    with_progress,
 )
 from mnv1cli.cli.param_types import FILE
 from mnv1cli.errors import OptionError
@@ -28,67 +32,81 @@ from mnv1cli.types import MAX_BATCH
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mnv1cli.training.finetune import FinetuneResult
     from mnv1cli.types import FetchOptions
 
 _DEFAULTS = FinetuneOptions()
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("folder", metavar="DIR", type=FILE)
-@click.option(
-    "-o", "--output", metavar="MODULE", type=FILE, required=True, help="The new module's folder."
-)
-@click.option(
+@option(
+    groups.INPUT,
     "--held-out",
     metavar="FRACTION",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=_DEFAULTS.held_out,
     show_default=True,
-    help="How much of each class is not trained with, and tests the result.",
+    help="Fraction of each class that is held out of the training to test the result.",
 )
-@click.option(
+@option(
+    groups.INPUT,
     "--seed",
     metavar="S",
     type=click.IntRange(0, 2**32 - 1),
     default=_DEFAULTS.seed,
     show_default=True,
-    help="What is drawn: the part held out, the order, the crops.",
+    help="Seed of all random choices: the images held out, their order, the crops.",
 )
-@click.option("--full", is_flag=True, help="Train all layers, not the last one alone.")
-@click.option(
+@MODULE
+@fetch_options
+@IMAGE_SIZE
+@PREPROCESS
+@EXIF
+@option(groups.RUN, "--full", is_flag=True, help="Train all layers, not only the last one.")
+@option(
+    groups.RUN,
     "--epochs",
     metavar="N",
     type=click.IntRange(1, 100_000),
     default=_DEFAULTS.epochs,
     show_default=True,
-    help="With --full: passes over the images, at most.",
+    help="With --full: largest number of passes over the images.",
 )
-@click.option(
+@option(
+    groups.RUN,
     "--learning-rate",
     metavar="RATE",
     type=click.FloatRange(0, min_open=True),
     default=_DEFAULTS.learning_rate,
     show_default=True,
-    help="With --full: the highest one; it rises, then falls as a cosine.",
+    help="With --full: highest learning rate; it rises to RATE, then falls as a cosine.",
 )
-@click.option(
+@option(
+    groups.RUN,
     "--batch-size",
     metavar="N",
     type=click.IntRange(2, MAX_BATCH),
     default=_DEFAULTS.batch_size,
     show_default=True,
-    help="With --full: images a step.",
+    help="With --full: images per training step.",
 )
-@click.option("--force", is_flag=True, help="Replace a module that exists.")
-@click.option("--resume", is_flag=True, help="With --full: go on with a run that was cut.")
-@MODULE
-@fetch_options
-@IMAGE_SIZE
-@PREPROCESS
-@click.option("--exif/--no-exif", default=True, help="Apply the EXIF orientation (default).")
 @THREADS
 @QUIET
 @VERBOSE
+@option(
+    groups.OUTPUT,
+    "-o",
+    "--output",
+    metavar="MODULE",
+    type=FILE,
+    required=True,
+    help="Write the new module to the folder MODULE.",
+)
+@option(groups.OUTPUT, "--force", is_flag=True, help="Replace an existing module.")
+@option(
+    groups.OUTPUT, "--resume", is_flag=True, help="With --full: continue an interrupted training."
+)
 @AS_JSON
 def finetune(
     folder: Path,
@@ -106,40 +124,68 @@ def finetune(
 ) -> None:
     """Train a module for your own classes: the folders in DIR.
 
-    The result is a module as any other, with the names of the folders for
-    labels. It says how good it is on images that were held back, which
-    MODULE.split.csv names.
+    The result is a module like any other; its labels are the names of the folders. Its
+    accuracy is measured on images that were held out, which MODULE.split.csv lists.
     """
     with console.session(quiet, verbose) as stream:
         _check(options)
         from mnv1cli.api import Classifier
-        from mnv1cli.cli import reports
         from mnv1cli.runs.tally import SOME_FAILED
 
-        bar = with_bar(fetch, stream, quiet)
+        fetch = with_progress(fetch, stream, quiet)
         classifier = Classifier(
             module,
             preprocess=preprocess,
             exif=exif,
             image_size=image_size,
             threads=threads,
-            fetch=bar,
+            fetch=fetch,
         )
-        tuned = classifier.finetune(folder, output, progress=bar.bar, **options)
-        reports.print_tuned(tuned, as_json)
-        if tuned.failed:
+        result = classifier.finetune(folder, output, progress=fetch.bar, **options)
+        _print(result, as_json)
+        if result.failed:
             raise SystemExit(SOME_FAILED)
 
 
 def _check(options: dict[str, Any]) -> None:
-    """Refuse options that would have no say, and numbers that are none."""
+    """Refuse options that would have no effect, and numbers that are not finite."""
     context = click.get_current_context()
     for name in ("epochs", "learning_rate", "batch_size", "resume"):
-        told = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if told and not options["full"]:
-            flag = "--" + name.replace("_", "-")
-            raise OptionError(f"{flag} is for --full", "without it the last layer alone is fitted")
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and not options["full"]:
+            raise OptionError(
+                f"{_flag(name)} can only be used with --full",
+                "without it only the last layer is trained",
+            )
     for name in ("held_out", "learning_rate"):
         if not math.isfinite(options[name]):
-            flag = "--" + name.replace("_", "-")
-            raise OptionError(f"{flag} {options[name]} makes no sense", "name a number")
+            raise OptionError(f"{_flag(name)} {options[name]} is not a finite number")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _print(result: FinetuneResult, as_json: bool) -> None:
+    """Print what a module was trained with, and its accuracy."""
+    if as_json:
+        from mnv1cli.cli.show import print_json
+
+        facts = dataclasses.asdict(result)
+        del facts["faults"]
+        print_json(facts)
+        return
+    held = result.held_out
+    failed = f", {result.failed:,} could not be read" if result.failed else ""
+    low, high = (100 * end for end in held.interval)
+    trained = ""
+    if result.epochs is not None:
+        best = f"epoch {result.epochs} was the best" if result.epochs else "no epoch was better"
+        trained = f"; of all layers {best}"
+    click.echo(
+        f"{result.path}: {result.classes:,} classes from {result.images:,} images{failed}"
+        f"{trained}\n"
+        f"of {held.n:,} images held out {100 * held.accuracy:.1f} % are right "
+        f"(95 % interval {low:.1f} to {high:.1f} %); always naming their largest class would "
+        f"give {100 * held.majority:.1f} %"
+    )

@@ -1,4 +1,4 @@
-"""`mnv1 merge`: the results of many runs made one."""
+"""`mnv1 merge`: join the results of several runs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from pathlib import Path
 import click
 
 from mnv1cli.cli import console
+from mnv1cli.cli import help as groups
+from mnv1cli.cli.help import GroupedCommand, option
 from mnv1cli.cli.options import FORCE, QUIET, VERBOSE
 from mnv1cli.cli.param_types import FILE
 from mnv1cli.errors import OptionError
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("parts", metavar="PART...", nargs=-1, required=True, type=FILE)
-@click.option(
+@option(
+    groups.OUTPUT,
     "-o",
     "--output",
     metavar="FILE",
@@ -23,12 +26,13 @@ from mnv1cli.errors import OptionError
     required=True,
     help="Write to FILE, and its metadata to FILE.meta.json.",
 )
-@click.option(
+@option(
+    groups.OUTPUT,
     "-f",
     "--format",
     "form",
     type=click.Choice(("csv", "tsv", "jsonl", "npy", "npz", "parquet")),
-    help="Default: FILE's suffix.",
+    help="Default: by FILE's suffix.",
 )
 @FORCE
 @QUIET
@@ -41,24 +45,23 @@ def merge(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Put the shards of a run together to what one run would have written.
+    """Join the results of the shards of a run, or of several runs.
 
-    PART is what classify, logits or embed wrote to a file with --shard, in any
-    format; all shards are needed, in any order. Results of different folders,
-    made without --shard, come one behind the other.
+    PART is a file that classify, logits or embed wrote, in any format. Shards, made with
+    --shard, are joined into the result that one run would have written; all of them are
+    needed, in any order. Other results are put one after the other.
     """
     with console.session(quiet, verbose):
-        from mnv1cli.results.merge import merge as merging
+        from mnv1cli.results.merge.merge import merge as merge_results
 
         if output == Path("-"):
-            raise OptionError("merge needs a file, for its metadata", "name it with -o")
+            raise OptionError("merge cannot write to stdout", "name a file with -o")
         _allow_many_files()
-        done = merging.merge(parts, output, form, force)
-        console.log.info("%s", done.summary())
+        console.log.info("%s", merge_results(parts, output, form, force).summary())
 
 
 def _allow_many_files() -> None:
-    """Let the process have as many files open as it may: shards may be a thousand."""
+    """Let the process have as many files open as it may: there can be a thousand shards."""
     import resource
 
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,15 +1,16 @@
-"""`mnv1 report`: a page to look at instead of rows."""
+"""`mnv1 report`: a page of pictures with their labels."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from mnv1cli.cli import console
+from mnv1cli.cli import help as groups
+from mnv1cli.cli.help import GroupedCommand, option
 from mnv1cli.cli.options import FORCE, LABELS, QUIET, VERBOSE
-from mnv1cli.cli.param_types import FILE, PLACE
+from mnv1cli.cli.param_types import FILE, LOCATION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,46 +18,62 @@ if TYPE_CHECKING:
     from mnv1cli.storage.location import Location
 
 
-@click.command()
-@click.argument("results", metavar="RESULTS", type=PLACE)
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    type=FILE,
-    required=True,
-    help="Write the page to FILE, an .html; '-' is stdout.",
-)
-@click.option(
+@click.command(cls=GroupedCommand)
+@click.argument("results", metavar="RESULTS", type=LOCATION)
+@option(
+    groups.INPUT,
     "--truth",
     metavar="FILE",
     type=FILE,
     help="Evaluate the labels; FILE says what the images show: CSV with path and label.",
 )
-@click.option(
-    "--truth-folders", is_flag=True, help="The same; the names of the images' folders say it."
+@option(
+    groups.INPUT,
+    "--truth-folders",
+    is_flag=True,
+    help="Evaluate the labels; the names of the images' folders say what they show.",
 )
 @LABELS
-@click.option(
+@option(
+    groups.INPUT,
     "--base",
     metavar="DIR",
     type=FILE,
-    help="Where relative paths begin. Default: the current folder, else that of RESULTS.",
+    help="Folder that relative paths start from. Default: the current folder, else that of "
+    "RESULTS.",
 )
-@click.option(
+@option(
+    groups.OUTPUT,
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=FILE,
+    required=True,
+    help="Write the page to FILE, whose name ends with .html; '-' is stdout.",
+)
+@option(
+    groups.OUTPUT,
     "--sort",
     type=click.Choice(("results", "certain", "uncertain", "label", "name", "mistakes")),
-    help="The order, at first. Default: mistakes where the truth is known, else results.",
+    help="Order of the images at first. Default: mistakes if the labels are evaluated, else "
+    "results.",
 )
-@click.option(
+@option(
+    groups.OUTPUT,
     "--limit",
     metavar="N",
     type=click.IntRange(min=1),
     default=2000,
     show_default=True,
-    help="Images on the page, the first ones in the order.",
+    help="Show the first N images of that order.",
 )
-@click.option("--title", metavar="TEXT", default="", help="Default: the name of RESULTS.")
+@option(
+    groups.OUTPUT,
+    "--title",
+    metavar="TEXT",
+    default="",
+    help="Title of the page. Default: the name of RESULTS.",
+)
 @FORCE
 @QUIET
 @VERBOSE
@@ -74,9 +91,10 @@ def report(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """A page of pictures with their labels, all in one file, to open in a browser.
+    """Write a web page of pictures with their labels.
 
-    RESULTS is what classify, logits or similar wrote to a file, in any format, or a dataset.
+    The page is a single file to open in a browser. RESULTS is a file that classify, logits or
+    similar wrote, in any format, or a dataset.
     """
     with console.session(quiet, verbose) as stream:
         from mnv1cli.report.gallery import SORTS
@@ -84,13 +102,13 @@ def report(
 
         options = ReportOptions(
             title=title,
-            sort=next((known for known in SORTS if known == sort), None),
+            sort=next((name for name in SORTS if name == sort), None),
             limit=limit,
             truth=truth,
             truth_folders=truth_folders,
             labels=labels,
             base=base,
         )
-        stdout = sys.stdout.buffer if sys.stdout else None
         progress = console.progress(stream, quiet)
+        stdout = console.binary_stdout()
         console.log.info("%s", write_report(str(results), output, options, force, stdout, progress))

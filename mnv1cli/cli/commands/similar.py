@@ -1,4 +1,4 @@
-"""`mnv1 similar`: which images of an index are like others."""
+"""`mnv1 similar`: the images of an index that are most similar to others."""
 
 from __future__ import annotations
 
@@ -12,59 +12,75 @@ import click
 from click.core import ParameterSource
 
 from mnv1cli.cli import console
+from mnv1cli.cli import help as groups
+from mnv1cli.cli.help import GroupedCommand, option
 from mnv1cli.cli.options import FORCE, QUIET, THREADS, VERBOSE, fetch_options
-from mnv1cli.cli.param_types import FILE, PLACE, complete_files
+from mnv1cli.cli.param_types import FILE, LOCATION, complete_files
 from mnv1cli.errors import OptionError
-from mnv1cli.path_text import display_path
 from mnv1cli.storage.location import Location, source
 
 if TYPE_CHECKING:
     from mnv1cli.types import FetchOptions
 
 
-@click.command()
-@click.argument("index", metavar="INDEX", type=PLACE)
+@click.command(cls=GroupedCommand)
+@click.argument("index", metavar="INDEX", type=LOCATION)
 @click.argument("queries", metavar="[QUERY]...", nargs=-1, shell_complete=complete_files)
-@click.option(
+@option(
+    groups.INPUT,
     "--from",
     "saved",
     metavar="FILE",
-    type=PLACE,
-    help="Take the queries' features from FILE, another result of embed.",
+    type=LOCATION,
+    help="Take the features of the queries from FILE, another result of embed.",
 )
-@click.option(
+@option(
+    groups.INPUT,
+    "--all-pairs",
+    is_flag=True,
+    help="Compare the images of INDEX with one another, and write groups of similar ones.",
+)
+@option(
+    groups.OUTPUT,
     "--top",
     metavar="K",
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Images of INDEX for each query.",
+    help="Images of INDEX per query.",
 )
-@click.option(
-    "--all-pairs", is_flag=True, help="No queries: groups of images of INDEX that are alike."
-)
-@click.option(
+@option(
+    groups.OUTPUT,
     "--threshold",
     metavar="T",
     type=click.FloatRange(-1, 1),
     default=0.95,
     show_default=True,
-    help="With --all-pairs: how similar is alike.",
+    help="With --all-pairs: smallest similarity within a group, from -1 to 1.",
 )
-@click.option("-o", "--output", metavar="FILE", type=FILE, help="Write to FILE. Default: stdout.")
-@click.option(
+@option(
+    groups.OUTPUT,
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=FILE,
+    help="Write to FILE. Default: stdout.",
+)
+@option(
+    groups.OUTPUT,
     "-f",
     "--format",
     "form",
     type=click.Choice(("csv", "tsv", "jsonl", "parquet", "table")),
-    help="Default: FILE's suffix, else a table on a terminal and csv in a pipe.",
+    help="Default: by FILE's suffix, else a table on a terminal and csv in a pipe.",
 )
 @FORCE
-@click.option(
+@option(
+    groups.MODULE,
     "--module",
     metavar="MODULE",
     shell_complete=complete_files,
-    help="Where the module of INDEX is now. Default: where it was.",
+    help="Where the module that INDEX was made with is now. Default: where it was then.",
 )
 @fetch_options
 @THREADS
@@ -86,10 +102,11 @@ def similar(
     quiet: bool,
     verbose: bool,
 ) -> NoReturn:
-    """The images of INDEX that are most like each QUERY, by the cosine of their features.
+    """Find the images of INDEX that are most similar to each QUERY.
 
-    INDEX is what 'mnv1 embed -o' wrote (npy, npz, parquet, csv, jsonl, a dataset). QUERY is
-    a file, a folder or a quoted glob; they are embedded as INDEX was.
+    INDEX is what 'mnv1 embed -o' wrote: a file (npy, npz, parquet, csv, tsv, jsonl) or a
+    dataset. QUERY is a file, a folder or a quoted glob; its images are embedded as those of
+    INDEX were. Similarity is the cosine of two feature vectors.
     """
     with console.session(quiet, verbose) as stream:
         _check(bool(queries), saved is not None, all_pairs, threshold)
@@ -101,9 +118,9 @@ def similar(
         from mnv1cli.results.rows import write_rows
 
         file = None if output == Path("-") else output
-        chosen = choose_rows_format(form, file, bool(sys.stdout and sys.stdout.isatty()))
-        stdout = sys.stdout.buffer if sys.stdout else None
-        outputs = ResultFiles(file, stdout, force=force, with_meta=not chosen.holds_metadata)
+        chosen = choose_rows_format(form, file, console.stdout_is_terminal())
+        with_meta = not chosen.holds_metadata
+        outputs = ResultFiles(file, console.binary_stdout(), force=force, with_meta=with_meta)
         refuse_to_replace(outputs, [*_files(index), *(_files(saved) if saved else ())])
         search = Search(Index(source(index)), console.progress(stream, quiet))
         stdin = sys.stdin.buffer if sys.stdin else None
@@ -115,28 +132,29 @@ def similar(
         else:
             rows = search.of_images(listing, top, module, fetch, threads)
         write_rows(outputs, chosen.name, search.columns, rows, search.told)
-        for folder in listing.empty:
-            console.log.warning("no images in %s", display_path(folder))
+        console.warn_of_empty(listing)
         console.log.info("%s%s", search.summary(), f", in {outputs.name}" if file else "")
         raise SystemExit(search.tally.exit_code)
 
 
 def _check(queries: bool, saved: bool, all_pairs: bool, threshold: float) -> None:
+    """Refuse options that contradict each other, or have no effect."""
     if queries + saved + all_pairs != 1:
-        raise OptionError("one of QUERY, --from and --all-pairs says what to look for")
+        raise OptionError("give exactly one of QUERY, --from and --all-pairs")
     if math.isnan(threshold):
-        raise OptionError("nan is no threshold")
-    source = click.get_current_context().get_parameter_source
+        raise OptionError("--threshold nan is not a number")
+    origin = click.get_current_context().get_parameter_source
     for name, fits in (("threshold", all_pairs), ("top", not all_pairs)):
-        if source(name) is ParameterSource.COMMANDLINE and not fits:
-            raise OptionError(f"--{name} goes {'without' if all_pairs else 'with'} --all-pairs")
+        if origin(name) is ParameterSource.COMMANDLINE and not fits:
+            use = "cannot be used with" if all_pairs else "can only be used with"
+            raise OptionError(f"--{name} {use} --all-pairs")
 
 
-def _files(place: Location) -> list[Path]:
-    """The files on this machine that are read with an index."""
+def _files(location: Location) -> list[Path]:
+    """Return the files on this machine that are read with an index."""
     from mnv1cli.results.files import META
 
-    index = source(place)
+    index = source(location)
     if isinstance(index, Location):
         return []
     if not index.name:

@@ -422,4 +422,4 @@ def test_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert result.stderr == f"mnv1: error: no such file: {tmp_path / 'none.csv'}\n"
     result = mnv1("merge", tmp_path / "none.csv", "-o", "-")
-    assert (result.exit_code, "merge needs a file" in result.stderr) == (2, True)
+    assert (result.exit_code, "merge cannot write to stdout" in result.stderr) == (2, True)
