@@ -1,11 +1,11 @@
-"""The terminal transcripts of the README, run again.
+"""The terminal transcripts of the README and of docs, run again.
 
-    python -m tests.support.transcripts            names those that drifted, and ends with 1
-    python -m tests.support.transcripts --write    puts what the commands print now into the README
+    python -m tests.support.transcripts            names those that have changed, and ends with 1
+    python -m tests.support.transcripts --write    puts what the commands print now into the pages
 
-Each block of commands that shows what they print is run in a folder of its own,
-which has `examples` and `photos`. Times and rates may differ, and the last
-digits of numbers are the processor's.
+A block of commands that shows what they print is run. All such blocks of one page
+share a folder, which has `examples`, `photos` and `truth.csv`. Times and rates may
+differ, and the last digits of numbers are the processor's.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-README = ROOT / "README.md"
+DOCS = ROOT / "docs"
 
-# What is not run here, and why.
+# Blocks that are not run, by their first command, and why.
 LEFT_OUT = {
     "ls digits": "trains for minutes",
-    "mnv1 finetune digits -o my-module-full --module bundled --full --epochs 6": "the same",
+    "mnv1 finetune digits -o my-module-full --module bundled --full --epochs 6": "trains for "
+    "minutes",
     "mnv1 classify ./photos --module theirs": "needs a hostile module; test_audit.py makes such",
     "mnv1 bench --module bundled": "measures this machine",
 }
@@ -42,14 +43,19 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Step:
-    """A command of a transcript, and what the README says that it prints."""
+    """A command of a transcript, and what the page shows that it prints."""
 
     command: str
     printed: str
 
 
+def pages() -> list[Path]:
+    """Return the README and the pages of docs that people write."""
+    return [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
 def transcripts(text: str) -> Iterator[list[Step]]:
-    """The blocks that show what their commands print."""
+    """Give the blocks of a page that show what their commands print."""
     for block in _BLOCK.findall(text):
         parts = re.split(r"^\$ (.*)\n", block, flags=re.M)[1:]
         steps = [Step(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
@@ -57,13 +63,19 @@ def transcripts(text: str) -> Iterator[list[Step]]:
             yield steps
 
 
+def steps_of(text: str) -> list[Step]:
+    """Return the commands of a page that are run, in their order."""
+    return [step for steps in transcripts(text) for step in steps]
+
+
 def run(steps: list[Step]) -> list[Step]:
-    """The same commands with what they print now."""
+    """Run the same commands in one folder, and return them with what they print now."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "folder")
         folder.mkdir()
         (folder / "examples").symlink_to(ROOT / "examples")
         shutil.copytree(ROOT / "examples" / "photos", folder / "photos")
+        shutil.copy(ROOT / "examples" / "truth.csv", folder)
         program = Path(scratch, "mnv1")
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mnv1cli "$@"\n')
         program.chmod(0o755)
@@ -74,12 +86,13 @@ def run(steps: list[Step]) -> list[Step]:
             "MNV1_OFFLINE": "1",
             # As on a machine without a network, but without its warning.
             "MNV1_MODULE": "bundled",
+            "LC_ALL": "C",
         }
         return [Step(step.command, _printed(step.command, folder, environment)) for step in steps]
 
 
 def _printed(command: str, folder: Path, environment: dict[str, str]) -> str:
-    found = subprocess.run(
+    process = subprocess.run(
         ["sh", "-c", command],
         cwd=folder,
         env=environment,
@@ -88,42 +101,59 @@ def _printed(command: str, folder: Path, environment: dict[str, str]) -> str:
         text=True,
         check=False,
     )
-    lines = (line.rstrip() for line in found.stdout.splitlines())
-    # Said on the first use of a module alone.
+    lines = (line.rstrip() for line in process.stdout.splitlines())
+    # Said only on the first use of a module.
     return "".join(f"{line}\n" for line in lines if "preparing the module" not in line)
 
 
 def same(shown: str, printed: str) -> bool:
-    """Whether a transcript is still true."""
-    one, other = (_TIMES.sub("TIME", text) for text in (shown, printed))
-    if _NUMBER.sub("NUMBER", one) != _NUMBER.sub("NUMBER", other):
+    """Return whether a transcript is still true."""
+    before, now = (_TIMES.sub("TIME", text) for text in (shown, printed))
+    if _NUMBER.sub("NUMBER", before) != _NUMBER.sub("NUMBER", now):
         return False
-    numbers = zip(_NUMBER.finditer(one), _NUMBER.finditer(other), strict=True)
+    numbers = zip(_NUMBER.finditer(before), _NUMBER.finditer(now), strict=True)
     return all(
         abs(float(a[0]) - float(b[0])) <= _TOLERANCE * max(1, abs(float(a[0]))) for a, b in numbers
     )
 
 
 def drifted(steps: list[Step]) -> list[tuple[Step, Step]]:
-    """The steps that print something else now, as they are shown and as they are."""
+    """Return the steps that print something else now, as they are shown and as they are."""
     pairs = zip(steps, run(steps), strict=True)
     return [(old, new) for old, new in pairs if not same(old.printed, new.printed)]
 
 
+def mended(text: str, changes: list[tuple[Step, Step]]) -> str:
+    """Return a page with what its commands print now; each is looked for behind the one before."""
+    start = 0
+    for old, new in changes:
+        shown, current = (f"$ {step.command}\n{step.printed}" for step in (old, new))
+        start = text.index(shown, start)
+        text = f"{text[:start]}{current}{text[start + len(shown) :]}"
+        start += len(current)
+    return text
+
+
 def main() -> int:
-    """The script."""
+    """Check all pages, or mend them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--write", action="store_true", help="mend the README")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--check", action="store_true", help="name what has changed (default)")
+    action.add_argument("--write", action="store_true", help="mend the pages")
     arguments = parser.parse_args()
-    text = README.read_text("utf-8")
-    bad = [pair for steps in transcripts(text) for pair in drifted(steps)]
-    for old, new in bad:
-        sys.stdout.write(f"$ {old.command}\nshown:\n{old.printed}printed:\n{new.printed}\n")
-        shown = f"$ {old.command}\n{old.printed}"
-        text = text.replace(shown, f"$ {new.command}\n{new.printed}", 1)
-    if arguments.write:
-        README.write_text(text, "utf-8")
-    return 1 if bad and not arguments.write else 0
+    any_change = False
+    for page in pages():
+        text = page.read_text("utf-8")
+        changes = drifted(steps_of(text))
+        any_change |= bool(changes)
+        for old, new in changes:
+            sys.stdout.write(
+                f"{page.relative_to(ROOT)}: $ {old.command}\n"
+                f"shown:\n{old.printed}printed:\n{new.printed}\n"
+            )
+        if arguments.write and changes:
+            page.write_text(mended(text, changes), "utf-8")
+    return 1 if any_change and not arguments.write else 0
 
 
 if __name__ == "__main__":

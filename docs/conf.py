@@ -1,0 +1,44 @@
+"""Settings of Sphinx: `sphinx-build -W -b html docs docs/_build`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from mnv1cli import __version__
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+project = "mnv1"
+author = "The mnv1 authors"
+release = version = __version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "mnv1"
+# Docstrings mark names with single backticks.
+default_role = "literal"
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+myst_heading_anchors = 3
+_LINK = re.compile(r"^- \[[^]]+\]\(([^)]+)\.md\)", re.M)
+
+
+def add_contents(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Give the pages that list others the contents that Sphinx wants.
+
+    So the list of links, which reads well on GitHub, is the only one to keep.
+    """
+    if not docname.endswith("index"):
+        return
+    for section in source[0].split("\n## ")[1:] or [source[0]]:
+        caption, _, body = section.partition("\n")
+        pages = "\n".join(_LINK.findall(body))
+        if pages:
+            source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption.lstrip('# ')}\n\n{pages}\n```\n"
+
+
+def setup(app: Sphinx) -> None:
+    """Register what this file adds to Sphinx."""
+    app.connect("source-read", add_contents)
