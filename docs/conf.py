@@ -22,6 +22,8 @@ default_role = "literal"
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 myst_heading_anchors = 3
+# Links to files outside docs, but not pictures.
+_OUTSIDE = re.compile(r"(?<!!)\[([^]]+)\]\(\.\./(?:\.\./)*([^)#]+)[^)]*\)")
 _LINK = re.compile(r"^- \[[^]]+\]\(([^)]+)\.md\)", re.M)
 
 
@@ -39,6 +41,17 @@ def add_contents(app: Sphinx, docname: str, source: list[str]) -> None:
             source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption.lstrip('# ')}\n\n{pages}\n```\n"
 
 
+def name_outside_files(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Name the files outside docs that pages link to, which a built site does not have."""
+
+    def named(link: re.Match[str]) -> str:
+        label, path = link.groups()
+        return f"`{path}`" if label.startswith("`") else f"{label} (`{path}`)"
+
+    source[0] = _OUTSIDE.sub(named, source[0])
+
+
 def setup(app: Sphinx) -> None:
     """Register what this file adds to Sphinx."""
     app.connect("source-read", add_contents)
+    app.connect("source-read", name_outside_files)
