@@ -24,10 +24,18 @@ autodoc_member_order = "bysource"
 myst_heading_anchors = 3
 # Links to files outside docs, but not pictures.
 _OUTSIDE = re.compile(r"(?<!!)\[([^]]+)\]\(\.\./(?:\.\./)*([^)#]+)[^)]*\)")
+_CONTENTS = """
+```{{toctree}}
+:hidden:
+:caption: {caption}
+
+{pages}
+```
+"""
 _LINK = re.compile(r"^- \[[^]]+\]\(([^)]+)\.md\)", re.M)
 
 
-def add_contents(app: Sphinx, docname: str, source: list[str]) -> None:
+def add_contents(_app: Sphinx, docname: str, source: list[str]) -> None:
     """Give the pages that list others the contents that Sphinx wants.
 
     So the list of links, which reads well on GitHub, is the only one to keep.
@@ -35,13 +43,13 @@ def add_contents(app: Sphinx, docname: str, source: list[str]) -> None:
     if not docname.endswith("index"):
         return
     for section in source[0].split("\n## ")[1:] or [source[0]]:
-        caption, _, body = section.partition("\n")
+        title, _, body = section.partition("\n")
         pages = "\n".join(_LINK.findall(body))
         if pages:
-            source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption.lstrip('# ')}\n\n{pages}\n```\n"
+            source[0] += _CONTENTS.format(caption=title.lstrip("# "), pages=pages)
 
 
-def name_outside_files(app: Sphinx, docname: str, source: list[str]) -> None:
+def name_outside_files(_app: Sphinx, _docname: str, source: list[str]) -> None:
     """Name the files outside docs that pages link to, which a built site does not have."""
 
     def named(link: re.Match[str]) -> str:

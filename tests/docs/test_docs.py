@@ -98,7 +98,7 @@ def test_names_of_python_exist(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(TEXTS))
 def test_files_that_pages_name_exist(name: str) -> None:
-    for path in re.findall(r"`((?:mnv1cli|tests|examples|docs)/[\w./]+)`", TEXTS[name]):
+    for path in re.findall(r"`((?:mnv1cli|tests|examples|docs)/[\w./]+)`(?!\])", TEXTS[name]):
         assert (ROOT / path).exists(), path
 
 

@@ -1,7 +1,7 @@
 """The reference of the commands in docs/reference, generated from the program.
 
-    python -m tests.support.reference            names the pages that are not current, and ends with 1
-    python -m tests.support.reference --write    writes them
+python -m tests.support.reference            names pages that are not current, and ends with 1
+python -m tests.support.reference --write    writes them
 """
 
 from __future__ import annotations
