@@ -19,7 +19,10 @@ html_theme = "furo"
 html_title = "mnv1"
 # Docstrings mark names with single backticks.
 default_role = "literal"
-autodoc_typehints = "description"
+# Two hyphens begin an option.
+smartquotes = False
+autodoc_typehints = "both"
+autodoc_typehints_description_target = "documented_params"
 autodoc_member_order = "bysource"
 myst_heading_anchors = 3
 # Links to files outside docs, but not pictures.
