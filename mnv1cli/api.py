@@ -154,7 +154,7 @@ class Classifier(Predictor):
         job = self.job(task)
         tally = Tally(progress)
         listed = images if isinstance(images, Listing) else from_python.refs(images)
-        refs = dataset.refs(listed, job.metadata(tally))
+        refs = dataset.refs(listed, job.metadata())
         on_error = dataset.options.on_error
         if runner == "ray":
             from mnv1cli.cluster.run import export_ray
@@ -162,7 +162,7 @@ class Classifier(Predictor):
             export_ray(job, refs, dataset.dataset, tally, on_error, address, self._limit)
         else:
             export_dataset(job, refs, dataset.dataset, tally, on_error)
-        dataset.finish(job.metadata(tally), tally.faults)
+        dataset.finish(tally.complete(job.metadata()), tally.faults)
         return tally
 
     def evaluate(
@@ -208,11 +208,10 @@ class Classifier(Predictor):
             ResultError: the index came about with other settings than these.
         """
         from mnv1cli.analysis.search_index import Index
-        from mnv1cli.results.metadata import compare
 
         found = Index(source(Location(os.fspath(index))))
         job = self.job(found.task())
-        compare(found.file, found.metadata, job.metadata(Tally()))
+        found.metadata.require_same(found.file, job.metadata())
         return found.search(self._stacked(job, images, "fail"), top)
 
     def quantize(

@@ -138,9 +138,9 @@ class SavedPredictions:
     def __init__(self, file: Source) -> None:
         self._file = file
         self._result = open_result(file)
-        self._told = self._result.metadata or {}
+        self._metadata = self._result.metadata
         self._layout = self._result.layout or Layout((0,), labels=True)
-        self.failed = len(self._told.get("failures", ()))
+        self.failed = len(self._metadata.failures or ()) if self._metadata else 0
         self._refuse()
 
     def names(self, own: Path | None) -> tuple[ClassName, ...]:
@@ -152,8 +152,8 @@ class SavedPredictions:
         if not self._layout.labels:
             return self._names_of_scores(own)
         names = labels.imagenet() if own is None else labels.read_labels(own)
-        usual = labels.digest(labels.imagenet())
-        if self._told.get("labels", usual) != labels.digest(names):
+        digest = (self._metadata and self._metadata.labels) or labels.digest(labels.imagenet())
+        if digest != labels.digest(names):
             raise LabelsError(
                 f"{self._file} was made with other class names", "give them with --labels FILE"
             )
@@ -163,7 +163,7 @@ class SavedPredictions:
         """Predictions of the images that did not fail."""
         for table in self._result.tables():
             good = table.without_faults()
-            if not self._told:
+            if self._metadata is None:
                 self.failed += len(table.paths) - len(good.paths)
             yield self._checked(good, names) if self._layout.labels else self._ranked(good, names)
 
@@ -182,7 +182,8 @@ class SavedPredictions:
         return names
 
     def _ranked(self, table: Table, names: tuple[ClassName, ...]) -> Table:
-        found = ranked(table, names, self._told.get("output"))
+        output = self._metadata.output if self._metadata else None
+        found = ranked(table, names, output)
         self.failed += len(table.paths) - len(found.paths)
         return found
 
@@ -203,8 +204,8 @@ class SavedPredictions:
         return table
 
     def _refuse(self) -> None:
-        told, file = self._told, self._file
-        output = told.get("output", "logits")
+        metadata, file = self._metadata, self._file
+        output = (metadata and metadata.output) or "logits"
         if self._layout.wide:
             raise ResultError(
                 f"{file} was made with --wide and has no class ids",
@@ -212,7 +213,7 @@ class SavedPredictions:
             )
         if not self._layout.labels and output not in ("logits", "probabilities"):
             raise ResultError(f"{file} holds {output}, no labels and no logits")
-        if "min_probability" in told:
+        if metadata and metadata.min_probability:
             raise ResultError(f"{file} has not the first labels of every image", _ENOUGH)
 
 

@@ -11,7 +11,6 @@ from mnv1cli._version import __version__
 from mnv1cli.errors import ResultError
 from mnv1cli.inference.predictor import Predictor
 from mnv1cli.path_text import path_fields
-from mnv1cli.results.metadata import compare
 from mnv1cli.results.readers.similarities import GROUPS, MATCHES
 from mnv1cli.runs.tally import Tally
 
@@ -60,10 +59,10 @@ class Search:
             ResultError: the module is another than the index was made with.
         """
         listing.require_images()
-        told = self._index.metadata
-        predictor = Predictor.as_for(told, module, fetch, threads)
+        metadata = self._index.metadata
+        predictor = Predictor.as_for(metadata.to_json(), module, fetch, threads)
         job = predictor.job(self._index.task())
-        compare(self._index.file, told, job.metadata(Tally()))
+        metadata.require_same(self._index.file, job.metadata())
         self.tally = Tally(self._progress)
         self._settings = {"top": top}
         return self._matches(map(self.tally.counted, job.tables(listing)), top)
@@ -74,7 +73,7 @@ class Search:
         Raises:
             ResultError: they came about in another way than those of the index.
         """
-        compare(queries.file, queries.metadata, self._index.metadata)
+        queries.metadata.require_same(queries.file, self._index.metadata)
         self._settings = {"top": top, "from": queries.file.name}
         return self._matches(map(self.tally.counted, queries.tables()), top)
 
@@ -93,6 +92,7 @@ class Search:
     def told(self) -> dict[str, Any]:
         """The metadata of the search, once all its rows are there."""
         index = self._index
+        settings = index.metadata.to_json()
         counts: dict[str, int] = {"index": len(index.paths)}
         counts |= (
             {"groups": self._groups}
@@ -100,7 +100,7 @@ class Search:
             else {"done": self.tally.done, "failed": self.tally.failed}
         )
         return {
-            **{key: value for key, value in index.metadata.items() if key not in _OF_THE_RUN},
+            **{key: value for key, value in settings.items() if key not in _OF_THE_RUN},
             "version": __version__,
             "command": "similar",
             "index": index.file.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from mnv1cli.results.readers import open_result
 from mnv1cli.types import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -79,11 +79,11 @@ class Index:
     def __init__(self, file: Source) -> None:
         self.file = file
         self._result = open_result(file)
-        layout, told = self._result.layout, self._result.metadata
+        layout, metadata = self._result.layout, self._result.metadata
         empty = layout is None or layout.labels or layout.shape == (0,)
-        if layout is None or empty or (told and told.get("command") != "embed"):
+        if layout is None or empty or (metadata and metadata.command != "embed"):
             raise ResultError(f"{file} holds no features", "'mnv1 embed -o FILE' writes them")
-        if told is None:
+        if metadata is None:
             raise ResultError(
                 f"nothing tells how {file} came about: it has no metadata",
                 f"put {file.name}.meta.json back beside it",
@@ -93,15 +93,15 @@ class Index:
                 f"{file} holds arrays of {list(layout.shape)} an image",
                 "make it without --no-pool",
             )
-        self.metadata: Mapping[str, Any] = told
+        self.metadata = metadata
         self.length = layout.shape[0]
         self.paths: list[bytes] = []
 
     def task(self) -> Task:
         """What makes such features as these."""
-        output = str(self.metadata.get("output", ""))
+        output = self.metadata.output or ""
         endpoint = "" if output == "features" else output
-        return Task("embed", endpoint=endpoint, pool=bool(self.metadata.get("pool", True)))
+        return Task("embed", endpoint=endpoint, pool=self.metadata.pool)
 
     def search(self, queries: FloatArray, top: int) -> list[list[Match]]:
         """The `top` most similar images for each row of `queries`, float32 [q, d].

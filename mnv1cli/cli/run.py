@@ -77,7 +77,6 @@ class ImageRun:
     ) -> NoReturn:
         """Write a result to a file or to stdout."""
         from mnv1cli.runs.file_sink import FileSink
-        from mnv1cli.runs.tally import Tally
 
         # A process may be started without stdin or stdout: Python has None there.
         stdout = sys.stdout.buffer if sys.stdout else None
@@ -91,7 +90,7 @@ class ImageRun:
         listing.require_images()
         classifier = self.reading.classifier(labels, progress, target.engine_left())
         job = classifier.job(task)
-        if target.is_complete(job.settings(), job.metadata(Tally()), listing):
+        if target.is_complete(job.settings(), job.metadata(), listing):
             console.log.info("%s is complete: nothing is left to do", target.outputs.name)
             raise SystemExit(0)
         tally = classifier.export(listing, task, target, progress)

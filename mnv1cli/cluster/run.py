@@ -69,7 +69,7 @@ def export_ray(
         ResultError: it was made with other settings.
     """
     check(job, on_error)
-    rest = dataset.missing(refs, job.metadata(tally))
+    rest = dataset.missing(refs, job.metadata())
     first = next(rest, None)
     if first is None:
         tally.join(0, 0, dataset.again)
@@ -85,7 +85,7 @@ def export_ray(
             run.all(itertools.chain([first], rest))
         tally.join(0, 0, dataset.again)
         tally.close()
-        dataset.finish(job.metadata(tally))
+        dataset.finish(tally.complete(job.metadata()))
     except BaseException:
         if tally.done or tally.failed:
             log.error(
@@ -126,7 +126,7 @@ class _Run:
         model = job.model
         assert isinstance(model, LiteRTModel)
         sent = replace(job, threads=1, model=model.for_workers(1))
-        schema = dataset.schema(datasets.layout(job.task, job.shape), job.metadata(tally))
+        schema = dataset.schema(datasets.layout(job.task, job.shape), job.metadata())
         place = dataset.place
         if not place.is_remote:
             place = Location(os.path.abspath(place.text) + os.sep)

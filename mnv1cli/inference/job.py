@@ -15,7 +15,7 @@ from mnv1cli.images.info import read_info
 from mnv1cli.inference import ranking
 from mnv1cli.inputs import prefetch
 from mnv1cli.labels import names as labels
-from mnv1cli.path_text import path_fields
+from mnv1cli.results.metadata import RunMetadata
 from mnv1cli.system.threads import ordered_map
 from mnv1cli.types import ImageInfo, Table, Task
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mnv1cli.inference.models import Model
     from mnv1cli.labels.names import ClassName
     from mnv1cli.modules.hub_module import HubModule, Output
-    from mnv1cli.results.metadata import RunCounts
     from mnv1cli.types import Batch, FloatArray, ImageRef, PixelSpec, Prediction
 
 
@@ -79,38 +78,31 @@ class Job:
             return Table(batch.paths, batch.reasons, predictions=self._ranked(batch))
         return Table(batch.paths, batch.reasons, values=self._values(batch))
 
-    def metadata(self, tally: RunCounts) -> dict[str, Any]:
-        """What a result's reader has to know of how it came about."""
-        return {
-            "version": __version__,
-            "command": self.task.command,
-            "module": {
+    def metadata(self) -> RunMetadata:
+        """Return the settings of a run of this job, for the readers of its result."""
+        task, spec = self.task, self.spec
+        own_names = bool(self.names) and self.names != labels.imagenet()
+        return RunMetadata(
+            version=__version__,
+            command=task.command,
+            module={
                 "handle": self.module.handle,
                 "fingerprint": self.module.fingerprint,
-                "image_size": self.spec.size,
+                "image_size": spec.size,
             },
-            "engine": self.model.engine,
-            "precision": self.model.precision,
-            **({"calibrated": self.model.calibrated} if self.model.calibrated else {}),
-            "preprocess": self.spec.preprocess,
-            "exif": self.spec.exif,
-            "decode": self.spec.decode,
-            "output": self._output_name(),
-            **self._unusual(),
-            "counts": {"done": tally.done, "failed": tally.failed},
-            "seconds": round(tally.seconds, 3),
-            "failures": [
-                {**path_fields(fault.path), "reason": fault.reason} for fault in tally.faults
-            ],
-        }
-
-    def _unusual(self) -> dict[str, Any]:
-        """What else decides the results, where it is not what it is by default."""
-        task, default = self.task, Task(self.task.command)
-        names = ("top", "min_probability", "pool", "meta")
-        found = {n: getattr(task, n) for n in names if getattr(task, n) != getattr(default, n)}
-        own = self.names and self.names != labels.imagenet()
-        return {**found, **({"labels": labels.digest(self.names)} if own else {})}
+            engine=self.model.engine,
+            precision=self.model.precision,
+            calibrated=self.model.calibrated or None,
+            preprocess=spec.preprocess,
+            exif=spec.exif,
+            decode=spec.decode,
+            output=self._output_name(),
+            top=task.top,
+            min_probability=task.min_probability,
+            pool=task.pool,
+            meta=task.meta,
+            labels=labels.digest(self.names) if own_names else None,
+        )
 
     def settings(self) -> dict[str, Any]:
         """What must be the same in a run that goes on with another, by names that people know."""

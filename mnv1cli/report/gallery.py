@@ -90,7 +90,8 @@ class Labelled:
         self.remarks: list[str] = []
         self._truth = truth
         self._result = open_result(file)
-        self.metadata: Mapping[str, Any] = self._result.metadata or {}
+        metadata = self._result.metadata
+        self.metadata: Mapping[str, Any] = metadata.to_json() if metadata else {}
         self._names = self._class_names(file, own)
         self.faults = _told_faults(self.metadata, file)
         if truth is not None:

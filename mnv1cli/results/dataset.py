@@ -14,11 +14,11 @@ import io
 import itertools
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import OutputError, ResultError
-from mnv1cli.results.metadata import RUN, compare, settings
 from mnv1cli.results.readers.dataset import (
     PART,
     RUNS,
@@ -34,8 +34,9 @@ from mnv1cli.storage.folder import open_folder, reading, writing
 from mnv1cli.types import Fault, Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
+    from mnv1cli.results.metadata import RunMetadata
     from mnv1cli.results.readers.parquet import ParquetResult
     from mnv1cli.storage.folder import Folder
     from mnv1cli.storage.location import Location
@@ -142,7 +143,7 @@ class Dataset:
         except ResultError as error:
             raise OutputError(error.what, "name a folder of its own") from error
         head = None if force else read_common_head(self._folder, self._there)
-        self.metadata: Mapping[str, Any] | None = settings(head.settings) if head else None
+        self.metadata = head.metadata.settings() if head else None
 
     @property
     def name(self) -> str:
@@ -153,7 +154,7 @@ class Dataset:
         """The names of all parts that there are now, relative to `root`."""
         return list_parts(self._folder)
 
-    def missing(self, refs: Iterable[ImageRef], metadata: Mapping[str, Any]) -> Iterator[ImageRef]:
+    def missing(self, refs: Iterable[ImageRef], metadata: RunMetadata) -> Iterator[ImageRef]:
         """The images that have no row, by the bytes of their paths, each of them once.
 
         Raises:
@@ -161,7 +162,7 @@ class Dataset:
         """
         known: set[bytes] = set()
         if self.metadata is not None:
-            compare(self.name, self.metadata, metadata)
+            self.metadata.require_same(self.name, metadata)
             read = _good if self._retry else _all
             known.update(*map_parts(self._folder, self._there, read))
         return self._lacking(refs, known)
@@ -177,10 +178,10 @@ class Dataset:
                 known.add(ref.path)
                 yield ref
 
-    def schema(self, layout: Layout, metadata: Mapping[str, Any]) -> Any:
+    def schema(self, layout: Layout, metadata: RunMetadata) -> Any:
         """The schema of the parts of this run, which tells its settings."""
-        told = {**settings(metadata), RUN: self.run}
-        text = json.dumps(told, ensure_ascii=False).encode("utf-8", "replace")
+        of_run = replace(metadata.settings(), run=self.run)
+        text = json.dumps(of_run.to_json(), ensure_ascii=False).encode("utf-8", "replace")
         return ArrowRows(layout).schema.with_metadata({METADATA_KEY: text})
 
     def begin(self) -> None:
@@ -213,10 +214,10 @@ class Dataset:
         """
         write_part(self._folder, self.run, next(self._numbers), table)
 
-    def finish(self, metadata: Mapping[str, Any]) -> None:
+    def finish(self, metadata: RunMetadata) -> None:
         """Tell of the run, which has come to its end."""
         name = f"{RUNS}/{self.run}.json"
-        text = json.dumps(metadata, ensure_ascii=False, indent=2)
+        text = json.dumps(metadata.to_json(), ensure_ascii=False, indent=2)
         with writing(self._folder.shown(name)):
             self._folder.put(name, text.encode("utf-8", "replace") + b"\n")
 

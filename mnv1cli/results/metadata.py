@@ -1,92 +1,155 @@
-"""What makes two results of one kind: the settings that decide them, in their metadata."""
+"""The metadata of a run: the settings that decide its rows, and what became of its images."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from mnv1cli.errors import ResultError
-from mnv1cli.types import Task
+from mnv1cli.path_text import path_fields, path_of
+from mnv1cli.types import Fault, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mnv1cli.types import Fault
-
 REMEDY = "give the same settings, or write another result"
-# What is said of one run, and not of others with the same settings.
-OF_ONE_RUN = ("counts", "seconds", "failures", "run")
-# In a part of a dataset: which run wrote it.
-RUN = "run"
-# What decides a result, by its key in the metadata, and what it is where it does not
-# stand there.
+_USUAL = Task("classify")
+# What decides the rows, with the names that people know it by.
 _DECISIVE = {
-    **dict.fromkeys(("command", "engine", "precision", "preprocess", "exif", "decode", "output")),
-    **{
-        name: getattr(Task("classify"), name) for name in ("top", "min_probability", "pool", "meta")
-    },
-    **dict.fromkeys(("calibrated", "labels")),
-}
-_OPTIONS = {
-    "engine": "--engine", "precision": "--precision", "preprocess": "--preprocess",
-    "exif": "--exif", "decode": "--decode", "top": "--top", "pool": "--pool",
-    "min_probability": "--min-probability", "meta": "--with-meta",
+    "command": "command", "engine": "--engine", "precision": "--precision",
+    "preprocess": "--preprocess", "exif": "--exif", "decode": "--decode", "output": "output",
+    "top": "--top", "min_probability": "--min-probability", "pool": "--pool",
+    "meta": "--with-meta", "calibrated": "calibrated", "labels": "labels",
 }  # fmt: skip
 
 
-class RunCounts(Protocol):
-    """Counts, time and faults of a run, as its metadata state them."""
+class Counts(NamedTuple):
+    """Numbers of images: those that were used, and those that could not be."""
 
     done: int
-
-    @property
-    def faults(self) -> Sequence[Fault]:
-        """The images that failed, and why."""
-        ...
-
-    @property
-    def failed(self) -> int:
-        """Images that could not be used."""
-        ...
-
-    @property
-    def seconds(self) -> float:
-        """Time that the run took."""
-        ...
+    failed: int
 
 
 class Difference(NamedTuple):
-    """A setting in which two results differ, by the name that people know."""
+    """A setting in which two runs differ, by the name that people know it by."""
 
     name: str
     one: Any
     other: Any
 
 
-def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> Difference | None:
-    """The first setting that decides results in which two runs' metadata differ."""
-    for name, begun, now in (
-        ("module", one["module"].get("fingerprint"), other["module"].get("fingerprint")),
-        ("--image-size", one["module"].get("image_size"), other["module"].get("image_size")),
-        *((key, one.get(key, usual), other.get(key, usual)) for key, usual in _DECISIVE.items()),
-    ):
-        if begun != now:
-            return Difference(_OPTIONS.get(name, name), begun, now)
-    return None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunMetadata:
+    """The metadata of a run, its fields in the order in which JSON has them.
 
+    `module` has `handle`, `fingerprint` and `image_size`. A setting that is None is not known;
+    `top`, `min_probability`, `pool` and `meta` are in the JSON only where they differ from the
+    defaults of `Task`, and `labels`, a digest of the class names, only where these are not
+    ImageNet's. `more` keeps what another version has written.
 
-def compare(file: object, told: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    """Hold what the metadata of `file` tell against those of another run.
-
-    Raises:
-        ResultError: they differ in what decides the results; names the first such.
+    `run` names the run in the parts of a dataset. `counts`, `seconds` and `failures` are None
+    as long as the run has not ended; `shard` is what `ShardPositions` notes.
     """
-    found = difference(told, metadata)
-    if found is not None:
-        raise ResultError(
-            f"{file} was made with {found.name} {found.one}, not {found.other}", REMEDY
+
+    version: str | None = None
+    command: str | None = None
+    module: Mapping[str, Any]
+    engine: Any = None
+    precision: Any = None
+    calibrated: Any = None
+    preprocess: Any = None
+    exif: bool | None = None
+    decode: Any = None
+    output: str | None = None
+    top: int = _USUAL.top
+    min_probability: float = _USUAL.min_probability
+    pool: bool = _USUAL.pool
+    meta: bool = _USUAL.meta
+    labels: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    run: str | None = None
+    counts: Counts | None = None
+    seconds: float | None = None
+    failures: tuple[Fault, ...] | None = None
+    shard: Any = None
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any], file: object) -> Self:
+        """Read metadata out of a JSON object whose `module` is one, too.
+
+        Raises:
+            ResultError: they are damaged; names `file`, the result that they belong to.
+        """
+        known = {name: document[name] for name in _KEYS if name in document}
+        more = {name: value for name, value in document.items() if name not in _KEYS}
+        try:
+            if "counts" in known:
+                counts = known["counts"]
+                known["counts"] = Counts(int(counts["done"]), int(counts["failed"]))
+            if "seconds" in known:
+                known["seconds"] = float(known["seconds"])
+            if "failures" in known:
+                known["failures"] = tuple(
+                    Fault(path_of(record), str(record["reason"])) for record in known["failures"]
+                )
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise ResultError(f"the metadata of {file} are damaged") from error
+        return cls(**known, more=more)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object: what is not known, or is so by default, is left out."""
+        document: dict[str, Any] = {}
+        for name, usual in _DEFAULTS.items():
+            value = getattr(self, name)
+            if name == "more":
+                document |= value
+            elif value != usual:
+                document[name] = value
+        if self.counts is not None:
+            document["counts"] = self.counts._asdict()
+        if self.failures is not None:
+            document["failures"] = [
+                {**path_fields(fault.path), "reason": fault.reason} for fault in self.failures
+            ]
+        return document
+
+    def ended(self, done: int, failures: Sequence[Fault], seconds: float) -> Self:
+        """Return the metadata of the run at its end: images used, images that failed, its time."""
+        return replace(
+            self,
+            counts=Counts(done, len(failures)),
+            seconds=round(seconds, 3),
+            failures=tuple(failures),
         )
 
+    def settings(self) -> Self:
+        """Return what is so from the beginning of the run."""
+        return replace(self, run=None, counts=None, seconds=None, failures=None)
 
-def settings(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run's metadata tell that is so from its beginning."""
-    return {key: value for key, value in metadata.items() if key not in OF_ONE_RUN}
+    def difference(self, other: RunMetadata) -> Difference | None:
+        """Return the first setting that decides rows in which two runs differ."""
+        for name, key in (("module", "fingerprint"), ("--image-size", "image_size")):
+            if self.module.get(key) != other.module.get(key):
+                return Difference(name, self.module.get(key), other.module.get(key))
+        for name, option in _DECISIVE.items():
+            if getattr(self, name) != getattr(other, name):
+                return Difference(option, getattr(self, name), getattr(other, name))
+        return None
+
+    def require_same(self, file: object, other: RunMetadata) -> None:
+        """Compare the settings of `file`, which these are, with those of another run.
+
+        Raises:
+            ResultError: they differ in what decides rows; names the first such setting.
+        """
+        difference = self.difference(other)
+        if difference is not None:
+            name, one, two = difference
+            raise ResultError(f"{file} was made with {name} {one}, not {two}", REMEDY)
+
+
+# The keys of the JSON, each with the value that it has where it is left out.
+_DEFAULTS = {
+    each.name: None if each.name == "module" else each.default for each in fields(RunMetadata)
+}
+_KEYS = frozenset(_DEFAULTS) - {"more"}

@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mnv1cli.errors import OptionError, ResumeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from mnv1cli.inputs.shards import Sharded
     from mnv1cli.results.formats import Format
+    from mnv1cli.results.metadata import RunMetadata
     from mnv1cli.types import ImageRef, OnError, Table
 
-# The metadata's member.
-SHARD = "shard"
 # One character an image, for the journal.
 _DONE, _FAILED, _UNLABELLED = "dfu"
 
@@ -82,8 +82,8 @@ class ShardPositions:
             if mark not in self._without_row:
                 self._digest.add(path)
 
-    def together(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        """The metadata with what is noted: `rows`, `failures` and `unlabelled` are positions.
+    def add_to(self, metadata: RunMetadata) -> RunMetadata:
+        """Return the metadata with the notes: `rows`, `failures` and `unlabelled` are positions.
 
         `rows` has those of the images that have a row, in their order, and
         `paths` a digest of these images' paths. Images that failed may have one,
@@ -109,11 +109,9 @@ class ShardPositions:
             "failures": found[_FAILED],
             "unlabelled": found[_UNLABELLED],
         }
-        return {**metadata, SHARD: told}
+        return replace(metadata, shard=told)
 
-    def require(
-        self, file: object, told: Mapping[str, Any] | None, refs: Iterable[ImageRef]
-    ) -> None:
+    def require(self, file: object, metadata: RunMetadata | None, refs: Iterable[ImageRef]) -> None:
         """Hold the shard of a result that is complete against this run's.
 
         Raises:
@@ -122,7 +120,7 @@ class ShardPositions:
         if self._sharded is None:
             return
         deque(refs, maxlen=0)  # what nobody has gone through yet
-        found = (told or {}).get(SHARD)
+        found = metadata.shard if metadata else None
         found = found if isinstance(found, dict) else {}
         now = self._sharded
         if (found.get("index"), found.get("count")) != (now.shard.index, now.shard.count):

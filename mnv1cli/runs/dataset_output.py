@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mnv1cli.errors import OptionError, OutputError
 from mnv1cli.path_text import text
@@ -13,8 +13,9 @@ from mnv1cli.results.writers.delimited import encode_rows
 from mnv1cli.runs.existing import ExistingResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
+    from mnv1cli.results.metadata import RunMetadata
     from mnv1cli.runs.options import OutputOptions
     from mnv1cli.storage.location import Location
     from mnv1cli.types import Engine, Fault, ImageRef, Task
@@ -58,9 +59,9 @@ class Depot:
 
     def engine_left(self) -> Engine | None:
         """The engine that the dataset was begun with, None where it has no rows."""
-        return self.dataset.metadata.get("engine") if self.dataset.metadata else None
+        return self.dataset.metadata.engine if self.dataset.metadata else None
 
-    def refs(self, refs: Iterable[ImageRef], metadata: Mapping[str, Any]) -> Iterable[ImageRef]:
+    def refs(self, refs: Iterable[ImageRef], metadata: RunMetadata) -> Iterable[ImageRef]:
         """The images that have no row in the result to skip, which is another one.
 
         Raises:
@@ -73,7 +74,7 @@ class Depot:
         self._skipped = ExistingResult(skipped, metadata, self.options.force)
         return self._skipped.missing(refs)
 
-    def finish(self, metadata: dict[str, Any], faults: Iterable[Fault]) -> None:
+    def finish(self, metadata: RunMetadata, faults: Iterable[Fault]) -> None:
         """Write the files beside the dataset."""
         options = self.options
         try:
@@ -82,7 +83,7 @@ class Depot:
                 file.write(encode_rows([("path", "reason")]))
                 file.write(encode_rows([text(fault.path), fault.reason] for fault in faults))
             if options.manifest is not None:
-                self._outputs.write_json(options.manifest, metadata)
+                self._outputs.write_json(options.manifest, metadata.to_json())
             self._outputs.commit()
         except BaseException:
             self._outputs.abandon(keep=False)

@@ -32,12 +32,12 @@ PART_SECONDS = 300.0
 class _Parts:
     """Rows on their way into parts; `images` counts those that have arrived there."""
 
-    def __init__(self, job: Job, dataset: Dataset, tally: Tally) -> None:
+    def __init__(self, job: Job, dataset: Dataset) -> None:
         layout = datasets.layout(job.task, job.shape)
         self.images = 0
         self.are_complete = False
         self._rows = ArrowRows(layout)
-        self._schema = dataset.schema(layout, job.metadata(tally))
+        self._schema = dataset.schema(layout, job.metadata())
         self._dataset = dataset
         self._empty()
 
@@ -86,14 +86,14 @@ def export_dataset(
         OutputError: the dataset cannot be written.
         ResultError: it was made with other settings.
     """
-    rest = dataset.missing(refs, job.metadata(tally))
+    rest = dataset.missing(refs, job.metadata())
     first = next(rest, None)
     if first is None:
         tally.join(0, 0, dataset.again)
         tally.close()
         return
     dataset.begin()
-    parts = _Parts(job, dataset, tally)
+    parts = _Parts(job, dataset)
     try:
         for table in job.tables(itertools.chain([first], rest)):
             with signals.held():
@@ -102,7 +102,7 @@ def export_dataset(
             parts.flush()
             tally.join(0, 0, dataset.again)
             tally.close()
-            dataset.finish(job.metadata(tally))
+            dataset.finish(tally.complete(job.metadata()))
             parts.are_complete = True
     except BaseException as error:
         _leave(parts, dataset, error)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mnv1cli.errors import OptionError, ResultError, ResumeError
-from mnv1cli.path_text import display_path, path_fields, path_of
-from mnv1cli.results.metadata import REMEDY, compare
+from mnv1cli.path_text import display_path
+from mnv1cli.results.metadata import REMEDY, RunMetadata
 from mnv1cli.results.readers import describe_dataset_parts, detect_format, open_result
 from mnv1cli.storage.location import Location
+from mnv1cli.types import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from mnv1cli.runs.options import OutputOptions
@@ -26,27 +27,28 @@ log = logging.getLogger(__name__)
 class ExistingResult:
     """A result that is there, held against the metadata that this run's would have.
 
-    `passed` counts the images that need not be done again; `told` is what the
-    result's metadata tell, None where there are none.
+    `passed` counts the images that need not be done again; `metadata` are those
+    of the result, None where there are none.
 
     Raises:
         MissingInputError: there is no such file.
         ResultError: it cannot be read, came about in another way, or does not tell how.
     """
 
-    def __init__(self, file: Source, metadata: Mapping[str, Any], force: bool = False) -> None:
+    def __init__(self, file: Source, metadata: RunMetadata, force: bool = False) -> None:
         self.file = file
         self.passed = 0
         self._result = open_result(file)
-        self.told = self._result.metadata
-        if self.told is None and not force:
+        self.metadata = self._result.metadata
+        if self.metadata is None and not force:
             raise ResultError(
                 f"nothing tells how {file} came about: it has no metadata",
                 "--force takes it as it is",
             )
-        if self.told is not None:
-            compare(file, self.told, metadata)
-        self._failed = {path_of(each): each["reason"] for each in self._failures()}
+        if self.metadata is not None:
+            self.metadata.require_same(file, metadata)
+        failures = (self.metadata.failures if self.metadata else None) or ()
+        self._failed = {fault.path: fault.reason for fault in failures}
 
     @property
     def signature(self) -> str:
@@ -102,22 +104,18 @@ class ExistingResult:
                 )
             yield from self._result.tables()
 
-    def together(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
-        """The metadata of this result and of one that was added to it."""
-        standing = [
-            {**path_fields(path), "reason": reason} for path, reason in self._failed.items()
-        ]
-        failures = [*standing, *metadata["failures"]]
-        if self.told is None:
-            done, seconds = sum(1 for _ in self._result.paths()), 0.0
+    def add_to(self, metadata: RunMetadata) -> RunMetadata:
+        """Return the metadata of this result together with a run that was added to it."""
+        earlier = self.metadata
+        if earlier is not None and earlier.counts is not None:
+            done, seconds = earlier.counts.done, earlier.seconds or 0.0
         else:
-            done, seconds = self.told["counts"]["done"], self.told["seconds"]
-        return {
-            **metadata,
-            "counts": {"done": done + metadata["counts"]["done"], "failed": len(failures)},
-            "seconds": round(seconds + metadata["seconds"], 3),
-            "failures": failures,
-        }
+            done, seconds = sum(1 for _ in self._result.paths()), 0.0
+        if metadata.counts is not None:
+            done += metadata.counts.done
+        failures = [Fault(path, reason) for path, reason in self._failed.items()]
+        failures += metadata.failures or ()
+        return metadata.ended(done, failures, seconds + (metadata.seconds or 0.0))
 
     def require(self, refs: Iterable[ImageRef]) -> None:
         """Hold the inputs of a run that is complete against what it did.
@@ -125,7 +123,7 @@ class ExistingResult:
         Raises:
             ResumeError: some of them are not in it.
         """
-        if (self.told or {}).get("min_probability"):
+        if self.metadata is not None and self.metadata.min_probability:
             # Images without a label may have no row.
             return
         there = Counter(self._result.paths())
@@ -144,13 +142,6 @@ class ExistingResult:
                 f"such as {display_path(example)}",
                 f"--skip-existing {self.file} --append adds them",
             )
-
-    def _failures(self) -> list[Mapping[str, Any]]:
-        try:
-            found = self.told["failures"] if self.told else []
-            return [{"reason": str(each["reason"]), **path_fields(path_of(each))} for each in found]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ResultError(f"the metadata of {self.file} are damaged") from error
 
 
 class Before:
@@ -179,7 +170,7 @@ class Before:
         """Whether the rows come behind those of a result that is there."""
         return self._extended is not None
 
-    def missing(self, refs: Iterable[ImageRef], metadata: Mapping[str, Any]) -> Iterator[ImageRef]:
+    def missing(self, refs: Iterable[ImageRef], metadata: RunMetadata) -> Iterator[ImageRef]:
         """The images that are to be done; `metadata` are those that this run would have.
 
         Raises:
@@ -200,9 +191,9 @@ class Before:
         """The rows that the new ones come behind."""
         return self._extended.rows(layout) if self._extended else iter(())
 
-    def together(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        """The metadata of all the rows."""
-        return self._extended.together(metadata) if self._extended else metadata
+    def add_to(self, metadata: RunMetadata) -> RunMetadata:
+        """Return the metadata of all the rows."""
+        return self._extended.add_to(metadata) if self._extended else metadata
 
     def signatures(self) -> dict[str, str | None]:
         """What must be the same for a run that goes on, by the options' names."""

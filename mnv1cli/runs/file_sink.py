@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from mnv1cli.inputs.shards import Sharded
     from mnv1cli.results.formats import Writer
+    from mnv1cli.results.metadata import RunMetadata
     from mnv1cli.runs.journal import Prefix
     from mnv1cli.runs.options import OutputOptions
     from mnv1cli.runs.tally import Tally
@@ -130,7 +131,7 @@ class FileSink:
         return found[0].get("--engine") if found else None
 
     def is_complete(
-        self, settings: Mapping[str, Any], metadata: Mapping[str, Any], refs: Iterable[ImageRef]
+        self, settings: Mapping[str, Any], metadata: RunMetadata, refs: Iterable[ImageRef]
     ) -> bool:
         """Whether a run to resume has done all of `refs`, but for renaming its files, maybe.
 
@@ -150,7 +151,7 @@ class FileSink:
         assert self.outputs.main is not None
         there = ExistingResult(self.outputs.main, metadata)
         there.require(refs)
-        self._positions.require(there.file, there.told, refs)
+        self._positions.require(there.file, there.metadata, refs)
         return True
 
     def _rename(
@@ -249,14 +250,14 @@ class FileSink:
         )
         self._committed = time.monotonic()
 
-    def finish(self, metadata: dict[str, Any], prefix: Prefix, tally: Tally) -> None:
+    def finish(self, metadata: RunMetadata, prefix: Prefix, tally: Tally) -> None:
         """Complete the result, write the metadata and give every file its name."""
         assert self._writer is not None
-        metadata = self._positions.together(self.before.together(metadata))
-        self._writer.close(metadata)
+        document = self._positions.add_to(self.before.add_to(metadata)).to_json()
+        self._writer.close(document)
         for path in (self.outputs.meta, self.options.manifest):
             if path is not None:
-                self.outputs.write_json(path, metadata)
+                self.outputs.write_json(path, document)
         self.commit(prefix, tally, now=True, complete=True)
         # Whatever happens to the renaming, there is no other state to go on from.
         self._whole = False

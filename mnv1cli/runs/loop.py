@@ -32,7 +32,7 @@ def export(job: Job, refs: Iterable[ImageRef], target: FileSink, tally: Tally) -
         ResumeError: the settings or the inputs are not those of the run that was cut.
         BrokenPipeError: nobody reads stdout any more.
     """
-    refs = target.before.missing(refs, job.metadata(tally))
+    refs = target.before.missing(refs, job.metadata())
     checkpoint = target.checkpoint(job.settings())
     rest, prefix = passed_over(refs, checkpoint) if checkpoint else (iter(refs), Prefix())
     if checkpoint:
@@ -51,7 +51,7 @@ def export(job: Job, refs: Iterable[ImageRef], target: FileSink, tally: Tally) -
             table = batch.until_fault() if target.options.on_error == "fail" else batch
             with _writing(target), signals.held():
                 _take(table, target, prefix, tally)
-        metadata = job.metadata(tally)
+        metadata = tally.complete(job.metadata())
         tally.close()
         with _writing(target), signals.held():
             target.finish(metadata, prefix, tally)

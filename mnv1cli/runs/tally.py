@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import TextIO
 
+    from mnv1cli.results.metadata import RunMetadata
     from mnv1cli.types import Table
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,10 @@ class Tally:
     def exit_code(self) -> int:
         """0, or 3 where images failed."""
         return SOME_FAILED if self.faults else DONE
+
+    def complete(self, metadata: RunMetadata) -> RunMetadata:
+        """Return the metadata of a run with what has become of its images."""
+        return metadata.ended(self.done, self.faults, self.seconds)
 
     def counted(self, table: Table) -> Table:
         """The same table, counted as `add` does."""

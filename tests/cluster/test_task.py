@@ -14,7 +14,6 @@ from mnv1cli.cluster import task
 from mnv1cli.cluster.task import Order, Outcome, Share
 from mnv1cli.results.dataset import Dataset, layout
 from mnv1cli.results.readers import open_result
-from mnv1cli.runs.tally import Tally
 from mnv1cli.storage.location import Location
 from mnv1cli.types import ImageRef, Task
 from tests.conftest import ROOT
@@ -41,7 +40,7 @@ def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
     place = Location(f"{tmp_path}/out/")
     dataset = Dataset(place)
     dataset.begin()
-    schema = dataset.schema(layout(job.task, job.shape), job.metadata(Tally()))
+    schema = dataset.schema(layout(job.task, job.shape), job.metadata())
     monkeypatch.setattr(task, "_jobs", {"01": pickle.loads(pickle.dumps(job))})
     monkeypatch.setattr(task, "_node", lambda: HERE)
     monkeypatch.chdir("/")

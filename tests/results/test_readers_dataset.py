@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from mnv1cli.api import Classifier
 from mnv1cli.errors import Mnv1Error, ResultError
 from mnv1cli.results.dataset import Dataset, layout
+from mnv1cli.results.metadata import RunMetadata
 from mnv1cli.results.readers import open_result
 from mnv1cli.results.writers.arrow import ArrowRows
 from mnv1cli.runs import dataset_sink
@@ -30,13 +32,13 @@ if TYPE_CHECKING:
 
 BUNDLED = ("--module", "bundled")
 PATHS = (b"a b.jpg", b"latin\xe9.jpg", b"new\nline", b"last")
-METADATA: dict[str, Any] = {
-    "version": "0",
-    "command": "embed",
-    "module": {"handle": "bundled", "fingerprint": "f" * 64, "image_size": 128},
-    "engine": "litert",
-    "output": "features",
-}
+METADATA = RunMetadata(
+    version="0",
+    command="embed",
+    module={"handle": "bundled", "fingerprint": "f" * 64, "image_size": 128},
+    engine="litert",
+    output="features",
+)
 
 
 def write(
@@ -46,12 +48,12 @@ def write(
     """Write one part of vectors, float32 [n, d], and finish the run, which took 1.5 s."""
     found = Dataset(Location(f"{folder}/"))
     kind = layout(Task("embed"), values.shape[1:])
-    told = {**METADATA, **metadata}
+    of_run = replace(METADATA, **metadata)
     table = Table(tuple(paths), tuple(errors) or ("",) * len(paths), values=values)
     batch = ArrowRows(kind).batch(table)
     found.begin()
-    found.write(pa.Table.from_batches([batch]).cast(found.schema(kind, told)))
-    found.finish({**told, "seconds": 1.5})
+    found.write(pa.Table.from_batches([batch]).cast(found.schema(kind, of_run)))
+    found.finish(replace(of_run, seconds=1.5))
     return found
 
 
@@ -113,16 +115,16 @@ def test_dataset_is_read_as_the_file_is(results: Path, kind: str) -> None:
     assert all(same(*pair) for pair in pairs)
     assert one.metadata
     assert other.metadata
-    assert {**one.metadata, "seconds": 0} == {**other.metadata, "seconds": 0}
+    assert replace(one.metadata, seconds=0) == replace(other.metadata, seconds=0)
     told = json.loads(runs(results / kind)[0].read_bytes())
-    assert one.metadata == told
+    assert one.metadata.to_json() == told
 
 
 def test_part_alone_is_a_result(results: Path) -> None:
     every = [open_result(part) for part in parts(results / "labels")]
-    counts = [found.metadata["counts"] for found in every if found.metadata]
-    assert sum(count["done"] for count in counts) == COUNT
-    assert sum(count["failed"] for count in counts) == 2
+    counts = [part.metadata.counts for part in every if part.metadata and part.metadata.counts]
+    assert sum(count.done for count in counts) == COUNT
+    assert sum(count.failed for count in counts) == 2
     whole = open_result(results / "labels")
     assert [path for found in every for path in found.paths()] == list(whole.paths())
 
@@ -168,14 +170,14 @@ def test_runs_add_up(tmp_path: Path) -> None:
     write(tmp_path / "out", vectors(2, 1), paths=(b"x", b"\xff"), errors=("", "worse"))
     found = open_result(tmp_path / "out").metadata
     assert found
-    assert found["counts"] == {"done": 4, "failed": 2}
-    assert found["seconds"] == 3.0
-    assert [each["reason"] for each in found["failures"]] == ["bad", "worse"]
+    assert found.counts == (4, 2)
+    assert found.seconds == 3.0
+    assert [fault.reason for fault in found.failures or ()] == ["bad", "worse"]
     runs(tmp_path / "out")[0].write_bytes(b"{half")
     found = open_result(tmp_path / "out").metadata
     assert found
-    assert found["seconds"] == 1.5
-    assert found["counts"] == {"done": 4, "failed": 2}
+    assert found.seconds == 1.5
+    assert found.counts == (4, 2)
 
 
 def test_rows_of_two_runs_that_did_the_same_count_once(
@@ -190,7 +192,7 @@ def test_rows_of_two_runs_that_did_the_same_count_once(
     assert [path for table in tables for path in table.paths] == paths
     assert sum(len(table.values) for table in tables if table.values is not None) == 6
     assert result.metadata is not None
-    assert result.metadata["counts"] == {"done": 6, "failed": 0}
+    assert result.metadata.counts == (6, 0)
     assert "rows of 2 images twice" in caplog.text
 
 

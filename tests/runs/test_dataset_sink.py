@@ -271,7 +271,7 @@ def test_runs_that_write_at_once_do_not_disturb_one_another(job: Job, here: Path
     one, other = (Dataset(Location("out/")) for _ in range(2))
     assert one.run != other.run
     halves = [[ImageRef(i, b"%d" % i, SHADES[i]) for i in range(k, 10, 2)] for k in range(2)]
-    metadata = job.metadata(Tally())
+    metadata = job.metadata()
     todo = [iter(one.missing(halves[0], metadata)), iter(other.missing(halves[1], metadata))]
     export_dataset(job, todo[0], one, Tally())
     export_dataset(job, todo[1], other, Tally())
@@ -290,7 +290,7 @@ def test_faults_are_told_by_run(here: Path) -> None:
     last = runs(here / "out")[-1].stem
     assert [(fault.path, fault.reason) for fault in found.errors(last)] == both[1:]
     assert found.metadata is not None
-    assert found.metadata["command"] == "classify"
+    assert found.metadata.command == "classify"
 
 
 # --- what a cut leaves ------------------------------------------------------------------
@@ -558,10 +558,11 @@ def test_two_that_retry_at_the_same_time_do_not_take_parts_from_each_other(here:
     run("album/broken.jpg", "-o", "out/")
     run("album", "-o", "out/", code=3)
     one, other = (Dataset(Location("out/"), retry=True) for _ in range(2))
-    assert list(one.missing([], one.metadata or {})) == []
+    assert one.metadata is not None
+    assert list(one.missing([], one.metadata)) == []
     one.begin()
     listed = [ImageRef(i, path) for i, path in enumerate((b"album/broken.jpg", b"none.jpg"))]
-    assert list(other.missing(listed, other.metadata or {})) == listed
+    assert list(other.missing(listed, one.metadata)) == listed
     other.begin()
     assert len(one.parts()) == 2
     assert not list(one.errors())
@@ -580,7 +581,7 @@ def test_what_could_not_be_got_has_no_row_and_is_asked_for_again(
     dataset, tally = Dataset(Location("out/")), Tally()
     if runner == "task":
         share = Share(0, refs)
-        schema = dataset.schema(datasets.layout(job.task, job.shape), job.metadata(tally))
+        schema = dataset.schema(datasets.layout(job.task, job.shape), job.metadata())
         order = Order(
             None, Location(f"{here}/out/"), dataset.run, schema.metadata, str(here), "", {}
         )
@@ -591,7 +592,7 @@ def test_what_could_not_be_got_has_no_row_and_is_asked_for_again(
         export_dataset(job, refs, dataset, tally)
         assert [fault.reason for fault in tally.faults][1] == "cannot be read: no answer in time"
     assert [raw(row) for row in rows(here / "out")] == [b"album/broken.jpg"]
-    left = Dataset(Location("out/")).missing(refs, job.metadata(tally))
+    left = Dataset(Location("out/")).missing(refs, job.metadata())
     assert [ref.path for ref in left] == [b"away.jpg"]
 
 

@@ -128,7 +128,7 @@ class Soak:
         arguments = [command, "-o", str(whole / name), "--on-error", on_error]
         if (cut / name).exists():
             # Without room to compile it began with TensorFlow, whose last digits are others.
-            arguments += ["--engine", (open_result(cut / name).metadata or {})["engine"]]
+            arguments += ["--engine", _engine(cut / name)]
         code = self._run(arguments).wait()
         self._end("whole", code, SOME_FAILED)
         self._compare(whole / name, cut / name)
@@ -201,6 +201,12 @@ class Soak:
         self.figures.lost += sum(count for count in lost.values() if count > 0)
         self.figures.doubled -= sum(count for count in lost.values() if count < 0)
         self.figures.wrong += sum(a != b for a, b in zip(wanted, found, strict=False))
+
+
+def _engine(file: Path) -> str:
+    metadata = open_result(file).metadata
+    assert metadata is not None
+    return str(metadata.engine)
 
 
 def _rows(file: Path) -> Iterator[tuple[Any, ...]]:

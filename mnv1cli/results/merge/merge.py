@@ -6,15 +6,13 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from mnv1cli.errors import OptionError, OutputError, ResultError
-from mnv1cli.path_text import path_fields
 from mnv1cli.results.files import META, ResultFiles, refuse_image_name, refuse_to_replace
 from mnv1cli.results.formats import choose_format
 from mnv1cli.results.merge.order import whole_of
 from mnv1cli.results.merge.part import Part
-from mnv1cli.results.metadata import difference
 from mnv1cli.system import signals
 from mnv1cli.types import Layout, Task
 
@@ -23,6 +21,8 @@ if TYPE_CHECKING:
 
     from mnv1cli.results.formats import Format
     from mnv1cli.results.merge.order import Whole
+    from mnv1cli.results.metadata import RunMetadata
+    from mnv1cli.types import Command
 
     Name = str | os.PathLike[str]
 
@@ -65,8 +65,8 @@ def merge(
     refuse_image_name(output)
     parts = [Part(file) for file in _different([Path(file) for file in files])]
     _refuse_differences(parts)
-    told = parts[0].told
-    task = Task(told["command"], pool=told.get("pool", True), meta=told.get("meta", False))
+    first = parts[0].metadata
+    task = Task(cast("Command", first.command), pool=first.pool, meta=first.meta)
     chosen = choose_format(form, output, task, terminal=False)
     if not chosen.resumable:
         raise OptionError(f"a {chosen.name} is for people", "use csv, tsv, jsonl or parquet")
@@ -76,14 +76,16 @@ def merge(
     )
     refuse_to_replace(outputs, [path for part in parts for path in _read(part.file)])
     whole = whole_of(parts)
-    metadata = _metadata(whole)
+    failures = whole.failures()
+    done, seconds = sum(part.done for part in parts), sum(part.seconds for part in whole.parts)
+    metadata = whole.parts[0].metadata.ended(done, failures, seconds)
     with _undone_where_it_fails(outputs):
         _write(outputs, chosen, layout, whole, metadata)
-    return Merged(str(output), len(parts), metadata["counts"]["done"], metadata["counts"]["failed"])
+    return Merged(str(output), len(parts), done, len(failures))
 
 
 def _write(
-    outputs: ResultFiles, form: Format, layout: Layout, whole: Whole, metadata: dict[str, Any]
+    outputs: ResultFiles, form: Format, layout: Layout, whole: Whole, metadata: RunMetadata
 ) -> None:
     writer = form.create(outputs, layout)
     try:
@@ -93,9 +95,9 @@ def _write(
         with contextlib.suppress(OSError):
             writer.close()
         raise
-    writer.close(metadata)
+    writer.close(metadata.to_json())
     if outputs.meta is not None:
-        outputs.write_json(outputs.meta, metadata)
+        outputs.write_json(outputs.meta, metadata.to_json())
     with signals.held():
         outputs.commit()
 
@@ -137,14 +139,11 @@ def _refuse_differences(parts: Sequence[Part]) -> None:
     """Hold every part against the first one."""
     first = parts[0]
     for part in parts[1:]:
-        try:
-            found = difference(part.told, first.told)
-        except (KeyError, AttributeError) as error:
-            raise ResultError(f"the metadata of {part.name} are damaged") from error
-        if found:
-            option, there, wanted = found
+        difference = part.metadata.difference(first.metadata)
+        if difference:
+            option, value, wanted = difference
             raise ResultError(
-                f"{part.name} was made with {option} {there}, {first.name} with {wanted}",
+                f"{part.name} was made with {option} {value}, {first.name} with {wanted}",
                 _ONE_KIND,
             )
 
@@ -157,8 +156,8 @@ def _layout(parts: Sequence[Part], form: Format) -> Layout:
         OptionError: the format needs what the parts do not have.
     """
     known = [(part, part.layout) for part in parts if part.layout is not None]
-    told = parts[0].told
-    labels = told["command"] == "classify"
+    metadata = parts[0].metadata
+    labels = metadata.command == "classify"
     wide = next((part for part, layout in known if layout.wide), None)
     if wide is not None and form.name not in ("csv", "tsv"):
         raise OptionError(
@@ -167,7 +166,7 @@ def _layout(parts: Sequence[Part], form: Format) -> Layout:
     shape = _shape(parts)
     if shape == _UNKNOWN and not labels and form.name != "jsonl":
         raise OptionError("no part tells how many values a row has", "use jsonl")
-    layout = Layout(shape, labels, _has_faults(parts), wide is not None, told.get("meta", False))
+    layout = Layout(shape, labels, _has_faults(parts), wide is not None, metadata.meta)
     for part, found in known:
         if found.meta != layout.meta:
             raise ResultError(f"the metadata of {part.name} are not those of its rows")
@@ -204,14 +203,3 @@ def _shape(parts: Sequence[Part]) -> tuple[int, ...]:
                 _ONE_KIND,
             )
     return found[0][1] if found else _UNKNOWN
-
-
-def _metadata(whole: Whole) -> dict[str, Any]:
-    """The metadata that one run would have."""
-    parts, failures = whole.parts, whole.failures()
-    return {
-        **parts[0].told,
-        "counts": {"done": sum(part.done for part in parts), "failed": len(failures)},
-        "seconds": round(sum(part.seconds for part in parts), 3),
-        "failures": [{**path_fields(path), "reason": reason} for path, reason in failures],
-    }

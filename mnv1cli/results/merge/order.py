@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mnv1cli.results.merge.part import Part
-    from mnv1cli.types import Prediction
+    from mnv1cli.types import Fault, Prediction
 
-    Failure = tuple[bytes, str]
 
 # Images of a table.
 _IMAGES = 1024
@@ -38,7 +37,7 @@ class Whole(Protocol):
         """All rows, in the order of the whole, where values are of this shape."""
         ...
 
-    def failures(self) -> list[Failure]:
+    def failures(self) -> list[Fault]:
         """The images that failed, in the order of the whole, with the reasons."""
         ...
 
@@ -94,13 +93,14 @@ class Reunion:
             # Each part holds its rows against what it knows when it is asked for more.
             next(rest, None)
 
-    def failures(self) -> list[Failure]:
+    def failures(self) -> list[Fault]:
         """The images that failed, in the order of the listing."""
         found = (
             zip(places.failures, part.failures, strict=True)
             for places, part in zip(self._places, self.parts, strict=True)
         )
-        return [failure for _, failure in sorted(itertools.chain.from_iterable(found))]
+        in_order = sorted(itertools.chain.from_iterable(found), key=lambda pair: pair[0])
+        return [fault for _, fault in in_order]
 
     def _check_shards(self) -> None:
         first, one = self._places[0], self.parts[0]
@@ -180,10 +180,10 @@ class Chain:
         self.parts = parts
         # Of each image that failed and has no row: the last part where it did.
         self._failed = {
-            path: number
+            fault.path: number
             for number, part in enumerate(parts)
             if not part.has_faults
-            for path, _ in part.failures
+            for fault in part.failures
         }
         self._mended: set[tuple[int, bytes]] = set()
         self._check_paths()
@@ -192,14 +192,14 @@ class Chain:
         """All rows, in the order of the parts."""
         return itertools.chain.from_iterable(part.tables(shape) for part in self.parts)
 
-    def failures(self) -> list[Failure]:
+    def failures(self) -> list[Fault]:
         """The images that failed and are in no later part."""
         return [
-            (path, reason)
+            fault
             for number, part in enumerate(self.parts)
-            for path, reason in part.failures
+            for fault in part.failures
             if part.has_faults
-            or (self._failed[path] == number and (number, path) not in self._mended)
+            or (self._failed[fault.path] == number and (number, fault.path) not in self._mended)
         ]
 
     def _check_paths(self) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 
 from mnv1cli.errors import OptionError, ResultError
 from mnv1cli.inputs.shards import Shard
-from mnv1cli.path_text import display_path, path_of
+from mnv1cli.path_text import display_path
+from mnv1cli.results.metadata import Counts
 from mnv1cli.results.readers import open_result
-from mnv1cli.results.shard_positions import SHARD, PathDigest
+from mnv1cli.results.shard_positions import PathDigest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -59,9 +60,8 @@ class Places:
 class Part:
     """A result that is to be a part of another.
 
-    `told` is its metadata without what they tell of the shard, which is in
-    `places`, None where it is no shard; `failures` are the images that failed
-    by their paths, with the reasons.
+    `metadata` are its own without what they tell of the shard, which is in
+    `places`, None where it is no shard.
 
     Raises:
         MissingInputError: there is no such file.
@@ -76,18 +76,19 @@ class Part:
                 f"nothing tells how {file} came about: it has no metadata",
                 f"{file.name}.meta.json has to lie beside it",
             )
-        found = self._result.metadata
-        told = dict(found)
-        # There may be a number for every image in it: that is kept in one place alone.
-        if isinstance(found, dict):
-            found.clear()
+        metadata = self._result.metadata
         try:
-            self.places = _places(told.pop(SHARD, None))
-            self.failures = [(path_of(each), str(each["reason"])) for each in told.pop("failures")]
-            self.done, self.seconds = int(told["counts"]["done"]), float(told["seconds"])
+            self.places = _places(metadata.shard)
         except _DAMAGE as error:
             raise ResultError(f"the metadata of {file} are damaged") from error
-        self.told: Mapping[str, Any] = told
+        # There may be a number for every image in it, which is kept only once.
+        if isinstance(metadata.shard, dict):
+            metadata.shard.clear()
+        if metadata.counts is None or metadata.failures is None or metadata.seconds is None:
+            raise ResultError(f"the metadata of {file} are damaged")
+        self.failures, self.seconds = metadata.failures, metadata.seconds
+        self.done = metadata.counts.done
+        self.metadata = replace(metadata, shard=None)
         self.layout = self._result.layout
         self._check()
 
@@ -145,7 +146,7 @@ class Part:
 
     @property
     def _may_lack(self) -> bool:
-        return self.places is None and bool(self.told.get("min_probability"))
+        return self.places is None and bool(self.metadata.min_probability)
 
     def _rows(self) -> int:
         """How many images have a row, or may have one."""
@@ -163,7 +164,7 @@ class Part:
         """Refuse an image that has lost labels; `lengths` are how many others have."""
         for path, error, found in zip(table.paths, table.errors, table.predictions, strict=False):
             ranks = [each.rank for each in found]
-            lengths.update([] if error or self.told.get("min_probability") else [len(ranks)])
+            lengths.update([] if error or self.metadata.min_probability else [len(ranks)])
             if ranks != list(range(1, len(ranks) + 1)) or len(lengths) > 1:
                 what = f"{self.file} lacks labels of {display_path(path)}, or of one before it"
                 raise ResultError(what, _AGAIN)
@@ -179,16 +180,16 @@ class Part:
 
     def _check(self) -> None:
         """Refuse metadata that contradict themselves or the file."""
-        labels, places = self.told.get("command") == "classify", self.places
-        sound = self.told.get("command") in _COMMANDS and self.told["counts"].get("failed") == len(
-            self.failures
-        )
+        metadata, places = self.metadata, self.places
+        labels = metadata.command == "classify"
+        sound = metadata.command in _COMMANDS
+        sound = sound and metadata.counts == Counts(self.done, len(self.failures))
         if self.layout is not None:
             sound = sound and self.layout.labels == labels
         if places is not None:
             sound = sound and len(places.failures) == len(self.failures)
             sound = sound and places.has_faults == self.has_faults
-            sound = sound and all(places.shard.has(path) for path, _ in self.failures)
+            sound = sound and all(places.shard.has(fault.path) for fault in self.failures)
         if not sound:
             raise ResultError(f"the metadata of {self.file} are not those of its rows", _AGAIN)
 

@@ -10,14 +10,15 @@ import hashlib
 import os
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from mnv1cli.errors import MissingInputError, ResultError
 from mnv1cli.storage.location import Location
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
+    from mnv1cli.results.metadata import RunMetadata
     from mnv1cli.storage.location import Source
     from mnv1cli.types import Layout, Table
 
@@ -43,7 +44,7 @@ class Result(Protocol):
     layout: Layout | None
 
     @property
-    def metadata(self) -> Mapping[str, Any] | None:
+    def metadata(self) -> RunMetadata | None:
         """That of the run."""
         ...
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ResultError
 from mnv1cli.results.files import META
+from mnv1cli.results.metadata import RunMetadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
 
 # Images that are read at once.
 IMAGES = 1024
+
+
+def read_run_metadata(file: Path) -> RunMetadata | None:
+    """Read the metadata of a run out of `FILE.meta.json`; return None where it does not exist.
+
+    Raises:
+        ResultError: it cannot be read, or is damaged.
+    """
+    document = read_metadata_beside(file)
+    return None if document is None else RunMetadata.from_json(document, file)
 
 
 def read_metadata_beside(file: Path) -> Mapping[str, Any] | None:

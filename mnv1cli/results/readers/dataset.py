@@ -9,12 +9,11 @@ import math
 import os
 import re
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mnv1cli.errors import MissingInputError, ResultError
 from mnv1cli.path_text import display_path
-from mnv1cli.results.metadata import difference, settings
-from mnv1cli.results.readers.parquet import ParquetResult, counted
+from mnv1cli.results.readers.parquet import ParquetResult
 from mnv1cli.storage.folder import Folder, open_folder, reading
 from mnv1cli.system.threads import ordered_map
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from typing import TypeVar
 
+    from mnv1cli.results.metadata import RunMetadata
     from mnv1cli.storage.location import Location
     from mnv1cli.types import Fault, Layout, Table
 
@@ -44,7 +44,7 @@ class PartHead(NamedTuple):
     """What a part tells before its rows."""
 
     name: str
-    settings: Mapping[str, Any]
+    metadata: RunMetadata
     layout: Layout
 
 
@@ -104,19 +104,19 @@ def read_common_head(folder: Folder, names: Sequence[str]) -> PartHead | None:
         ResultError: a part is damaged or tells no settings, or two were made with different ones.
     """
     first: PartHead | None = None
-    heads = map_parts(folder, names, lambda part: (part.settings, part.layout))
-    for name, (told, layout) in zip(names, heads, strict=True):
-        if told is None or layout is None:
+    heads = map_parts(folder, names, lambda part: (part.stored_metadata, part.layout))
+    for name, (metadata, layout) in zip(names, heads, strict=True):
+        if metadata is None or layout is None:
             raise ResultError(f"nothing tells how {folder.shown(name)} came about")
         if first is None:
-            first = PartHead(name, told, layout)
+            first = PartHead(name, metadata, layout)
             continue
         both = f"{folder.shown(first.name)} and {folder.shown(name)}"
-        found = difference(first.settings, told)
-        if found is not None:
+        difference = first.metadata.difference(metadata)
+        if difference is not None:
             raise ResultError(
-                f"{both} were made with different settings: {found.name} {found.one} and "
-                f"{found.other}",
+                f"{both} were made with different settings: {difference.name} {difference.one} and "
+                f"{difference.other}",
                 "keep them in folders of their own",
             )
         if layout != first.layout:
@@ -152,14 +152,18 @@ class DatasetResult:
         if head is None:
             raise ResultError(f"{place} is an empty dataset: it has no {PART}*{SUFFIX}")
         self.layout: Layout | None = head.layout
-        self._settings = head.settings
+        self._settings = head.metadata.settings()
 
     @cached_property
-    def metadata(self) -> Mapping[str, Any] | None:
+    def metadata(self) -> RunMetadata | None:
         """The settings, and what the rows and the runs tell; no part is read for it before."""
+        images, faults = 0, []
         parts = map_parts(self._folder, self._names, ParquetResult.tally)
         once = map(_without, parts, (self._doubles.get(name, frozenset()) for name in self._names))
-        return {**settings(self._settings), **counted(once, self._seconds())}
+        for number, failed in once:
+            images += number
+            faults += failed
+        return self._settings.ended(images - len(faults), faults, self._seconds())
 
     def paths(self) -> Iterator[bytes]:
         """Each image that has a row, part by part."""

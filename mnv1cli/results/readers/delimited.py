@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mnv1cli.errors import ResultError
-from mnv1cli.results.readers.common import IMAGES, read_metadata_beside
+from mnv1cli.results.readers.common import IMAGES, read_run_metadata
 from mnv1cli.results.writers.delimited import LABEL_FIELDS, META_FIELDS
 from mnv1cli.types import ImageInfo, Layout, Prediction, Table
 
@@ -29,7 +29,7 @@ class CsvResult:
     def __init__(self, file: Path) -> None:
         self._file = file
         self.layout: Layout | None = self._layout()
-        self.metadata = read_metadata_beside(file)
+        self.metadata = read_run_metadata(file)
 
     def paths(self) -> Iterator[bytes]:
         """Each image that has a row, in their order."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from mnv1cli.errors import ResultError
 from mnv1cli.path_text import path_of
-from mnv1cli.results.readers.common import IMAGES, read_metadata_beside
+from mnv1cli.results.readers.common import IMAGES, read_run_metadata
 from mnv1cli.types import ImageInfo, Layout, Prediction, Table
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class JsonLinesResult:
         self._file = file
         self._length = 0
         self.layout: Layout | None = self._layout()
-        self.metadata = read_metadata_beside(file)
+        self.metadata = read_run_metadata(file)
 
     def paths(self) -> Iterator[bytes]:
         """Each image that has a row, in their order."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnv1cli.errors import ResultError
-from mnv1cli.results.readers.common import IMAGES, read_metadata_beside
+from mnv1cli.results.readers.common import IMAGES, read_run_metadata
 from mnv1cli.types import Layout, Table
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class NpyResult:
         if header not in (["row", "path"], ["row", "path", "error"]):
             raise ResultError(f"{self._index} is no index of mnv1")
         self.layout: Layout | None = Layout(self.values.shape[1:], errors=len(header) == 3)
-        self.metadata = read_metadata_beside(file)
+        self.metadata = read_run_metadata(file)
 
     def paths(self) -> Iterator[bytes]:
         """Each image that has a row, in their order."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from mnv1cli.errors import ResultError
+from mnv1cli.results.metadata import RunMetadata
 from mnv1cli.results.readers.common import IMAGES, parse_metadata
 from mnv1cli.types import Layout, Table
 
@@ -35,11 +36,11 @@ class NpzResult:
                 raise ResultError(f"{file} holds {dtype} {list(shape)}, not float32 rows")
             self._errors = "errors.npy" in names
             self.layout: Layout | None = Layout(shape[1:], errors=self._errors)
-            self.metadata = None
+            self.metadata: RunMetadata | None = None
             if "meta.npy" in names:
                 with archive.open("meta.npy") as member:
                     told = npy.read_array(member, allow_pickle=False)
-                self.metadata = parse_metadata(str(told), file)
+                self.metadata = RunMetadata.from_json(parse_metadata(str(told), file), file)
 
     def paths(self) -> Iterator[bytes]:
         """Each image that has a row, in their order."""

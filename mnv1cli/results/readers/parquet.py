@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 
 from mnv1cli.errors import ResultError
-from mnv1cli.path_text import path_fields
-from mnv1cli.results.metadata import RUN, settings
+from mnv1cli.results.metadata import RunMetadata
 from mnv1cli.results.readers.common import IMAGES, parse_metadata
 from mnv1cli.results.writers.arrow import METADATA_KEY, import_pyarrow
 from mnv1cli.results.writers.delimited import LABEL_FIELDS, META_FIELDS
@@ -18,7 +17,7 @@ from mnv1cli.storage.folder import reason
 from mnv1cli.types import Fault, ImageInfo, Layout, Prediction, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
 _BUFFER = 1 << 20
@@ -55,15 +54,19 @@ class ParquetResult:
         self.layout: Layout | None = self._layout()
         told = (self._parquet.schema_arrow.metadata or {}).get(METADATA_KEY)
         told = (self._parquet.metadata.metadata or {}).get(METADATA_KEY, told)
-        # A part of a dataset tells its run and settings alone.
-        self.settings = parse_metadata(told.decode(), file) if told else None
+        # Those of a part of a dataset are the settings of its run only.
+        self.stored_metadata = (
+            RunMetadata.from_json(parse_metadata(told.decode(), file), file) if told else None
+        )
 
     @cached_property
-    def metadata(self) -> Mapping[str, Any] | None:
-        """That of the run; of a part of a dataset, counted from its rows."""
-        if self.settings is None or RUN not in self.settings:
-            return self.settings
-        return {**settings(self.settings), **counted([self.tally()])}
+    def metadata(self) -> RunMetadata | None:
+        """The metadata of the run; of a part of a dataset, with what its rows tell."""
+        stored = self.stored_metadata
+        if stored is None or stored.run is None:
+            return stored
+        images, faults = self.tally()
+        return stored.settings().ended(images - len(faults), faults, 0.0)
 
     def tally(self) -> tuple[int, list[Fault]]:
         """How many images have rows, and which of them failed."""
@@ -184,19 +187,6 @@ class ParquetResult:
         if "error" not in batch.schema.names:
             return ("",) * int(batch.num_rows)
         return tuple(str(error or "") for error in batch.column("error").to_pylist())
-
-
-def counted(parts: Iterable[tuple[int, list[Fault]]], seconds: float = 0.0) -> dict[str, Any]:
-    """The members of the metadata that rows tell, given what the `tally` of each part gave."""
-    images, faults = 0, []
-    for number, failed in parts:
-        images += number
-        faults += failed
-    return {
-        "counts": {"done": images - len(faults), "failed": len(faults)},
-        "seconds": round(seconds, 3),
-        "failures": [{**path_fields(fault.path), "reason": fault.reason} for fault in faults],
-    }
 
 
 def _paths(batch: Any) -> Iterator[bytes]:
