@@ -1,1 +1,1 @@
-"""A page to look at instead of rows."""
+"""Pages that show results as pictures."""

@@ -1,4 +1,4 @@
-"""What a report shows of results: images with labels, or with those like them, put in order."""
+"""The images of a report in their order: with labels, or with the images that are similar."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mnv1cli.analysis.evaluate import TOP, Evaluation, SavedPredictions, evaluated, ranked
 from mnv1cli.analysis.truth import ListTruth, Resolved
 from mnv1cli.errors import OptionError, ResultError
-from mnv1cli.labels import names
+from mnv1cli.labels.names import labels_for
 from mnv1cli.path_text import path_of
 from mnv1cli.results.readers import open_result
 from mnv1cli.results.readers.similarities import SimilarityRows, group_entries
@@ -27,13 +27,16 @@ if TYPE_CHECKING:
 Sort = Literal["results", "certain", "uncertain", "label", "name", "mistakes"]
 SORTS: tuple[Sort, ...] = ("results", "certain", "uncertain", "label", "name", "mistakes")
 _SIGNS: dict[Sort, int] = {"certain": -1, "uncertain": 1}
-# What can be said of an image once it is known what it shows.
+# The verdicts on an image whose class is known.
 RIGHT, AMONG, WRONG = "right", "among", "wrong"
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """An image with its labels; `truth` is what it shows, and `verdict` what that says of them."""
+    """An image with its labels; `truth` is its class, and `verdict` whether they are right.
+
+    Both are empty where the class is unknown.
+    """
 
     index: int
     path: bytes
@@ -48,8 +51,13 @@ class Card:
 
     @property
     def certainty(self) -> float:
-        """The first label's probability."""
+        """The probability of the first label, 0 where there is none."""
         return self.predictions[0].probability if self.predictions else 0.0
+
+    @property
+    def paths(self) -> tuple[bytes, ...]:
+        """The images that it shows."""
+        return (self.path,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +70,35 @@ class Entry:
 
     @property
     def paths(self) -> tuple[bytes, ...]:
-        """Every image that it shows."""
+        """The images that it shows, the query first."""
         return (*((self.query,) if self.query else ()), *(path for path, _ in self.members))
 
     @property
     def certainty(self) -> float:
-        """How similar the most similar one is, the query itself left out."""
+        """The similarity of the most similar image other than the query."""
         others = (similarity for path, similarity in self.members if path != self.query)
         return max(others, default=-1.0)
 
 
-class Labelled:
-    """Images with their labels, out of what `classify` or `logits` wrote.
+class LabelGallery:
+    """Images with their labels, from what `classify` or `logits` wrote.
 
-    With `truth` they are evaluated, too. `total` counts the images, `faults` are
-    those that failed, `remarks` says what could not be evaluated.
+    Attributes:
+        total: the number of images, known once `select` has read them.
+        evaluation: how right the labels are, None without `truth`.
+        remarks: what could not be evaluated.
+        metadata: those of the results, empty where there are none.
+        faults: the images that failed.
 
     Raises:
         MissingInputError: there is no such file.
         ResultError: it cannot be read, or holds something else.
-        LabelsError: the class names do not fit, or of no image it is known what it shows.
+        LabelsError: the class names do not fit, or the class of no image is known.
     """
 
-    def __init__(self, file: Source, truth: Truth | None = None, own: Path | None = None) -> None:
+    def __init__(
+        self, file: Source, truth: Truth | None = None, labels_file: Path | None = None
+    ) -> None:
         self.total = 0
         self.evaluation: Evaluation | None = None
         self.remarks: list[str] = []
@@ -92,20 +106,27 @@ class Labelled:
         self._result = open_result(file)
         metadata = self._result.metadata
         self.metadata: Mapping[str, Any] = metadata.to_json() if metadata else {}
-        self._names = self._class_names(file, own)
-        self.faults = _told_faults(self.metadata, file)
+        self._names = self._read_class_names(file, labels_file)
+        self.faults = _read_faults(self.metadata, file)
         if truth is not None:
             self._evaluate(file, truth)
 
-    def chosen(self, sort: Sort, limit: int) -> list[Card]:
-        """The first `limit` images in an order; memory does not grow with the others."""
-        if sort == "mistakes" and self._truth is None:
-            raise OptionError("--sort mistakes needs to know what the images show", _SAY_TRUTH)
-        resolved = Resolved(self._truth, self._names) if self._truth else None
-        return heapq.nsmallest(limit, self._cards(resolved), key=lambda card: _key(card, sort))
+    def select(self, sort: Sort, limit: int) -> list[Card]:
+        """Select the first `limit` images in an order; memory does not grow with the others.
 
-    def _class_names(self, file: Source, own: Path | None) -> tuple[ClassName, ...]:
-        """The class names, as far as they are needed."""
+        Raises:
+            OptionError: mistakes are wanted, and the classes of the images are unknown.
+        """
+        if sort == "mistakes" and self._truth is None:
+            raise OptionError(
+                "--sort mistakes needs to know what the images show",
+                "add --truth FILE or --truth-folders",
+            )
+        resolved = Resolved(self._truth, self._names) if self._truth else None
+        return heapq.nsmallest(limit, self._cards(resolved), key=lambda card: _card_key(card, sort))
+
+    def _read_class_names(self, file: Source, labels_file: Path | None) -> tuple[ClassName, ...]:
+        """Read the class names, as far as they are needed."""
         layout = self._result.layout
         output = self.metadata.get("output", "logits")
         if layout and not layout.labels and output not in ("logits", "probabilities"):
@@ -114,8 +135,10 @@ class Labelled:
                 "give what classify, logits or similar wrote",
             )
         if layout and not layout.labels:
-            return names.labels_for(layout.shape[-1], own)
-        return SavedPredictions(file).names(own) if own or self._truth else ()
+            return labels_for(layout.shape[-1], labels_file)
+        if labels_file or self._truth:
+            return SavedPredictions(file).names(labels_file)
+        return ()
 
     def _evaluate(self, file: Source, truth: Truth) -> None:
         saved, resolved = SavedPredictions(file), Resolved(truth, self._names)
@@ -124,19 +147,21 @@ class Labelled:
         self.remarks = list(resolved.remarks())
 
     def _cards(self, resolved: Resolved | None) -> Iterator[Card]:
+        """Yield the images in the order of the results, and collect those that failed."""
         self.total = 0
-        known = {fault.path for fault in self.faults}
+        failed = {fault.path for fault in self.faults}
         for table in self._tables():
-            for path, error, found in zip(
+            for path, error, predictions in zip(
                 table.paths, table.errors, table.predictions, strict=True
             ):
                 if not error:
-                    yield self._card(path, found[:TOP], resolved)
+                    yield self._make_card(path, predictions[:TOP], resolved)
                     self.total += 1
-                elif path not in known:
+                elif path not in failed:
                     self.faults.append(Fault(path, error))
 
     def _tables(self) -> Iterator[Table]:
+        """Yield the results as labels, whatever they hold."""
         layout, output = self._result.layout, self.metadata.get("output")
         for table in self._result.tables() if layout else ():
             if table.values is None:
@@ -148,21 +173,27 @@ class Labelled:
                 paths, errors = zip(*bad, strict=True)
                 yield Table(paths, errors, predictions=((),) * len(bad))
 
-    def _card(self, path: bytes, found: tuple[Prediction, ...], resolved: Resolved | None) -> Card:
-        wanted = resolved.of(path) if resolved else None
-        if wanted is None:
-            return Card(self.total, path, found)
+    def _make_card(
+        self, path: bytes, predictions: tuple[Prediction, ...], resolved: Resolved | None
+    ) -> Card:
+        class_id = resolved.of(path) if resolved else None
+        if class_id is None:
+            return Card(self.total, path, predictions)
         verdict = WRONG
-        if any(p.class_id == wanted for p in found):
-            verdict = RIGHT if found[0].class_id == wanted else AMONG
-        return Card(self.total, path, found, self._names[wanted].label, verdict)
+        if any(p.class_id == class_id for p in predictions):
+            verdict = RIGHT if predictions[0].class_id == class_id else AMONG
+        return Card(self.total, path, predictions, self._names[class_id].label, verdict)
 
 
-class Alike:
-    """Queries with their matches, or groups, out of what `similar` wrote.
+class SimilarityGallery:
+    """Queries with their matches, or groups, from what `similar` wrote.
 
-    `total` counts queries or groups, `left_out` the images that one of them has
-    beyond the limit.
+    Attributes:
+        total: the number of queries or groups, known once `select` has read them.
+        left_out: the number of images that the only entry selected has beyond the limit.
+        grouped: whether these are groups.
+        metadata: those of the search, empty where there are none.
+        faults: the images that failed.
     """
 
     def __init__(self, rows: SimilarityRows) -> None:
@@ -170,21 +201,25 @@ class Alike:
         self.left_out = 0
         self.grouped = rows.grouped
         self.metadata: Mapping[str, Any] = rows.metadata or {}
-        self.faults = _told_faults(self.metadata, rows.file)
+        self.faults = _read_faults(self.metadata, rows.file)
         self._rows = rows
 
-    def chosen(self, sort: Sort, limit: int) -> list[Entry]:
-        """The first ones in an order that show no more than `limit` images together."""
+    def select(self, sort: Sort, limit: int) -> list[Entry]:
+        """Select the first entries in an order that show at most `limit` images together.
+
+        Raises:
+            OptionError: the order is one of labels.
+        """
         if sort in ("mistakes", "label"):
             raise OptionError(f"--sort {sort} is for labels, and these are similarities")
-        found = heapq.nsmallest(limit, self._entries(), key=lambda entry: _entry_key(entry, sort))
+        entries = heapq.nsmallest(limit, self._entries(), key=lambda entry: _entry_key(entry, sort))
         room = limit
-        for i, entry in enumerate(found):
+        for i, entry in enumerate(entries):
             size = len(entry.paths)
             if size > room:
-                return found[:i] if i else [self._cut(entry, limit)]
+                return entries[:i] if i else [self._cut(entry, limit)]
             room -= size
-        return found
+        return entries
 
     def _cut(self, entry: Entry, limit: int) -> Entry:
         self.left_out = len(entry.paths) - limit
@@ -197,10 +232,14 @@ class Alike:
             self.total += 1
 
 
-def truth_of(
+def choose_truth(
     results: Source, file: Path | None, folders: bool, roots: Iterable[bytes]
 ) -> Truth | None:
-    """What the images show: as a list tells, or the names of their folders, or nothing does."""
+    """Choose where the classes of images come from: a list, their folders' names, or nowhere.
+
+    Raises:
+        OptionError: both are given.
+    """
     if file is not None and folders:
         raise OptionError("--truth and --truth-folders are two truths", "give one of them")
     if file is not None:
@@ -208,13 +247,13 @@ def truth_of(
     return SavedPredictions(results).folders() if folders else None
 
 
-def _key(card: Card, sort: Sort) -> tuple[Any, ...]:
+def _card_key(card: Card, sort: Sort) -> tuple[Any, ...]:
     if sort == "name":
         return card.path, card.index
     if sort == "label":
         return card.label.casefold(), -card.certainty, card.index
     if sort == "mistakes":
-        # The surest mistakes first; of what is right the least sure.
+        # The most certain mistakes first; of what is right the least certain.
         stage = {RIGHT: 1, "": 2}.get(card.verdict, 0)
         return stage, card.certainty if stage else -card.certainty, card.index
     return _SIGNS.get(sort, 0) * card.certainty, card.index
@@ -226,12 +265,9 @@ def _entry_key(entry: Entry, sort: Sort) -> tuple[Any, ...]:
     return _SIGNS.get(sort, 0) * entry.certainty, entry.index
 
 
-def _told_faults(metadata: Mapping[str, Any], file: object) -> list[Fault]:
+def _read_faults(metadata: Mapping[str, Any], file: object) -> list[Fault]:
     try:
-        told = metadata.get("failures") or ()
-        return [Fault(path_of(each), str(each["reason"])) for each in told]
+        records = metadata.get("failures") or ()
+        return [Fault(path_of(record), str(record["reason"])) for record in records]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ResultError(f"the metadata of {file} are damaged") from error
-
-
-_SAY_TRUTH = "say so with --truth FILE or --truth-folders"

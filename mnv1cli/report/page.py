@@ -1,4 +1,4 @@
-"""The page of a report: what is shown in words and numbers, and the HTML around it."""
+"""The HTML of a report: everything on it as words, numbers and pictures in one file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.path_text import display_path, one_line
-from mnv1cli.report.figures import figures
-from mnv1cli.report.gallery import Alike, Card, Entry, Labelled
+from mnv1cli.report.figures import summarize
+from mnv1cli.report.gallery import Card, Entry, LabelGallery, SimilarityGallery
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from mnv1cli.report.thumbnails import Thumbnail
     from mnv1cli.types import Fault
 
-    Pictures = Mapping[bytes, Thumbnail]
+    Thumbnails = Mapping[bytes, Thumbnail]
 
 _MAX_FAULTS = 1000
-_SORTS = {
+_LABEL_SORTS = {
     "results": "as in the results",
     "mistakes": "worst mistakes",
     "certain": "most certain",
@@ -30,23 +30,26 @@ _SORTS = {
     "label": "by label",
     "name": "by name",
 }
-_SORTS_ALIKE = {
+_SIMILARITY_SORTS = {
     "results": "as in the results",
-    "certain": "most alike",
-    "uncertain": "least alike",
+    "certain": "most similar",
+    "uncertain": "least similar",
     "name": "by name",
 }
 
 
-def rendered(
-    found: Labelled | Alike,
-    shown: Sequence[Card] | Sequence[Entry],
-    pictures: Pictures,
+def render_page(
+    gallery: LabelGallery | SimilarityGallery,
+    selected: Sequence[Card] | Sequence[Entry],
+    thumbnails: Thumbnails,
     sort: Sort,
     title: str,
     note: str,
 ) -> bytes:
-    """The page, whole in itself."""
+    """Render the page, which needs no other file.
+
+    `selected` are the cards or entries that it shows, `note` says what is left out.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -56,48 +59,55 @@ def rendered(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style, script = _style(), _data("report.js")
+    style, script = _make_style(), _read_data("report.js")
+    if isinstance(gallery, LabelGallery):
+        content = _describe_labels(gallery, selected, thumbnails)
+    else:
+        content = _describe_similarities(gallery, selected, thumbnails)
     html = environment.get_template("report.html.j2").render(
         title=one_line(title),
         note=note,
-        policy=_policy(style, script),
+        policy=_make_policy(style, script),
         style=style,
         script=script,
         sort=sort,
-        faults=_faults(found.faults),
-        left_out_faults=max(len(found.faults) - _MAX_FAULTS, 0),
-        count_faults=len(found.faults),
-        metadata=list(_told(found.metadata)),
-        **(_labelled(found, shown, pictures) if isinstance(found, Labelled) else {}),
-        **(_alike(found, shown, pictures) if isinstance(found, Alike) else {}),
+        faults=_describe_faults(gallery.faults),
+        left_out_faults=max(len(gallery.faults) - _MAX_FAULTS, 0),
+        count_faults=len(gallery.faults),
+        metadata=list(_flatten(gallery.metadata)),
+        **content,
     )
     return html.encode("utf-8", "backslashreplace")
 
 
-def _labelled(found: Labelled, shown: Sequence[Any], pictures: Pictures) -> dict[str, Any]:
-    cards = [_card(card, pictures) for card in shown]
-    sorts = dict(_SORTS)
-    if found.evaluation is None:
+def _describe_labels(
+    gallery: LabelGallery, selected: Sequence[Any], thumbnails: Thumbnails
+) -> dict[str, Any]:
+    cards = [_describe_card(card, thumbnails) for card in selected]
+    sorts = dict(_LABEL_SORTS)
+    if gallery.evaluation is None:
         del sorts["mistakes"]
     return {
         "kind": "labels",
-        "total": found.total,
+        "total": gallery.total,
         "cards": cards,
         "sorts": sorts,
-        "known": sorted({card["labels"][0]["name"] for card in cards if card["labels"]}),
-        "remarks": found.remarks,
-        "evaluation": figures(found.evaluation) if found.evaluation else None,
+        "label_names": sorted({card["labels"][0]["name"] for card in cards if card["labels"]}),
+        "remarks": gallery.remarks,
+        "evaluation": summarize(gallery.evaluation) if gallery.evaluation else None,
         "data": {
-            "entries": [_card_data(card, seen) for card, seen in zip(shown, cards, strict=True)]
+            "entries": [
+                _card_data(card, content) for card, content in zip(selected, cards, strict=True)
+            ]
         },
     }
 
 
-def _card(card: Card, pictures: Pictures) -> dict[str, Any]:
+def _describe_card(card: Card, thumbnails: Thumbnails) -> dict[str, Any]:
     return {
-        **_picture(card.path, pictures),
+        **_describe_picture(card.path, thumbnails),
         "labels": [
-            {"name": one_line(p.label), "wnid": one_line(p.wnid), **_share(p.probability)}
+            {"name": one_line(p.label), "wnid": one_line(p.wnid), **_format_share(p.probability)}
             for p in card.predictions
         ],
         "truth": one_line(card.truth),
@@ -105,26 +115,27 @@ def _card(card: Card, pictures: Pictures) -> dict[str, Any]:
     }
 
 
-def _card_data(card: Card, seen: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page's script filters and sorts by."""
+def _card_data(card: Card, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the script of the page filters and sorts by."""
     return {
         "index": card.index,
-        "name": seen["path"],
-        "labels": [label["name"] for label in seen["labels"]],
-        "truth": seen["truth"],
+        "name": content["path"],
+        "labels": [label["name"] for label in content["labels"]],
+        "truth": content["truth"],
         "verdict": card.verdict,
-        "certainty": round(min(max(card.certainty, 0.0), 1.0), 9),
+        "certainty": _bound_certainty(card.certainty),
     }
 
 
-def _alike(found: Alike, shown: Sequence[Any], pictures: Pictures) -> dict[str, Any]:
-    entries = [_entry(entry, pictures) for entry in shown]
+def _describe_similarities(
+    gallery: SimilarityGallery, selected: Sequence[Any], thumbnails: Thumbnails
+) -> dict[str, Any]:
     return {
-        "kind": "groups" if found.grouped else "matches",
-        "total": found.total,
-        "cards": entries,
-        "sorts": _SORTS_ALIKE,
-        "known": [],
+        "kind": "groups" if gallery.grouped else "matches",
+        "total": gallery.total,
+        "cards": [_describe_entry(entry, thumbnails) for entry in selected],
+        "sorts": _SIMILARITY_SORTS,
+        "label_names": [],
         "remarks": [],
         "evaluation": None,
         "data": {
@@ -132,76 +143,84 @@ def _alike(found: Alike, shown: Sequence[Any], pictures: Pictures) -> dict[str, 
                 {
                     "index": entry.index,
                     "name": "\n".join(map(display_path, entry.paths)),
-                    "certainty": round(min(max(entry.certainty, 0.0), 1.0), 9),
+                    "certainty": _bound_certainty(entry.certainty),
                 }
-                for entry in shown
+                for entry in selected
             ]
         },
     }
 
 
-def _entry(entry: Entry, pictures: Pictures) -> dict[str, Any]:
+def _describe_entry(entry: Entry, thumbnails: Thumbnails) -> dict[str, Any]:
     return {
         "number": entry.index + 1,
-        "query": _picture(entry.query, pictures) if entry.query else None,
+        "query": _describe_picture(entry.query, thumbnails) if entry.query else None,
         "closest": f"{entry.certainty:.3f}",
         "members": [
-            {**_picture(path, pictures), "self": path == entry.query, **_similarity(similarity)}
+            {
+                **_describe_picture(path, thumbnails),
+                "self": path == entry.query,
+                **_format_similarity(similarity),
+            }
             for path, similarity in entry.members
         ],
     }
 
 
-def _picture(path: bytes, pictures: Pictures) -> dict[str, Any]:
+def _describe_picture(path: bytes, thumbnails: Thumbnails) -> dict[str, Any]:
     return {
         "path": display_path(path),
         "name": display_path(os.path.basename(path)),
-        "picture": pictures[path],
+        "picture": thumbnails[path],
     }
 
 
-def _share(fraction: float) -> dict[str, Any]:
+def _bound_certainty(certainty: float) -> float:
+    return round(min(max(certainty, 0.0), 1.0), 9)
+
+
+def _format_share(fraction: float) -> dict[str, Any]:
     # NaN, where a result has been tampered with, is no share.
     whole = round(100 * fraction) if 0 <= fraction <= 1 else 0
     return {"share": f"{100 * fraction:.1f} %", "width": whole}
 
 
-def _similarity(similarity: float) -> dict[str, Any]:
+def _format_similarity(similarity: float) -> dict[str, Any]:
     bounded = min(max(similarity, 0.0), 1.0) if similarity == similarity else 0.0
     return {"share": f"{similarity:.3f}", "width": round(100 * bounded)}
 
 
-def _faults(faults: Sequence[Fault]) -> list[dict[str, str]]:
+def _describe_faults(faults: Sequence[Fault]) -> list[dict[str, str]]:
     return [
         {"path": display_path(fault.path), "reason": one_line(fault.reason)}
         for fault in faults[:_MAX_FAULTS]
     ]
 
 
-def _told(metadata: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, str]]:
-    """The run's metadata, a line each."""
+def _flatten(metadata: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Yield the metadata of the run as names and values, a line each."""
     for key, value in metadata.items():
         if isinstance(value, dict):
-            yield from _told(value, f"{before}{key} ")
+            yield from _flatten(value, f"{prefix}{key} ")
         elif key != "failures":
             shown = {True: "yes", False: "no"}.get(value) if isinstance(value, bool) else value
-            yield one_line(before + key).replace("_", " "), one_line(str(shown))
+            yield one_line(prefix + key).replace("_", " "), one_line(str(shown))
 
 
-def _data(name: str) -> str:
+def _read_data(name: str) -> str:
     return (resources.files("mnv1cli") / "data" / "report" / name).read_text("utf-8")
 
 
-def _style() -> str:
-    # Bars are as long as their class says: a policy that allows no style but this one
-    # allows no attributes either.
+def _make_style() -> str:
+    # The class of a bar sets its length: a policy that allows only this style allows no
+    # style attributes either.
     widths = "".join(f".w{i}{{width:{i}%}}" for i in range(101))
     shades = "".join(f".s{i}{{--shade:{4 * i + 8}%}}" for i in range(1, 11))
-    return _data("report.css") + widths + shades + "\n"
+    return _read_data("report.css") + widths + shades + "\n"
 
 
-def _policy(style: str, script: str) -> str:
-    """Nothing from anywhere, no style and no script but these."""
+def _make_policy(style: str, script: str) -> str:
+    """Allow only this style and this script, and nothing from anywhere else."""
     style, script = map(_digest, (style, script))
     return (
         f"default-src 'none'; img-src data:; style-src '{style}'; script-src '{script}'; "

@@ -1,4 +1,4 @@
-"""A page to look at instead of rows: pictures with their labels, all of it in one file."""
+"""A report of results: a page of pictures with their labels, all of it in one file."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mnv1cli.errors import OptionError
-from mnv1cli.report import page
-from mnv1cli.report.gallery import Alike, Labelled, truth_of
-from mnv1cli.report.thumbnails import thumbnails
+from mnv1cli.path_text import count
+from mnv1cli.report.gallery import LabelGallery, SimilarityGallery, choose_truth
+from mnv1cli.report.page import render_page
+from mnv1cli.report.thumbnails import make_thumbnails
 from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.readers.similarities import open_similarities
 from mnv1cli.storage.location import Location, source
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import BinaryIO, TextIO
 
-    from mnv1cli.report.gallery import Sort
+    from mnv1cli.report.gallery import Card, Entry, Sort
     from mnv1cli.report.thumbnails import Thumbnail
     from mnv1cli.storage.location import Source
 
@@ -27,16 +29,22 @@ log = logging.getLogger(__name__)
 
 MAX_IMAGES = 2000
 SUFFIXES = (".html", ".htm")
-# A few pictures may be larger; thousands are to stay a page that opens at once.
+# Up to this many pictures may be larger; a page of thousands has to open at once.
 _SIDE, _LARGE_SIDE, _FEW = 160, 256, 200
 
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
-    """What a page shows, and in which order at first.
+    """Options for a page.
 
-    `truth` is a list of what the images show, or their folders' names tell it.
-    `base` is the folder that relative paths are seen from.
+    Attributes:
+        title: the title, the name of the results where it is empty.
+        sort: the order at first, None for the order of the results or mistakes first.
+        limit: how many images the page shows, at most.
+        truth: a list of what the images show.
+        truth_folders: take the names of the images' folders for what they show.
+        labels: a file of class names.
+        base: the folder that relative paths start from.
     """
 
     title: str = ""
@@ -56,11 +64,10 @@ def write_report(
     stdout: BinaryIO | None = None,
     progress: TextIO | None = None,
 ) -> str:
-    """Write the page of what classify, logits or similar wrote; gives a line on it.
+    """Write the page of what classify, logits or similar wrote, and return a line about it.
 
-    `results` is a file or a dataset, `output` a file, or `-` for `stdout`; a bar on the
-    stream `progress` shows
-    how far the pictures are.
+    `results` is a file or a dataset, `output` a file, or `-` for `stdout`. The stream
+    `progress` gets a bar that counts the pictures.
 
     Raises:
         MissingInputError: there are no such results.
@@ -71,74 +78,64 @@ def write_report(
     """
     file = None if os.fspath(output) == "-" else Path(output)
     if file is not None and file.suffix.lower() not in SUFFIXES:
-        raise OptionError(f"{file} is no name of a page", "end it in .html")
+        raise OptionError(f"{file} is not the name of a page", "end it with .html")
     outputs = ResultFiles(file, stdout, force=force, with_meta=False)
-    found = source(Location(os.fspath(results)))
-    written, told = build_report(found, options or ReportOptions(), progress)
+    location = source(Location(os.fspath(results)))
+    page, summary = build_report(location, options or ReportOptions(), progress)
     try:
-        outputs.open_main().write(written)
+        outputs.open_main().write(page)
         outputs.commit()
     except BaseException:
         outputs.abandon(keep=False)
         raise
-    return f"{told}, {_size(len(written))} in {outputs.name}"
+    return f"{summary}, {_format_size(len(page))} in {outputs.name}"
 
 
 def build_report(
     results: Source, options: ReportOptions, progress: TextIO | None = None
 ) -> tuple[bytes, str]:
-    """The page, and what it shows in a few words.
+    """Build the page, and summarize in a few words what it shows.
 
     Raises:
         Mnv1Error: as `write_report`.
     """
-    folders = _folders(results, options.base)
-    found = _opened(results, options, folders)
-    evaluates = isinstance(found, Labelled) and found.evaluation is not None
+    folders = _choose_folders(results, options.base)
+    gallery = _open_gallery(results, options, folders)
+    evaluates = isinstance(gallery, LabelGallery) and gallery.evaluation is not None
     sort: Sort = options.sort or ("mistakes" if evaluates else "results")
-    shown: list[Any] = [*found.chosen(sort, options.limit)]
-    paths = [
-        path for one in shown for path in (one.paths if isinstance(found, Alike) else [one.path])
-    ]
-    pictures = _pictures(paths, folders, bool(found.metadata.get("exif", True)), progress)
-    note = _note(found, shown, sort)
-    for remark in (*getattr(found, "remarks", ()), *([note] if note else ())):
+    selected: Sequence[Card] | Sequence[Entry] = gallery.select(sort, options.limit)
+    paths = [path for item in selected for path in item.paths]
+    exif = bool(gallery.metadata.get("exif", True))
+    thumbnails = _make_thumbnails(paths, folders, exif, progress)
+    note = _describe_omissions(gallery, len(selected), sort)
+    remarks = gallery.remarks if isinstance(gallery, LabelGallery) else []
+    for remark in (*remarks, *([note] if note else ())):
         log.warning("%s", remark)
     title = options.title or results.name
-    told = f"{_counted(len(shown), *_WORDS[_kind(found)])}"
-    return page.rendered(found, shown, pictures, sort, title, note), told
+    page = render_page(gallery, selected, thumbnails, sort, title, note)
+    return page, count(len(selected), *_nouns(gallery))
 
 
-_WORDS = {
-    "labels": ("image", "images"),
-    "matches": ("query", "queries"),
-    "groups": ("group", "groups"),
-}
+def _nouns(gallery: LabelGallery | SimilarityGallery) -> tuple[str, str]:
+    """Return the noun for what the page shows, singular and plural."""
+    if isinstance(gallery, LabelGallery):
+        return "image", "images"
+    return ("group", "groups") if gallery.grouped else ("query", "queries")
 
 
-def _kind(found: Labelled | Alike) -> str:
-    if isinstance(found, Labelled):
-        return "labels"
-    return "groups" if found.grouped else "matches"
-
-
-def _counted(number: int, one: str, many: str) -> str:
-    return f"1 {one}" if number == 1 else f"{number:,} {many}"
-
-
-def _size(length: int) -> str:
+def _format_size(length: int) -> str:
     return f"{length / 1e6:.1f} MB" if length >= 1e6 else f"{length / 1e3:.0f} kB"
 
 
-def _opened(
+def _open_gallery(
     results: Source, options: ReportOptions, folders: tuple[bytes, ...]
-) -> Labelled | Alike:
-    """The results, whichever they are, with what is said about them."""
-    # `similar` writes files alone.
+) -> LabelGallery | SimilarityGallery:
+    """Open the results, which are labels, scores or similarities."""
+    # `similar` writes only files.
     rows = open_similarities(results) if isinstance(results, Path) else None
     if rows is None:
-        truth = truth_of(results, options.truth, options.truth_folders, folders)
-        return Labelled(results, truth, options.labels)
+        truth = choose_truth(results, options.truth, options.truth_folders, folders)
+        return LabelGallery(results, truth, options.labels)
     for name, given in (
         ("--truth", options.truth),
         ("--truth-folders", options.truth_folders),
@@ -146,47 +143,47 @@ def _opened(
     ):
         if given:
             raise OptionError(f"{name} is for labels, and {results} holds similarities")
-    return Alike(rows)
+    return SimilarityGallery(rows)
 
 
-def _folders(results: Source, base: Path | None) -> tuple[bytes, ...]:
-    """Where relative paths are looked for, in this order; the empty one is the current folder."""
+def _choose_folders(results: Source, base: Path | None) -> tuple[bytes, ...]:
+    """Choose the folders to look for relative paths in; the empty one is the current folder."""
     if base is None:
         # A store has no images that a page could show by relative paths.
         remote = isinstance(results, Location) and results.is_remote
-        there = os.path.dirname(os.fsencode(str(results).rstrip("/")))
-        return (b"",) if remote else (b"", there)
+        beside = os.path.dirname(os.fsencode(str(results).rstrip("/")))
+        return (b"",) if remote else (b"", beside)
     if not base.is_dir():
-        raise OptionError(f"--base {base} is no folder")
+        raise OptionError(f"--base {base} is not a folder")
     return (os.fsencode(base),)
 
 
-def _pictures(
+def _make_thumbnails(
     paths: list[bytes], folders: tuple[bytes, ...], exif: bool, progress: TextIO | None
 ) -> dict[bytes, Thumbnail]:
     side = _LARGE_SIDE if len(paths) <= _FEW else _SIDE
-    made = thumbnails(paths, folders, side, exif)
+    thumbnails = make_thumbnails(paths, folders, side, exif)
     if progress is None:
-        return dict(made)
+        return dict(thumbnails)
     from tqdm import tqdm
 
     total = len(set(paths))
     return dict(
-        tqdm(made, file=progress, total=total, unit=" images", dynamic_ncols=True, leave=False)
+        tqdm(
+            thumbnails, file=progress, total=total, unit=" images", dynamic_ncols=True, leave=False
+        )
     )
 
 
-def _note(found: Labelled | Alike, shown: list[Any], sort: Sort) -> str:
-    """What the page leaves out, empty where it has everything."""
-    words = _WORDS[_kind(found)]
-    if isinstance(found, Alike) and found.left_out:
-        left = f"; of that one {_counted(found.left_out, 'image is', 'images are')} left out"
-    else:
-        left = ""
-    if len(shown) == found.total and not left:
+def _describe_omissions(gallery: LabelGallery | SimilarityGallery, shown: int, sort: Sort) -> str:
+    """Say what the page leaves out; empty where it has everything."""
+    one, many = _nouns(gallery)
+    cut = gallery.left_out if isinstance(gallery, SimilarityGallery) else 0
+    if shown == gallery.total and not cut:
         return ""
-    missing = _counted(found.total - len(shown), f"{words[0]} is", f"{words[1]} are")
+    missing = count(gallery.total - shown, f"{one} is", f"{many} are")
+    also = f"; of the one shown {count(cut, 'image is', 'images are')} left out" if cut else ""
     return (
-        f"{_counted(found.total, *words)}, of which the page has {len(shown):,}, "
-        f"in the order of --sort {sort}: {missing} left out{left} (--limit)"
+        f"{count(gallery.total, one, many)}, of which the page has {shown:,}, "
+        f"in the order of --sort {sort}: {missing} left out{also} (--limit)"
     )

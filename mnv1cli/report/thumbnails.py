@@ -1,4 +1,4 @@
-"""Small pictures of images, as data that a page holds within itself."""
+"""Small pictures of images, as data inside a page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _QUALITY = 72
 
 
 class Thumbnail(NamedTuple):
-    """A picture as a `data:` address with its size, or the reason why there is none."""
+    """A picture as a `data:` address with its size in pixels, or the reason why there is none."""
 
     data: str = ""
     width: int = 0
@@ -35,24 +35,24 @@ class Thumbnail(NamedTuple):
     reason: str = ""
 
 
-def thumbnails(
+def make_thumbnails(
     paths: Iterable[bytes], folders: Sequence[bytes], side: int, exif: bool = True
 ) -> Iterator[tuple[bytes, Thumbnail]]:
-    """A picture for each path, `side` pixels at its longer side at most; their order is free.
+    """Make a picture for each path, in any order, with at most `side` pixels at its longer side.
 
-    A path is that of the first of `folders` that has it. Nothing of an image's own
-    metadata gets into its picture.
+    A relative path is looked for in `folders`, in their order. A picture has none of
+    its image's metadata.
     """
     spec = PixelSpec(side, "squash", exif=exif)
 
-    def of(ref: ImageRef) -> tuple[bytes, Thumbnail]:
-        return ref.path, _thumbnail(ref, spec)
+    def make(ref: ImageRef) -> tuple[bytes, Thumbnail]:
+        return ref.path, _make_thumbnail(ref, spec)
 
     refs = prefetch.ahead(_refs(dict.fromkeys(paths), folders), spec.max_bytes)
-    return ordered_map(of, refs, cpu.cores(), ahead=2)
+    return ordered_map(make, refs, cpu.cores(), ahead=2)
 
 
-def _thumbnail(ref: ImageRef, spec: PixelSpec) -> Thumbnail:
+def _make_thumbnail(ref: ImageRef, spec: PixelSpec) -> Thumbnail:
     try:
         if ref.problem:
             raise ImageError(ref.problem)
@@ -61,12 +61,12 @@ def _thumbnail(ref: ImageRef, spec: PixelSpec) -> Thumbnail:
             if ref.member
             else imagefile.read_file(ref.source)
         )
-        return _small(decode.decode(data, spec), spec.size)
+        return _encode(decode.decode(data, spec), spec.size)
     except ImageError as error:
         return Thumbnail(reason=str(error))
 
 
-def _small(rgbx: ByteArray, side: int) -> Thumbnail:
+def _encode(rgbx: ByteArray, side: int) -> Thumbnail:
     from PIL import Image, features
 
     height, width = rgbx.shape[:2]
@@ -81,30 +81,31 @@ def _small(rgbx: ByteArray, side: int) -> Thumbnail:
 
 
 def _refs(paths: Iterable[bytes], folders: Sequence[bytes]) -> Iterator[ImageRef]:
-    """What reads each path: files first, then archives, each of which is gone through once."""
+    """Refer to each path: to files first, then to archives, each of which is read once."""
     archives: dict[bytes, dict[bytes, bytes]] = {}
     for path in paths:
         if is_remote(path):
             yield ImageRef(0, path, member=Remote(path))
             continue
-        place = _place(path, folders)
+        place = _locate(path, folders)
         archive, inside, name = place.partition(MEMBER)
         if inside and not os.path.lexists(place) and is_archive(archive):
             archives.setdefault(archive, {})[name] = path
         else:
             yield ImageRef(0, path, source=place)
     for archive, names in archives.items():
-        yield from _members(archive, names)
+        yield from _member_refs(archive, names)
 
 
-def _members(archive: bytes, names: dict[bytes, bytes]) -> Iterator[ImageRef]:
-    """The images of an archive; `names` tells the path of each by its name there."""
+def _member_refs(archive: bytes, names: dict[bytes, bytes]) -> Iterator[ImageRef]:
+    """Refer to images of an archive; `names` has the path of each by its name there."""
     problem = "no such file in its archive"
+    reader = None
     try:
-        opened = Archive(archive)
+        reader = Archive(archive)
     except OSError as error:
-        opened, problem = None, f"its archive cannot be read: {error.strerror}"
-    for member in opened.members(names.__contains__) if opened else ():
+        problem = f"its archive cannot be read: {error.strerror}"
+    for member in reader.members(names.__contains__) if reader else ():
         if not member.name:
             problem = member.problem
         elif member.name in names:
@@ -114,8 +115,8 @@ def _members(archive: bytes, names: dict[bytes, bytes]) -> Iterator[ImageRef]:
         yield ImageRef(0, path, problem=problem)
 
 
-def _place(path: bytes, folders: Sequence[bytes]) -> bytes:
-    """Where a path is: in the first of the folders that has it."""
+def _locate(path: bytes, folders: Sequence[bytes]) -> bytes:
+    """Locate a path in the first of the folders that has it."""
     places = [os.path.join(folder, path) for folder in folders]
     return next((place for place in places if _exists(place)), places[0])
 

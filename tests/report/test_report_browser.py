@@ -1,4 +1,4 @@
-"""The report in a real browser: no request, no complaint, all of it by keyboard."""
+"""The report in a real browser: no requests, no messages, and everything by keyboard."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mnv1cli.analysis import synthetic_photos
-from tests.report.test_report import HOSTILE, labels_csv, similar_csv
-from tests.support.browser import Page, chromium
+from tests.support.browser import Page, open_chromium
+from tests.support.report_pages import HOSTILE, write_labels_csv, write_matches_csv
 from tests.support.shell import mnv1
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Each pair of neighbours that overlap, and what sticks out of the page or of its card.
+# The neighbours that overlap, and the elements that stick out of the page or of their card.
 LAYOUT = """(() => {
   const wrong = [];
   const wide = document.documentElement.scrollWidth;
@@ -43,7 +43,7 @@ LAYOUT = """(() => {
   }));
   return wrong;
 })()"""
-# WCAG's contrast of each text with the nearest background behind it.
+# The texts with less contrast to the nearest background behind them than WCAG asks for.
 CONTRAST = """(() => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = (colour) => {
@@ -59,8 +59,8 @@ CONTRAST = """(() => {
   };
   const behind = (node) => {
     for (let at = node; at; at = at.parentElement) {
-      const found = getComputedStyle(at).backgroundColor;
-      if (rgba(found)[3] === 255) return found;
+      const colour = getComputedStyle(at).backgroundColor;
+      if (rgba(colour)[3] === 255) return colour;
     }
     return "white";
   };
@@ -81,8 +81,8 @@ FOCUS = "document.activeElement.closest('.card')?.querySelector('.label').textCo
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with chromium(tmp_path_factory.mktemp("profile")) as found:
-        yield found
+    with open_chromium(tmp_path_factory.mktemp("profile")) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +91,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     synthetic_photos.write_pictures(folder, 12, 90, 60)
     names = [path.name for path in sorted(folder.iterdir())]
-    labels_csv(folder / "labels.csv", [*names, *HOSTILE])
+    write_labels_csv(folder / "labels.csv", [*names, *HOSTILE])
     truth = "".join(f"{name},{('tabby', 'espresso')[i % 2]}\n" for i, name in enumerate(names))
     (folder / "truth.csv").write_text("path,label\n" + truth)
-    similar_csv(folder / "matches.csv", names[:3], names)
+    write_matches_csv(folder / "matches.csv", names[:3], names)
     (folder / "groups.csv").write_text(
         "group,path,similarity\n" + "".join(f"{i // 4 + 1},{n},0.97\n" for i, n in enumerate(names))
     )
@@ -118,91 +118,93 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_page_is_legible_and_asks_for_nothing(
     page: Page, pages: dict[str, Path], name: str, width: int, dark: bool
 ) -> None:
-    page.asked.clear()
-    page.told.clear()
+    page.requests.clear()
+    page.messages.clear()
     page.open(pages[name], width, dark)
-    page.value("for (const one of document.querySelectorAll('details')) one.open = true")
-    assert page.value(LAYOUT) == []
-    assert page.value(CONTRAST) == []
-    assert page.value("document.querySelectorAll('.open img').length") >= 12
-    assert page.value("[...document.images].every((i) => i.complete && i.naturalWidth > 0)")
-    assert page.told == []
-    assert [url for url in page.asked if not url.startswith("data:")] == [pages[name].as_uri()]
-    assert page.value("performance.getEntriesByType('resource').length") == 0
-    assert page.value("typeof window.hurt") == "undefined"
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    assert page.evaluate(LAYOUT) == []
+    assert page.evaluate(CONTRAST) == []
+    assert page.evaluate("document.querySelectorAll('.open img').length") >= 12
+    assert page.evaluate("[...document.images].every((i) => i.complete && i.naturalWidth > 0)")
+    assert page.messages == []
+    assert [url for url in page.requests if not url.startswith("data:")] == [pages[name].as_uri()]
+    assert page.evaluate("performance.getEntriesByType('resource').length") == 0
+    assert page.evaluate("typeof window.hurt") == "undefined"
 
 
 def test_labels_are_filtered_and_sorted_by_keyboard(page: Page, pages: dict[str, Path]) -> None:
     page.open(pages["labels"])
-    everything = page.value(SEEN)
+    everything = page.evaluate(SEEN)
     page.press("/", *"tabby")
-    assert page.value("document.activeElement.id") == "filter"
-    seen = page.value(SEEN)
+    assert page.evaluate("document.activeElement.id") == "filter"
+    seen = page.evaluate(SEEN)
     assert set(seen) == {"tabby"}
-    assert page.value("count.textContent") == f"{len(seen)} of {len(everything)}"
+    assert page.evaluate("count.textContent") == f"{len(seen)} of {len(everything)}"
     page.press("Enter")
-    assert page.value(FOCUS) == "tabby"
+    assert page.evaluate(FOCUS) == "tabby"
     page.press("/", *"zzz")
-    assert page.value("filter.value") == "zzz"
-    assert page.value("!nothing.hidden && document.activeElement.id === 'filter'")
-    page.value("document.getElementById('reset').focus()")
+    assert page.evaluate("filter.value") == "zzz"
+    assert page.evaluate("!nothing.hidden && document.activeElement.id === 'filter'")
+    page.evaluate("document.getElementById('reset').focus()")
     page.press("Enter")
-    assert page.value(SEEN) == everything
-    page.value("document.getElementById('sort').focus()")
+    assert page.evaluate(SEEN) == everything
+    page.evaluate("document.getElementById('sort').focus()")
     page.press("l", "e", "a", "s")
-    assert page.value("document.getElementById('sort').value") == "uncertain"
-    shares = page.value("[...document.querySelectorAll('.labels li:first-child .share')]"
+    assert page.evaluate("document.getElementById('sort').value") == "uncertain"
+    shares = page.evaluate("[...document.querySelectorAll('.labels li:first-child .share')]"
                         ".map((e) => parseFloat(e.textContent))")  # fmt: skip
     assert shares == sorted(shares)
-    page.value("document.getElementById('least').focus()")
+    page.evaluate("document.getElementById('least').focus()")
     page.press("End")
-    assert page.value("document.getElementById('bounds').textContent") == "100 % to 100 %"
-    assert len(page.value(SEEN)) < len(everything)
+    assert page.evaluate("document.getElementById('bounds').textContent") == "100 % to 100 %"
+    assert len(page.evaluate(SEEN)) < len(everything)
 
 
 def test_cards_are_walked_and_enlarged_by_keyboard(page: Page, pages: dict[str, Path]) -> None:
     page.open(pages["evaluation"])
     stops = "[...document.querySelectorAll('.open')]"
     at = f"{stops}.indexOf(document.activeElement)"
-    page.value("document.getElementById('sort').focus()")
+    page.evaluate("document.getElementById('sort').focus()")
     page.press("Tab")
-    assert page.value(at) == 0
+    assert page.evaluate(at) == 0
     page.press("ArrowRight", "ArrowRight", "ArrowLeft")
-    assert page.value(at) == 1
+    assert page.evaluate(at) == 1
     page.press("ArrowDown")
-    columns = page.value(at) - 1
-    assert columns == page.value("getComputedStyle(entries).gridTemplateColumns.split(' ').length")
-    assert page.value("getComputedStyle(document.activeElement.closest('.card')).outlineStyle") == (
-        "solid"
+    columns = page.evaluate(at) - 1
+    assert columns == page.evaluate(
+        "getComputedStyle(entries).gridTemplateColumns.split(' ').length"
     )
+    assert page.evaluate(
+        "getComputedStyle(document.activeElement.closest('.card')).outlineStyle"
+    ) == ("solid")
     page.press("ArrowUp", "End", "ArrowRight", "Home")
-    assert page.value(at) == 0
+    assert page.evaluate(at) == 0
     page.press("Enter")
-    assert page.value("document.getElementById('dialog').open")
-    assert page.value("document.querySelectorAll('#dialog .labels li').length") == 5
+    assert page.evaluate("document.getElementById('dialog').open")
+    assert page.evaluate("document.querySelectorAll('#dialog .labels li').length") == 5
     page.press("ArrowRight")
-    assert page.value("position.textContent").startswith("2 of ")
+    assert page.evaluate("position.textContent").startswith("2 of ")
     page.press("Escape")
-    assert not page.value("document.getElementById('dialog').open")
-    assert page.value(at) == 1
+    assert not page.evaluate("document.getElementById('dialog').open")
+    assert page.evaluate(at) == 1
     # One stop for all of the cards: the next one is beyond them.
     page.press("Tab")
-    assert page.value(at) == -1
-    assert page.told == []
+    assert page.evaluate(at) == -1
+    assert page.messages == []
 
 
-def test_mistakes_come_first_and_can_be_had_alone(page: Page, pages: dict[str, Path]) -> None:
+def test_mistakes_come_first_and_can_be_selected(page: Page, pages: dict[str, Path]) -> None:
     page.open(pages["evaluation"])
     verdicts = (
         "[...document.querySelectorAll('.entry:not([hidden]) .verdict')]"
         ".map((e) => e.classList[1] === 'right')"
     )
-    found = page.value(verdicts)
-    assert found == sorted(found)
-    assert {True, False} <= set(found)
-    page.value("document.getElementById('verdict').focus()")
+    right = page.evaluate(verdicts)
+    assert right == sorted(right)
+    assert {True, False} <= set(right)
+    page.evaluate("document.getElementById('verdict').focus()")
     page.press("m")
-    assert set(page.value(verdicts)) == {False}
+    assert set(page.evaluate(verdicts)) == {False}
 
 
 @pytest.mark.parametrize("name", ["matches", "groups"])
@@ -211,12 +213,12 @@ def test_similarities_are_walked_and_filtered(
 ) -> None:
     page.open(pages[name])
     rows = "[...document.querySelectorAll('#entries > .entry')]"
-    assert page.value(f"{rows}.length") == 3
-    page.value("document.getElementById('sort').focus()")
+    assert page.evaluate(f"{rows}.length") == 3
+    page.evaluate("document.getElementById('sort').focus()")
     page.press("Tab", "ArrowDown", "ArrowDown")
-    assert page.value(f"{rows}.indexOf(document.activeElement.closest('.entry'))") == 2
+    assert page.evaluate(f"{rows}.indexOf(document.activeElement.closest('.entry'))") == 2
     page.press("Enter", "Escape", "/", *"00001")
-    assert page.value("filter.value") == "00001"
-    seen = page.value(f"{rows}.filter((e) => !e.hidden).length")
+    assert page.evaluate("filter.value") == "00001"
+    seen = page.evaluate(f"{rows}.filter((e) => !e.hidden).length")
     assert 1 <= seen <= 3
-    assert page.told == []
+    assert page.messages == []

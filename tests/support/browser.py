@@ -1,8 +1,7 @@
-"""A page in a headless Chromium, with real keys: its DevTools protocol, over two pipes."""
+"""A page in a headless Chromium, with real keys, through the DevTools protocol over two pipes."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -27,13 +26,13 @@ _CODES = {
 
 
 class Page:
-    """A page that is open; `told` has what its console said, `asked` what it requested."""
+    """An open page; `messages` has those of its console, `requests` the addresses it asked for."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
-        self.told: list[str] = []
-        self.asked: list[str] = []
+        self.messages: list[str] = []
+        self.requests: list[str] = []
         self._in, self._out = incoming, outgoing
-        self._rest = b""
+        self._received = b""
         self._number = 0
         self._loaded = False
         self._session = ""
@@ -44,16 +43,16 @@ class Page:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """A command of the protocol, and what it gives."""
+        """Send a command of the protocol, and return its result."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session:
             message["sessionId"] = self._session
         os.write(self._out, json.dumps(message).encode() + b"\0")
-        while (found := self._next()).get("id") != self._number:
-            self._heed(found)
-        assert "error" not in found, found
-        result: dict[str, Any] = found["result"]
+        while (message := self._read_message()).get("id") != self._number:
+            self._handle(message)
+        assert "error" not in message, message
+        result: dict[str, Any] = message["result"]
         return result
 
     def open(self, file: Path, width: int = 1600, dark: bool = False) -> None:
@@ -67,10 +66,10 @@ class Page:
         self._loaded = False
         self.call("Page.navigate", url=file.absolute().as_uri())
         while not self._loaded:
-            self._heed(self._next())
+            self._handle(self._read_message())
 
     def press(self, *keys: str) -> None:
-        """Keys, one after the other, as the keyboard sends them."""
+        """Press keys, one after the other, as the keyboard sends them."""
         for key in keys:
             text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
             fields: dict[str, Any] = {"key": key}
@@ -79,44 +78,40 @@ class Page:
             self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **fields)
             self.call("Input.dispatchKeyEvent", type="keyUp", **fields)
 
-    def value(self, expression: str) -> Any:
-        """What a piece of JavaScript gives, from outside of the page's policy."""
-        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
+    def evaluate(self, expression: str) -> Any:
+        """Evaluate JavaScript, to which the policy of the page does not apply."""
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
 
-    def picture(self) -> bytes:
-        """What is seen, as PNG."""
-        return base64.b64decode(self.call("Page.captureScreenshot")["data"])
-
-    def _next(self) -> dict[str, Any]:
+    def _read_message(self) -> dict[str, Any]:
         end = time.monotonic() + _SECONDS
-        while b"\0" not in self._rest:
+        while b"\0" not in self._received:
             ready, _, _ = select.select([self._in], [], [], max(end - time.monotonic(), 0))
             assert ready, "Chromium does not answer"
             part = os.read(self._in, 1 << 16)
             assert part, "Chromium is gone"
-            self._rest += part
-        line, _, self._rest = self._rest.partition(b"\0")
-        found: dict[str, Any] = json.loads(line)
-        return found
+            self._received += part
+        line, _, self._received = self._received.partition(b"\0")
+        message: dict[str, Any] = json.loads(line)
+        return message
 
-    def _heed(self, event: dict[str, Any]) -> None:
-        method, facts = event.get("method"), event.get("params", {})
+    def _handle(self, event: dict[str, Any]) -> None:
+        method, parameters = event.get("method"), event.get("params", {})
         if method == "Page.loadEventFired":
             self._loaded = True
         elif method in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
-            self.told.append(json.dumps(facts))
+            self.messages.append(json.dumps(parameters))
         elif method == "Network.requestWillBeSent":
-            self.asked.append(facts["request"]["url"][:200])
+            self.requests.append(parameters["request"]["url"][:200])
 
 
 @contextlib.contextmanager
-def chromium(profile: Path) -> Iterator[Page]:
-    """A browser with one page; skips the test where there is no Chromium."""
+def open_chromium(profile: Path) -> Iterator[Page]:
+    """Start a browser with one page; skip the test where there is no Chromium."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
-        pytest.skip("there is no chromium: apt-get install chromium")
+        pytest.skip("chromium is not installed: apt-get install chromium")
     from_it, to_us = os.pipe()
     from_us, to_it = os.pipe()
     words = [

@@ -22,7 +22,7 @@ from mnv1cli.training.finetune import FinetuneResult
 from mnv1cli.training.options import FinetuneOptions
 from mnv1cli.types import PixelSpec, Variant
 from tests.modules.test_mobilenet import random_variables
-from tests.support.digits import logits_of, write_digits, write_small_module
+from tests.support.digits import compute_logits, write_digits, write_small_module
 from tests.support.shell import mnv1, rows
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def test_tensorflow_itself_gives_the_same_logits(
     table = rows(mnv1("logits", *names, "--module", out, "-f", "csv").stdout)
     wanted = np.array([[float(row[str(i)]) for i in range(10)] for row in table])
     images = np.stack([decode.load(path.read_bytes(), PixelSpec(64)) for path in names])
-    np.testing.assert_allclose(logits_of(out, images), wanted, atol=1e-3)
+    np.testing.assert_allclose(compute_logits(out, images), wanted, atol=1e-3)
 
 
 def test_the_same_module_again(
@@ -125,7 +125,7 @@ def test_groups_of_photos(photos: Path, tmp_path: Path, kinds: dict[str, tuple[s
     scores = rows(mnv1("logits", *names, "--module", out, "-f", "csv").stdout)
     images = np.stack([decode.load(path.read_bytes(), PixelSpec(128)) for path in names])
     wanted = np.array([[float(row[str(i)]) for i in range(len(kinds))] for row in scores])
-    np.testing.assert_allclose(logits_of(out, images), wanted, atol=1e-3)
+    np.testing.assert_allclose(compute_logits(out, images), wanted, atol=1e-3)
 
 
 def test_bad_images_copies_and_word_net_ids(digits: Path, small: Path, tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
 "use strict";
 (() => {
   const byId = (id) => document.getElementById(id);
-  const facts = JSON.parse(byId("data").textContent).entries;
+  const records = JSON.parse(byId("data").textContent).entries;
   const list = byId("entries");
   const entries = [...list.children].map((node, i) => ({
     node,
-    ...facts[i],
-    text: [facts[i].name.toLowerCase()],
+    ...records[i],
+    text: [records[i].name.toLowerCase()],
     stops: [...node.querySelectorAll(".open")],
   }));
   const labelled = document.body.dataset.kind === "labels";
@@ -26,7 +26,7 @@
   let current = null;
   let enlarged = null;
 
-  // What can be seen: filters and order.
+  // The entries that are shown: filters and order.
 
   const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
   const stage = (entry) => ({ right: 1, "": 2 })[entry.verdict] ?? 0;
@@ -52,12 +52,12 @@
       Boolean(labelled && entry.truth.toLowerCase().includes(wanted));
   }
 
-  // What does not fit is taken out: to lay out thousands that are only hidden takes seconds.
+  // Other entries are taken out: to lay out thousands that are only hidden takes seconds.
   function show() {
     seen = entries.filter(fits);
     list.replaceChildren(...seen.map((entry) => entry.node));
     stops = seen.flatMap((entry) => entry.stops);
-    const [some, all] = [seen, entries].map((found) => found.length.toLocaleString("en"));
+    const [some, all] = [seen, entries].map((shown) => shown.length.toLocaleString("en"));
     byId("count").textContent = some === all ? all : `${some} of ${all}`;
     byId("bounds").textContent =
       `${percent(Number(least.value))} to ${percent(Number(most.value))}`;
@@ -79,7 +79,7 @@
     filter.focus();
   }
 
-  // One image is the one that Tab leads to; arrows lead to the others.
+  // Tab leads to one image only; arrows lead to the others.
 
   function mark(stop) {
     if (current) current.tabIndex = -1;
@@ -97,8 +97,8 @@
   function columns() {
     const nodes = stops.map((stop) => stop.closest(".card"));
     const top = nodes[0].offsetTop;
-    const found = nodes.findIndex((node) => node.offsetTop !== top);
-    return found < 0 ? nodes.length : found;
+    const count = nodes.findIndex((node) => node.offsetTop !== top);
+    return count < 0 ? nodes.length : count;
   }
 
   function below(stop, step) {
@@ -139,7 +139,7 @@
     if (stop) enlarge(stop);
   }
 
-  // Not left to the event of closing, which comes when other keys have long been pressed.
+  // Not left to the "close" event, which comes after other keys may have been pressed.
   function shut() {
     dialog.close();
     go(enlarged);
@@ -184,7 +184,7 @@
   });
   filter.addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
-    // The card that gets the focus must not take the same key for its own.
+    // The card that gets the focus must not react to the same key press.
     event.preventDefault();
     go(stops[0]);
   });
@@ -201,6 +201,6 @@
   for (const entry of entries) for (const stop of entry.stops) stop.tabIndex = -1;
   byId("controls").hidden = false;
   byId("keys").hidden = false;
-  // A page that was reloaded keeps what was said in its controls.
+  // A page that was reloaded keeps the values of its controls.
   reorder();
 })();
