@@ -538,7 +538,7 @@ def test_index_is_searched_from_another_folder(here: Path, monkeypatch: pytest.M
 
 def test_help_says_what_it_is_for() -> None:
     said = mnv1("similar", "--help").stdout
-    assert "Where the module of INDEX is now" in said
+    assert "The module that INDEX was made with" in said
     assert "MNV1_MODULE" not in said
 
 

@@ -80,7 +80,7 @@ if TYPE_CHECKING:
     "--module",
     metavar="MODULE",
     shell_complete=complete_files,
-    help="Where the module that INDEX was made with is now. Default: where it was then.",
+    help="The module that INDEX was made with. Default: the one where it was then.",
 )
 @fetch_options
 @THREADS

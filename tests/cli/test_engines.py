@@ -1,0 +1,106 @@
+"""Engines and precisions, and what a start with a warm cache loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from mnv1cli.modules import artifacts
+from tests.support.shell import BUNDLED, EXAMPLES, mnv1
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mnv1cli.modules.artifacts import CompiledModel
+    from mnv1cli.modules.hub_module import HubModule
+
+
+def test_engines_agree_and_are_named(photos: Path, tmp_path: Path) -> None:
+    values = {}
+    for engine in ("litert", "tf"):
+        out = tmp_path / f"{engine}.npy"
+        assert mnv1("logits", photos, *BUNDLED, "--engine", engine, "-o", out).exit_code == 0
+        values[engine] = np.load(out)
+        meta = json.loads((tmp_path / f"{engine}.npy.meta.json").read_text())
+        assert (meta["engine"], meta["precision"]) == (engine, "float32")
+    np.testing.assert_allclose(values["litert"], values["tf"], rtol=0, atol=1e-3)
+    np.testing.assert_array_equal(values["litert"].argmax(1), values["tf"].argmax(1))
+
+
+@pytest.mark.parametrize("engine", ["litert", "tf"])
+def test_threads_do_not_change_a_digit(photos: Path, engine: str) -> None:
+    some = sorted(photos.iterdir())[:20]
+    run = ("logits", *some, *BUNDLED, "--engine", engine, "-q")
+    results = {mnv1(*run, "--threads", n).stdout_bytes for n in (1, 2, 5)}
+    assert len(results) == 1
+
+
+def test_int8_that_was_not_calibrated_is_refused_in_one_line(
+    few: Path, own_cache: Path, bundled_module: HubModule
+) -> None:
+    result = mnv1("classify", few, "--module", bundled_module.path, "--precision", "int8")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert "is not calibrated for int8" in result.stderr
+    assert "mnv1 module quantize" in result.stderr
+
+
+def test_calibrated_model_stands_in_the_metadata(
+    few: Path, tmp_path: Path, own_cache: Path, bundled_module: HubModule,
+    compiled_both: CompiledModel,
+) -> None:  # fmt: skip
+    kept = dataclasses.replace(compiled_both, precision="int8", calibration={"samples": 1})
+    artifacts.save_model(bundled_module.fingerprint, kept)
+    run = ("embed", few, "--module", bundled_module.path, "--precision", "int8")
+    assert mnv1(*run, "-o", tmp_path / "x.npy").exit_code == 0
+    meta = json.loads((tmp_path / "x.npy.meta.json").read_text())
+    assert (meta["engine"], meta["precision"]) == ("litert", "int8")
+    assert meta["calibrated"] == kept.sha256
+
+
+def test_module_is_prepared_once_and_says_so(
+    few: Path, own_cache: Path, bundled_module: HubModule
+) -> None:
+    run = ("classify", few, "--module", bundled_module.path, "-f", "csv")
+    first, second = mnv1(*run), mnv1(*run)
+    assert first.stderr.count("preparing the module (once)") == 1
+    assert "preparing" not in second.stderr
+    assert first.stdout == second.stdout
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+from mnv1cli.cli.main import cli
+try: cli(sys.argv[1:])
+except SystemExit as end: assert not end.code, end.code
+loaded = {"tensorflow", "google.protobuf", "requests"} & set(sys.modules)
+assert not loaded, loaded
+"""
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        ("classify",),
+        ("logits",),
+        ("embed",),
+        ("embed", "--endpoint", "Conv2d_5_pointwise"),
+        ("classify", "--preprocess", "pad", "--decode", "full", "--no-exif", "--threads", "1"),
+    ],
+)
+def test_start_with_a_warm_cache_pays_for_no_tensorflow(task: tuple[str, ...]) -> None:
+    run = (*task, str(EXAMPLES), *BUNDLED, "-f", "csv", "-q")
+    expected = mnv1(*run)
+    assert expected.exit_code == 0
+    words = [sys.executable, "-c", WITHOUT_TENSORFLOW, *run]
+    found = subprocess.run(words, capture_output=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == expected.stdout_bytes
+    assert found.stderr == b""
