@@ -1,11 +1,11 @@
--- What a dataset of labels tells, in SQL. DuckDB reads it from disk or from a store:
+-- Questions to a dataset of labels, in SQL. DuckDB reads it from disk or from a store:
 --
 --   mnv1 classify ~/Pictures --with-meta -o labels/
 --   duckdb < dataset.sql
 --
--- In the place of labels/*.parquet s3://bucket/labels/*.parquet goes as well.
+-- s3://bucket/labels/*.parquet works in place of labels/*.parquet.
 
--- How many photos of what.
+-- Photos per label.
 select label, count(*) as photos
 from 'labels/*.parquet'
 where rank = 1
@@ -13,7 +13,7 @@ group by label
 order by photos desc, label
 limit 10;
 
--- Of what the network is most certain.
+-- The most probable labels.
 select path, label, round(probability, 3) as probability
 from 'labels/*.parquet'
 where rank = 1

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession, functions
 
 
 def main() -> None:
-    """The script."""
+    """Read the dataset and print what is in it."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     spark = SparkSession.builder.appName("labels").getOrCreate()
@@ -23,12 +23,12 @@ def main() -> None:
     good, bad = rows.where("error = ''"), rows.where("error <> ''")
     if "values" in rows.columns:
         length = functions.sqrt(functions.expr("aggregate(values, 0D, (s, x) -> s + x * x)"))
-        found = good.select(length.alias("length")).agg(
+        summary = good.select(length.alias("length")).agg(
             functions.count("length").alias("images"), functions.round(functions.avg("length"), 3)
         )
     else:
-        found = good.where("rank = 1").groupBy("label").count().orderBy("count", "label")
-    for row in found.collect():
+        summary = good.where("rank = 1").groupBy("label").count().orderBy("count", "label")
+    for row in summary.collect():
         print(*row, sep=",")
     print(f"{bad.count()} could not be used")
     spark.stop()

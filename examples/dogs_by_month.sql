@@ -1,4 +1,4 @@
--- How many photos with a dog there are by month:
+-- Photos with a dog per month:
 --
 --   mnv1 classify ~/Pictures --with-meta -o labels.parquet
 --   duckdb < dogs_by_month.sql

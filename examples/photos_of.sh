@@ -1,11 +1,11 @@
 #!/bin/sh
-# The photos in DIR whose most probable label holds WORD, their paths ending
-# with NUL: whatever is in a name, xargs -0 gets it right.
+# Print the photos in DIR whose most probable label contains WORD. The paths end
+# with NUL, so that xargs -0 takes any name.
 #
 #   sh photos_of.sh cat DIR | xargs -0 -I{} cp {} cats/
 #
-# Needs jq. A name that is not UTF-8 cannot pass through jq as it is: it is
-# counted on stderr, and `mnv1 classify -f csv` has it in full.
+# Needs jq. A name that is not UTF-8 cannot pass through jq unchanged: it is named
+# on stderr, and `mnv1 classify -f csv` has it in full.
 set -eu
 word=$1 dir=$2
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# One shard of the labels of the photos in DIR, for each job of a Slurm array. A job
-# that is put into the queue again goes on where it stood.
+# Write one shard of the labels of the photos in DIR, for each job of a Slurm array. A
+# job that is queued again continues where it stopped.
 #
 #   sbatch --array=0-63 slurm_shard.sh DIR PARTS
 #

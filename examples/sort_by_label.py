@@ -5,8 +5,8 @@
     python sort_by_label.py PHOTOS SORTED --move
 
 PHOTOS/summer/a.jpg of a cat becomes SORTED/Egyptian cat/summer/a.jpg: the
-folders stay, so two photos of one name do not meet. A file that is there
-already is left alone. Exit code 3: some photos could not be read or placed.
+folders stay, so photos of the same name do not collide. An existing file is
+never overwritten. Exit code 3: some photos could not be read or placed.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ PLACE: dict[str, Callable[[str, str], object]] = {
 
 
 def sort_photos(source: str, target: str, place: Callable[[str, str], object]) -> int:
-    """Place every photo below `source`; the number of those that could not be."""
+    """Place every photo below `source`, and return how many could not be placed."""
     failed = 0
     classifier = Classifier()
-    # The whole list before the first file moves: the folder is walked meanwhile.
+    # The whole list before the first file moves, because the folder is walked as photos are read.
     for photo in list(classifier.iter_classify(source, top=1, on_error="row")):
         if photo.error:
             failed += report(photo.path, photo.error)
@@ -49,7 +49,7 @@ def sort_photos(source: str, target: str, place: Callable[[str, str], object]) -
 
 
 def report(path: str, reason: str) -> int:
-    """Say what happened to a photo, and count it."""
+    """Print what happened to a photo, and return 1 to count it."""
     print(f"{path!a}: {reason}", file=sys.stderr)
     return 1
 
@@ -59,14 +59,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Sort photos into folders by what they show.")
     parser.add_argument("source", metavar="PHOTOS")
     parser.add_argument("target", metavar="SORTED")
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--link", dest="how", action="store_const", const="link", default="copy")
-    how.add_argument("--move", dest="how", action="store_const", const="move")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--link", dest="action", action="store_const", const="link", default="copy")
+    action.add_argument("--move", dest="action", action="store_const", const="move")
     options = parser.parse_args()
     if not os.path.isdir(options.source):
         parser.error(f"no such folder: {options.source!a}")
     try:
-        return 3 if sort_photos(options.source, options.target, PLACE[options.how]) else 0
+        return 3 if sort_photos(options.source, options.target, PLACE[options.action]) else 0
     except (Mnv1Error, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""What the scripts share: arguments, lists, weights, labels, rows and the clock.
+"""Shared parts of the scripts: arguments, lists, weights, labels, rows and the clock.
 
 A script gives `benchmark` a function from paths to batches of logits, written
 as users of its library write it; everything around it is the same for all.
@@ -44,14 +44,14 @@ _R = TypeVar("_R")
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """The arguments of every script: the list of photos and the rows to write."""
+    """Return a parser of the arguments of every script: a list of photos, and the rows to write."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("list", help="file with the path of a photo on each line")
     parser.add_argument("-o", "--output", required=True, help="CSV to write")
@@ -81,7 +81,7 @@ def benchmark(options: argparse.Namespace, predict: Predict) -> None:
 
 
 def write_rows(output: str, batches: Batches, names: list[str]) -> int:
-    """Write the best labels of every photo; the number of photos."""
+    """Write the best labels of every photo, and return the number of photos."""
     images = 0
     with open(output, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -100,7 +100,7 @@ def write_rows(output: str, batches: Batches, names: list[str]) -> int:
 
 
 def best(logits: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
-    """The `TOP` best classes of every row, best first, and their probabilities."""
+    """Return the `TOP` best classes of every row, best first, and their probabilities."""
     classes = np.argpartition(logits, -TOP, axis=1)[:, -TOP:]
     order = np.argsort(-np.take_along_axis(logits, classes, 1), axis=1, kind="stable")
     classes = np.take_along_axis(classes, order, 1)
@@ -110,7 +110,7 @@ def best(logits: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
 
 
 def process_age() -> float | None:
-    """Seconds since this process began, imports included; None where nothing tells."""
+    """Return the seconds since this process began, imports included; None if that is unknown."""
     try:
         with open("/proc/self/stat", encoding="ascii") as file:
             ticks = int(file.read().rpartition(")")[2].split()[19])
@@ -121,14 +121,14 @@ def process_age() -> float | None:
 
 
 def chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
-    """Slices of so many items, the last one perhaps shorter."""
+    """Give slices of `size` items; the last one may be shorter."""
     return (items[i : i + size] for i in range(0, len(items), size))
 
 
 def ahead(
     pool: Executor, function: Callable[[_T], _R], items: Iterable[_T], depth: int
 ) -> Iterator[_R]:
-    """`pool.map` that works at most `depth` items ahead, so that memory stays flat."""
+    """Map as `pool.map`, at most `depth` items ahead, so that memory stays flat."""
     pending: deque[Future[_R]] = deque()
     for item in items:
         pending.append(pool.submit(function, item))
@@ -139,7 +139,7 @@ def ahead(
 
 
 def _package() -> str:
-    """The folder of mnv1cli, found without importing it."""
+    """Return the folder of mnv1cli without importing it."""
     spec = importlib.util.find_spec("mnv1cli")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("mnv1cli is not installed here")
@@ -147,7 +147,7 @@ def _package() -> str:
 
 
 def labels() -> list[str]:
-    """The names of the 1001 classes, from the package or, in a checkout, from beside it."""
+    """Return the names of the 1001 classes, from the package or, in a checkout, from beside it."""
     name = os.path.join("labels", "imagenet_1001.csv")
     packaged = os.path.join(_package(), "data", name)
     beside = os.path.join(os.path.dirname(_package()), name)
@@ -157,14 +157,14 @@ def labels() -> list[str]:
 
 
 def weights() -> dict[str, Any]:
-    """The variables that come with the package, under their TF-Slim names, as float32."""
+    """Return the variables that come with the package, under their TF-Slim names, as float32."""
     path = os.path.join(_package(), "data", "weights", "mobilenet_v1_1.0_224.fp16.npz")
     with np.load(path) as archive:
         return {name: archive[name].astype(np.float32) for name in archive}
 
 
 def convolutions() -> Iterator[tuple[int, bool, FloatArray, FloatArray]]:
-    """(stride, depthwise, kernel [out, in, h, w], bias) of every layer, batch norm folded in.
+    """Give (stride, depthwise, kernel [out, in, h, w], bias) of every layer, batch norm folded in.
 
     The last one is the classifier, which follows the average pool and has no ReLU6.
     """

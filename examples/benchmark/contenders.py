@@ -1,4 +1,4 @@
-"""Who takes part, how each is started, and how its rate is measured."""
+"""The contenders: how each is started, and how its rate is measured."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Places:
     model: str
 
     def output(self, name: str) -> str:
-        """The rows of a contender."""
+        """Return the path of a contender's rows."""
         return os.path.join(self.folder, f"{name}.csv")
 
     def list_of(self, times: int) -> str:
-        """The list of photos, gone through so many times."""
+        """Return the list of photos, repeated `times` times."""
         path = os.path.join(self.folder, f"list-{times}.txt")
         return write_list(path, self.photos, times * self.images)
 
@@ -62,7 +62,7 @@ class Contender:
     runs: list[Run] = field(default_factory=list)
 
     def missing(self) -> list[str]:
-        """The packages that are not installed."""
+        """Return the packages that are not installed."""
         return [name for name in self.packages if importlib.util.find_spec(name) is None]
 
     def run(self, places: Places) -> Run:
@@ -74,7 +74,7 @@ class Contender:
         return self._run_script(places) if self.script else self._run_mnv1(places)
 
     def _run_mnv1(self, places: Places) -> Run:
-        """Two runs of the command: what the longer one took more is steady state."""
+        """Run the command twice; what the longer run took more is steady state."""
         short, long = (self._classify(places, times) for times in (1, TIMES))
         more = (TIMES - 1) * places.images
         if long.seconds <= short.seconds:
@@ -93,20 +93,20 @@ class Contender:
         return measure([*mnv1(), "classify", *what, *where, *self.options], LIMIT)
 
     def _run_script(self, places: Places) -> Run:
-        """One run of the script, which warms up and then holds the clock itself."""
+        """Run the script once; it warms up and then measures the time itself."""
         needs = {"module": ["--module", places.module], "model": ["--model", places.model]}
         what = [places.list_of(TIMES), "-o", places.output(self.name), "--name", self.name]
         command = [*script(self.script), *what, *needs.get(self.reads, []), *self.options]
         measured = measure(command, LIMIT)
-        told = json.loads(measured.stdout.splitlines()[-1])
-        if told["images"] != TIMES * places.images:
-            raise CommandError(f"{told['images']} images of {TIMES * places.images}")
+        figures = json.loads(measured.stdout.splitlines()[-1])
+        if figures["images"] != TIMES * places.images:
+            raise CommandError(f"{figures['images']} images of {TIMES * places.images}")
         return Run(
-            rate=told["images"] / told["seconds"],
-            process_rate=told["images"] / measured.seconds,
-            cpu_ms=told["cpu_seconds"] / told["images"] * 1e3,
+            rate=figures["images"] / figures["seconds"],
+            process_rate=figures["images"] / measured.seconds,
+            cpu_ms=figures["cpu_seconds"] / figures["images"] * 1e3,
             peak_mb=measured.peak_mb,
-            start_seconds=told["start_seconds"],
+            start_seconds=figures["start_seconds"],
         )
 
 
@@ -116,7 +116,7 @@ def _openvino(name: str, *options: str) -> Contender:
 
 
 def contenders(large: bool) -> list[Contender]:
-    """Those of the table, or those of the photos of a camera."""
+    """Return the contenders for the table, or those for photos of a camera."""
     ours = Contender(BASELINE, options=("--engine", "litert", "--precision", "float32"))
     packages = ("onnxruntime", "onnx")
     if large:

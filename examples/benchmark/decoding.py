@@ -16,7 +16,7 @@ cv2.setNumThreads(1)
 
 
 def read_photo(path: str) -> NDArray[np.uint8]:
-    """One photo: decoded, cropped, resized; uint8 [128, 128, 3], blue first."""
+    """Read one photo, crop and resize it; uint8 [128, 128, 3], blue first."""
     image = cv2.imread(path, cv2.IMREAD_COLOR)
     if image is None:
         raise SystemExit(f"OpenCV cannot read {path}")

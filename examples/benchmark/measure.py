@@ -26,12 +26,12 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class CommandError(Exception):
-    """A command failed; what it said last."""
+    """A command failed; the text is its last line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a process took, children that it waited for included."""
+    """Cost of a process, with the children that it waited for."""
 
     seconds: float
     cpu_seconds: float
@@ -71,20 +71,20 @@ def measure(command: Sequence[str], limit: float | None = None) -> Measured:
 
 
 def mnv1() -> list[str]:
-    """The mnv1 of this interpreter."""
+    """Return the command that starts mnv1 in this interpreter."""
     beside = shutil.which("mnv1", path=os.path.dirname(sys.executable))
     return [beside] if beside else [sys.executable, "-m", "mnv1cli"]
 
 
 def script(name: str) -> list[str]:
-    """A script of this folder."""
+    """Return the command that starts a script of this folder."""
     return [sys.executable, os.path.join(HERE, name)]
 
 
 def make_photos(
     folder: str, count: int, size: tuple[int, int], *, seed: int = 0, suffix: str = "jpg"
 ) -> list[str]:
-    """Generate photos, in a process of its own; their paths."""
+    """Generate photos in a process of its own, and return their paths."""
     width, height = size
     how = [folder, str(count), f"{width}x{height}", "--seed", str(seed), "--suffix", suffix]
     measure([*script("photos.py"), *how])
@@ -92,13 +92,13 @@ def make_photos(
 
 
 def listing(folder: str) -> list[str]:
-    """The JPEGs and PNGs right in a folder, in the order of their names."""
+    """Return the JPEGs and PNGs of a folder, in the order of their names."""
     names = (n for n in os.listdir(folder) if n.lower().endswith((".jpg", ".jpeg", ".png")))
     return [os.path.join(folder, name) for name in sorted(names)]
 
 
 def write_list(path: str, photos: Sequence[str], images: int) -> str:
-    """A list of so many images, the photos over and over; its own path."""
+    """Write a list of `images` images, the photos over and over, and return its path."""
     with open(path, "w", encoding="utf-8") as file:
         file.writelines(f"{photos[i % len(photos)]}\n" for i in range(images))
     return path

@@ -1,4 +1,4 @@
-"""Do memory and the cost an image grow with the number of images?
+"""Measure whether memory and the cost per image grow with the number of images.
 
     python memory.py --photos PHOTOS --json memory.json
 
@@ -28,19 +28,19 @@ TINY = 16
 def classify(
     folder: str, photos: Sequence[str], counts: Sequence[int], options: Sequence[str]
 ) -> dict[int, Measured]:
-    """One run of the command for every number of images."""
-    found = {}
+    """Run the command once for every number of images."""
+    runs = {}
     for images in counts:
         paths = write_list(os.path.join(folder, "list.txt"), photos, images)
         where = ["-o", os.path.join(folder, "rows.csv"), "--force", "-q"]
         what = ["--files-from", paths, "--module", "bundled", *options]
-        found[images] = measure([*mnv1(), "classify", *what, *where])
-        print(f"{images} images: {found[images].seconds:.1f} s", file=sys.stderr, flush=True)
-    return found
+        runs[images] = measure([*mnv1(), "classify", *what, *where])
+        print(f"{images} images: {runs[images].seconds:.1f} s", file=sys.stderr, flush=True)
+    return runs
 
 
 def marginal_ms(runs: dict[int, Measured]) -> dict[int, float]:
-    """For each number of images, what each took beyond those of the run before."""
+    """Return the time of each image beyond those of the run before."""
     counts = sorted(runs)
     return {
         more: (runs[more].seconds - runs[fewer].seconds) / (more - fewer) * 1e3
@@ -49,7 +49,7 @@ def marginal_ms(runs: dict[int, Measured]) -> dict[int, float]:
 
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
-    """The command line; what it does not know goes to `mnv1 classify`."""
+    """Parse the command line; unknown options go to `mnv1 classify`."""
     parser = argparse.ArgumentParser(description="Memory and time over many images.")
     parser.add_argument("--photos", metavar="DIR", help="else 93 are generated, of 500x375")
     parser.add_argument("--memory", type=int, nargs="*", default=[2_000, 20_000], metavar="N")
@@ -60,7 +60,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
 
 
 def main() -> int:
-    """Run, and show both tables."""
+    """Run, and print both tables."""
     options, passed_on = parse()
     with tempfile.TemporaryDirectory() as folder:
         tiny = make_photos(os.path.join(folder, "tiny"), TINY, (32, 32), suffix="png")

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 def build() -> Any:
-    """The ModelProto."""
+    """Return the ModelProto."""
     nodes: list[Any] = []
     initializers: list[Any] = []
 
@@ -57,7 +57,7 @@ def build() -> Any:
 
 
 def _pads(side: int, stride: int) -> list[int]:
-    """TensorFlow's SAME for even sides: with stride 2 only the bottom and the right get a row."""
+    """Return the padding of SAME for even sides: with stride 2 only at the bottom and the right."""
     if side == 1:
         return [0, 0, 0, 0]
     return [0, 0, 1, 1] if stride == 2 else [1, 1, 1, 1]

@@ -27,7 +27,7 @@ BATCH = 8
 
 
 def load(model: str) -> Predict:
-    """A session behind a pool of threads."""
+    """Return a session behind a pool of threads."""
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1
     session: Any = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])

@@ -33,7 +33,7 @@ DECODED_AHEAD = 64
 
 
 def compile_model(path: str, precision: str, tuned: bool) -> Any:
-    """The compiled model; it takes uint8 [batch, 128, 128, 3], blue first."""
+    """Return the compiled model, for uint8 [batch, 128, 128, 3], blue first."""
     core = openvino.Core()
     model = core.read_model(path)
     model.reshape([TUNED_BATCH if tuned else 1, 3, SIZE, SIZE])
@@ -54,7 +54,7 @@ def compile_model(path: str, precision: str, tuned: bool) -> Any:
 
 
 def load(compiled: Any, tuned: bool) -> Predict:
-    """A queue of requests behind a pool that decodes."""
+    """Return a queue of requests behind a pool that decodes."""
     batch: int = compiled.input(0).shape[0]
     optimal = compiled.get_property(properties.optimal_number_of_infer_requests)
     queue: Any = openvino.AsyncInferQueue(compiled, optimal * 2 if tuned else optimal)

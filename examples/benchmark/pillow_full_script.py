@@ -26,7 +26,7 @@ BATCH = 8
 
 
 def read_photo(path: str) -> FloatArray:
-    """One photo: decoded, cropped, resized; float32 [3, 128, 128] in [-1, 1]."""
+    """Read one photo, crop and resize it; float32 [3, 128, 128] in [-1, 1]."""
     with Image.open(path) as photo:
         image = photo.convert("RGB")
     left, top = image.width // 16, image.height // 16
@@ -36,7 +36,7 @@ def read_photo(path: str) -> FloatArray:
 
 
 def load(model: str) -> Predict:
-    """A session behind a pool of threads."""
+    """Return a session behind a pool of threads."""
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1
     session: Any = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])

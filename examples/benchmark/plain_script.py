@@ -27,7 +27,7 @@ BATCH = 32
 
 
 def read_photo(path: Any, legacy: bool) -> tuple[Any, Any]:
-    """One photo: decoded, cropped, resized, in [0, 1]."""
+    """Read one photo, crop and resize it; float32 in [0, 1]."""
     image = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
     height, width = tf.shape(image)[0], tf.shape(image)[1]
     top, left = height // 16, width // 16
@@ -37,7 +37,7 @@ def read_photo(path: Any, legacy: bool) -> tuple[Any, Any]:
 
 
 def load(directory: str, calls: int, legacy: bool) -> Predict:
-    """The module's signature, behind a tf.data pipeline."""
+    """Return the module's signature behind a tf.data pipeline."""
     module = tf.saved_model.load(directory, tags=[])
 
     def predict(paths: list[str]) -> Batches:

@@ -8,7 +8,7 @@ _LEFT, _RIGHT, _ROW, _BAR, _LENGTH = 170, 130, 26, 18, 420
 
 
 def bars(rates: dict[str, float], title: str, ours: str = "mnv1") -> str:
-    """An SVG with a bar a name, the longest first; names that begin with `ours` stand out."""
+    """Return an SVG with a bar for each name, the longest first; `ours` stand out."""
     ordered = sorted(rates.items(), key=lambda item: -item[1])
     highest = max(rates.values(), default=1.0)
     width, height = _LEFT + _LENGTH + _RIGHT, 40 + _ROW * len(ordered) + 10

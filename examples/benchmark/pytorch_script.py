@@ -48,7 +48,7 @@ class Photos:
 
 
 def network() -> Any:
-    """MobileNet V1 with the bundled weights."""
+    """Return MobileNet V1 with the bundled weights."""
     steps: list[Any] = []
     *layers, head = convolutions()
     for stride, depthwise, kernel, bias in layers:
@@ -70,7 +70,7 @@ def _convolution(kernel: Any, bias: Any, stride: int, padding: int, groups: int)
 
 
 def load() -> Predict:
-    """The network behind a DataLoader with a worker a core."""
+    """Return the network behind a DataLoader with a worker for each core."""
     model = network()
     torch.set_num_threads(cores())
 

@@ -1,10 +1,10 @@
-"""Images a second of mnv1 and of what else people would use, in alternation.
+"""Measure images a second of mnv1 and of its alternatives, in turn.
 
     python run.py --photos PHOTOS --json results.json --svg benchmark.svg
     python run.py --large
 
-Everybody runs once, then everybody again, each time in a process of its own, so
-that a machine that slows down does so for all. README.md says what is measured.
+All run once, then all again, each time in a process of its own, so that a machine
+that slows down does so for all. README.md says what is measured.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PACKAGES = (
 
 
 def prepare(options: argparse.Namespace, folder: str) -> Places:
-    """The photos, the module and the ONNX file."""
+    """Prepare the photos, the module and the ONNX file."""
     images = options.images or (LARGE_IMAGES if options.large else IMAGES)
     if options.photos:
         photos = listing(options.photos)
@@ -66,7 +66,7 @@ def quantize(options: argparse.Namespace, places: Places) -> None:
 def take_part(
     options: argparse.Namespace, places: Places
 ) -> tuple[list[Contender], dict[str, str]]:
-    """Those who can run, and why the others cannot."""
+    """Return the contenders that can run, and say why the others cannot."""
     chosen, skipped = [], {}
     for contender in contenders(options.large):
         if options.only and contender.name not in (*options.only, BASELINE):
@@ -87,7 +87,7 @@ def take_part(
 def alternate(
     running: list[Contender], skipped: dict[str, str], places: Places, runs: int
 ) -> list[Contender]:
-    """Run all in turn, so many times; those that did not fail."""
+    """Run all in turn, `runs` times, and return those that did not fail."""
     for turn in range(runs):
         for contender in running:
             if contender.name in skipped:
@@ -104,7 +104,7 @@ def alternate(
 
 
 def summary(contender: Contender, baseline: float | None, labels: dict[str, str]) -> dict[str, Any]:
-    """The medians of a contender, and its runs."""
+    """Return the medians of a contender, and its runs."""
     rate = median(run.rate for run in contender.runs)
     starts = [run.start_seconds for run in contender.runs if run.start_seconds is not None]
     return {
@@ -121,7 +121,7 @@ def summary(contender: Contender, baseline: float | None, labels: dict[str, str]
 
 
 def agreement(running: list[Contender], places: Places) -> dict[str, str]:
-    """For each contender, how many photos have the best label that mnv1 gives them."""
+    """Count for each contender the photos with the best label that mnv1 gives them."""
 
     def best(name: str) -> dict[str, str]:
         with open(places.output(name), encoding="utf-8", newline="") as file:
@@ -132,26 +132,26 @@ def agreement(running: list[Contender], places: Places) -> dict[str, str]:
     if all(contender.name != BASELINE for contender in running):
         return {}
     ours = best(BASELINE)
-    found = {contender.name: best(contender.name) for contender in running}
+    labels = {contender.name: best(contender.name) for contender in running}
     return {
         name: f"{sum(rows.get(path) == label for path, label in ours.items())}/{len(ours)}"
-        for name, rows in found.items()
+        for name, rows in labels.items()
     }
 
 
 def bound(places: Places) -> Any:
-    """What `mnv1 bench` says that this machine could do at best; None where it says nothing."""
+    """Return the bound that `mnv1 bench` gives for this machine; None if it gives none."""
     folder = os.path.dirname(places.photos[0])
     try:
-        told = json.loads(measure([*mnv1(), "bench", folder, "--json"]).stdout)
+        figures = json.loads(measure([*mnv1(), "bench", folder, "--json"]).stdout)
     except (CommandError, ValueError) as error:
         say(f"no bound: {error}")
         return None
-    return told.get("bound") if isinstance(told, dict) else None
+    return figures.get("bound") if isinstance(figures, dict) else None
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on."""
+    """Return the machine and the versions that ran."""
     versions = {}
     for name in _PACKAGES:
         try:
@@ -163,7 +163,7 @@ def machine() -> dict[str, Any]:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """The medians, for people and for README.md."""
+    """Return the medians as a table, for people and for README.md."""
     columns = (
         "name",
         "rate",
@@ -189,12 +189,12 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def say(line: str) -> None:
-    """Tell how far it is, on stderr."""
+    """Print the progress to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Images a second, in alternation.")
     parser.add_argument("--photos", metavar="DIR", help="JPEGs to classify, over and over")
     parser.add_argument("--calibrate", metavar="DIR", help="other photos, for int8")
@@ -213,7 +213,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run, and show what came of it."""
+    """Run, and print the results."""
     options = parse()
     with tempfile.TemporaryDirectory() as folder:
         places = prepare(options, folder)
@@ -226,7 +226,7 @@ def main() -> int:
     print(table(results))
     for name, reason in skipped.items():
         print(f"{name} did not take part: {reason}")
-    print(f"bound of mnv1 bench: {limit if limit is not None else 'not told'}")
+    print(f"bound of mnv1 bench: {limit if limit is not None else 'unknown'}")
     report = {"images": places.images, "runs": options.runs, "large": options.large}
     report |= {"machine": machine(), "bound": limit, "results": results, "skipped": skipped}
     if options.json:

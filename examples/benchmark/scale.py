@@ -1,4 +1,4 @@
-"""What does a Ray cluster cost on one machine, and what do more cores bring?
+"""Measure the cost of a Ray cluster on one machine, and the gain of more cores.
 
     python scale.py --photos PHOTOS --json scale.json
 
@@ -58,12 +58,12 @@ def _workers() -> Iterator[float]:
                 peak = next(line for line in lines if line.startswith("VmHWM:"))
                 yield int(peak.split()[1]) * 1024 / 1e6
         except (OSError, StopIteration):
-            # It has ended meanwhile.
+            # It has ended since.
             continue
 
 
 def album(folder: Path, photos: Sequence[str], images: int) -> Path:
-    """A folder of so many names for the photos, a hundred in each folder below it."""
+    """Make a folder of `images` names for the photos, a hundred in each folder below it."""
     for number in range(images):
         photo = Path(photos[number % len(photos)])
         name = folder / f"{number // 100:05}" / f"{number:07}{photo.suffix}"
@@ -73,7 +73,7 @@ def album(folder: Path, photos: Sequence[str], images: int) -> Path:
 
 
 def seconds(album: Path, runner: str, number: int) -> float:
-    """The whole process of one run, with all that belongs to it on so many cores."""
+    """Measure one run with all of its processes, on `number` cores."""
     mine = sorted(os.sched_getaffinity(0))[:number]
     pinned = ["taskset", "-c", ",".join(map(str, mine))]
     with tempfile.TemporaryDirectory() as folder:
@@ -83,7 +83,7 @@ def seconds(album: Path, runner: str, number: int) -> float:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Ray and the local runner, core by core.")
     parser.add_argument("--photos", metavar="DIR", help="else 93 are generated, of 500x375")
     parser.add_argument("--images", type=int, nargs=2, default=[2_000, 10_000], metavar="N")
@@ -96,7 +96,7 @@ def main() -> None:
     """Measure, and print a table."""
     options = parse()
     few, many = options.images
-    found: dict[str, list[tuple[float, float]]] = {}
+    measured: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder, Watch() as watch:
         root = Path(folder)
         photos = listing(options.photos) if options.photos else []
@@ -109,11 +109,11 @@ def main() -> None:
         for _ in range(options.runs):
             for runner, number in kinds:
                 times = (seconds(albums[0], runner, number), seconds(albums[1], runner, number))
-                found.setdefault(f"{runner}, {number}", []).append(times)
+                measured.setdefault(f"{runner}, {number}", []).append(times)
                 print(runner, number, *(f"{t:.1f}" for t in times), file=sys.stderr, flush=True)
     print("| runner, cores | images/s | start s |", "| --- | --- | --- |", sep="\n")
     figures = {}
-    for name, runs in found.items():
+    for name, runs in measured.items():
         rate = statistics.median((many - few) / (long - short) for short, long in runs)
         start = statistics.median(
             short - few * (long - short) / (many - few) for short, long in runs
@@ -122,8 +122,8 @@ def main() -> None:
         print(f"| {name} | {rate:.0f} | {start:.1f} |")
     print(f"\na process of the cluster: {watch.peak:.0f} MB at its most")
     if options.json:
-        told = {"images": [few, many], "peak_mb": watch.peak, "figures": figures}
-        Path(options.json).write_text(json.dumps(told, indent=2) + os.linesep, "utf-8")
+        report = {"images": [few, many], "peak_mb": watch.peak, "figures": figures}
+        Path(options.json).write_text(json.dumps(report, indent=2) + os.linesep, "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One photo, the whole process: its wall time and its peak memory, against `import tensorflow`.
+"""Measure the whole process for one photo: wall time and peak memory, beside `import tensorflow`.
 
     python start.py --photo cat.jpg --json start.json
 
@@ -18,7 +18,7 @@ from measure import make_photos, measure, mnv1
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="One photo, the whole process.")
     parser.add_argument("--photo", metavar="FILE", help="else one is generated, of 500x375")
     parser.add_argument("--runs", type=int, default=7, help="how often each runs (7)")
@@ -27,7 +27,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run, and show the medians."""
+    """Run, and print the medians."""
     options = parse()
     with tempfile.TemporaryDirectory() as folder:
         photo = options.photo or make_photos(os.path.join(folder, "photo"), 1, (500, 375))[0]
