@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mnv1cli.cli.help import GROUPS
 from mnv1cli.cli.main import cli
 
 if TYPE_CHECKING:
@@ -90,14 +91,13 @@ def _body(name: str, command: click.Command, level: str) -> str:
 
 
 def _groups(parameters: Sequence[click.Parameter]) -> dict[str, list[click.Option]]:
-    """Sort options under the headings of the help; those without one come last."""
-    groups: dict[str, list[click.Option]] = {}
+    """Sort options under the headings of the help, in its order; those without one come last."""
+    sections: dict[str, list[click.Option]] = {name: [] for name in (*GROUPS, "Other")}
     for option in parameters:
         if isinstance(option, click.Option) and not option.hidden:
-            groups.setdefault(getattr(option, "group", None) or "Options", []).append(option)
-    if "Options" in groups:
-        groups["Options"] = groups.pop("Options")
-    return groups
+            sections[getattr(option, "group", "Other")].append(option)
+    groups = {name: options for name, options in sections.items() if options}
+    return groups if len(groups) > 1 else {"Options": sections["Other"]}
 
 
 def _row(option: click.Option, context: click.Context) -> str:
