@@ -51,7 +51,7 @@ class Watched(Stream):
 
     begun = threading.Event()
 
-    def batches(self, refs: Iterable[ImageRef]) -> Iterator[Batch]:
+    def load_batches(self, refs: Iterable[ImageRef]) -> Iterator[Batch]:
         self.begun.set()
         return super().load_batches(refs)
 
