@@ -1,1 +1,1 @@
-"""From a file to pixels."""
+"""Images: read from files, decoded, turned, cropped and resized to pixels."""

@@ -1,13 +1,13 @@
-"""From a file to pixels, with Pillow and numpy alone.
+"""An image file decoded to pixels, with Pillow and numpy only.
 
-The chain is fixed: bytes, decoder by content, RGB in 8 bits, EXIF orientation,
-crop, bilinear resize, float32. `pipeline.py` runs the same chain in
-TensorFlow; both give the same bits, and what TensorFlow cannot decode exactly
-goes through here there too.
+The steps are fixed: bytes, decoder by content, RGB in 8 bits, EXIF orientation,
+crop, bilinear resize, float32. `tf_data.py` takes the same steps in TensorFlow.
+Both give the same bits; what TensorFlow cannot decode exactly is decoded here
+for it too.
 
-Both accept the same files: an image is taken when it is whole, as far as its
-markers, checksums and rows tell (`jpeg.py`, `png.py`, `gif.py`, `tiff.py`).
-Damage within compressed pixels cannot be told.
+Both accept the same files: an image is accepted when it is complete, as far as
+its markers, checksums and rows show (`formats/`). Damage within compressed
+pixels cannot be detected.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mnv1cli.images.opening import OpenedImage
     from mnv1cli.types import ByteArray, FloatArray, PixelSpec
 
+# Tags of TIFF 6.0, section 8, and of EXIF 2.3, section 4.6.4.
 _ORIENTATION_TAG = 0x0112
 _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 0x0106, 0
 _TRANSPOSITIONS = {
@@ -43,7 +44,7 @@ _TRANSPOSITIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Rows whose transparency is settled at a time, in pixels: it takes many times their bytes.
+# Pixels that are blended at a time: blending takes many times their bytes.
 _BAND_PIXELS = 1 << 20
 
 _LOADING = threading.Lock()
@@ -51,10 +52,10 @@ _LOADING = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """What the header of a JPEG says: enough to decode it elsewhere.
+    """The header of a JPEG: enough to decode it elsewhere.
 
-    `data` is what a decoder needs of the file; `height` and `width` are those
-    stored, `orientation` is 1 to 8 after EXIF.
+    `data` is the part of the file that a decoder needs. `height` and `width`
+    are those stored, before `orientation`, 1 to 8 as in EXIF, is applied.
     """
 
     data: bytes
@@ -64,65 +65,71 @@ class JpegHeader:
 
 
 def load(data: bytes, spec: PixelSpec, out: FloatArray | None = None) -> FloatArray:
-    """Pixels float32 [size, size, 3] in [0, 1] of an image file's bytes, written to `out`.
+    """Decode, crop and resize an image file's bytes to float32 [size, size, 3] in [0, 1].
+
+    The pixels are written to `out` if it is given.
 
     Raises:
-        ImageError: not an image, or a damaged one.
+        ImageError: `data` is not an image, or a damaged one, or too large.
     """
     return crop_and_resize(decode(data, spec), spec, out)
 
 
 def decode(data: bytes, spec: PixelSpec) -> ByteArray:
-    """RGBX uint8 [h, w, 4] of an image file's bytes, oriented."""
-    found = opening.open_image(data, spec)
-    image = found.image
+    """Decode an image file's bytes to RGBX uint8 [h, w, 4], turned as its EXIF says.
+
+    A JPEG may be decoded at a reduced size, as `resize.choose_reduction` decides.
+
+    Raises:
+        ImageError: `data` is not an image, or a damaged one, or too large.
+    """
+    opened = opening.open_image(data, spec)
+    image = opened.image
     try:
-        orientation = _orientation_before(found, spec)
-        if found.format == "JPEG":
+        orientation = _read_orientation(image, spec, opened)
+        if opened.format == "TIFF":
+            _remove_orientation_tag(image)
+        elif opened.format == "JPEG":
             r = choose_reduction(image.height, image.width, spec)
             image.draft(None, (image.width // r, image.height // r))
         image.load()
-        opening.check_rows(found)
-        if found.format == "PNG":
-            # It may come after the pixels.
-            orientation = _orientation_told(image, spec)
-            png.scale_transparent_grey(image, found.data)
-        return _to_rgbx(_turn(image, orientation))
+        opening.check_rows(opened)
+        if opened.format == "PNG":
+            # Its EXIF may come after the pixels.
+            orientation = _read_orientation(image, spec, opened)
+            png.scale_transparent_grey(image, opened.data)
+        return _convert_to_rgbx(_turn(image, orientation))
     except DAMAGE as error:
-        raise ImageError(f"damaged {found.format}: {describe_error(error)}") from error
-
-
-def _orientation_before(found: OpenedImage, spec: PixelSpec) -> int:
-    """The orientation, as far as it is known before the pixels are decoded."""
-    if found.format == "TIFF":
-        orientation = _orientation(found.image, spec)
-        _remove_orientation_tag(found.image)
-        return orientation
-    if found.format == "JPEG":
-        return found.orientation if spec.exif else 1
-    if found.format == "HEIF":
-        # Its container has turned it; the EXIF says the same once more.
-        return 1
-    return _orientation_told(found.image, spec)
+        raise ImageError(f"damaged {opened.format}: {describe_error(error)}") from error
 
 
 def load_from_memory(source: Any, spec: PixelSpec, out: FloatArray | None = None) -> FloatArray:
-    """Pixels of a PIL image, or of a uint8 array [h, w], [h, w, 1], [h, w, 3] or [h, w, 4].
+    """Crop and resize a PIL image or an array to float32 [size, size, 3] in [0, 1].
+
+    An array is uint8 [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]. The pixels are
+    written to `out` if it is given.
 
     Raises:
-        ImageError: another type, shape or dtype.
+        ImageError: `source` is of another type, shape or dtype, or too large.
     """
-    if isinstance(source, Image.Image):
-        limits.check_pixels(source.width, source.height, spec.max_pixels)
-        if not source.width or not source.height:
-            raise ImageError("cannot be used: it has no pixels")
-        try:
-            # One image may be given several times, and loading it reads its file.
-            with _LOADING:
-                source.load()
-            return crop_and_resize(_to_rgbx(_turn(source, _orientation(source, spec))), spec, out)
-        except DAMAGE as error:
-            raise ImageError(f"cannot be used: {describe_error(error)}") from error
+    if not isinstance(source, Image.Image):
+        rgbx = _convert_to_rgbx(Image.fromarray(_check_array(source, spec)))
+        return crop_and_resize(rgbx, spec, out)
+    limits.check_pixels(source.width, source.height, spec.max_pixels)
+    if not source.width or not source.height:
+        raise ImageError("cannot be used: it has no pixels")
+    try:
+        # One image may be given several times, and loading it reads its file.
+        with _LOADING:
+            source.load()
+        rgbx = _convert_to_rgbx(_turn(source, _read_orientation(source, spec)))
+        return crop_and_resize(rgbx, spec, out)
+    except DAMAGE as error:
+        raise ImageError(f"cannot be used: {describe_error(error)}") from error
+
+
+def _check_array(source: Any, spec: PixelSpec) -> ByteArray:
+    """Return an array as contiguous uint8 [h, w], [h, w, 3] or [h, w, 4]."""
     try:
         array = np.asarray(source)
     except ValueError as error:
@@ -134,29 +141,39 @@ def load_from_memory(source: Any, spec: PixelSpec, out: FloatArray | None = None
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
         raise ImageError(f"an array must be [h, w], [h, w, 3] or [h, w, 4], not {array.shape}")
     limits.check_pixels(array.shape[1], array.shape[0], spec.max_pixels)
-    return crop_and_resize(_to_rgbx(Image.fromarray(np.ascontiguousarray(array))), spec, out)
+    return np.ascontiguousarray(array)
 
 
 def read_plain_jpeg(data: bytes, spec: PixelSpec) -> JpegHeader | None:
-    """The header of a JPEG of 1 or 3 components; nothing for all else, which is decoded here.
+    """Read the header of a JPEG of 1 or 3 components; return None for any other image.
 
     Raises:
-        ImageError: a JPEG that is damaged, or too large.
+        ImageError: the JPEG is damaged, or too large.
     """
     if not data.startswith(b"\xff\xd8\xff"):
         return None
-    found = jpeg.read(data)
-    limits.check_pixels(found.width, found.height, spec.max_pixels)
-    if not found.plain:
+    header = jpeg.read(data)
+    limits.check_pixels(header.width, header.height, spec.max_pixels)
+    if not header.plain:
         return None
-    orientation = exif.read_orientation(found.exif, found.xmp) if spec.exif else 1
-    return JpegHeader(found.data, found.height, found.width, orientation)
+    orientation = exif.read_orientation(header.exif, header.xmp) if spec.exif else 1
+    return JpegHeader(header.data, header.height, header.width, orientation)
 
 
-def _orientation(image: Image.Image, spec: PixelSpec) -> int:
-    """The EXIF orientation, 1 where it is absent, damaged or not wanted."""
-    if not spec.exif:
+def _read_orientation(
+    image: Image.Image, spec: PixelSpec, opened: OpenedImage | None = None
+) -> int:
+    """Read the EXIF orientation, 1 to 8, as far as it is known; `opened` is None in memory.
+
+    It is 1 where it is absent, damaged or not wanted.
+    """
+    # The container of a HEIC has turned it already; its EXIF says the same once more.
+    if not spec.exif or (opened and opened.format == "HEIF"):
         return 1
+    if opened and opened.format == "JPEG":
+        return exif.read_orientation(opened.exif, opened.xmp)
+    if opened and opened.format != "TIFF":
+        return exif.read_orientation(*_find_metadata(image))
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except DAMAGE:
@@ -164,19 +181,18 @@ def _orientation(image: Image.Image, spec: PixelSpec) -> int:
     return value if isinstance(value, int) and value in _TRANSPOSITIONS else 1
 
 
-def _orientation_told(image: Image.Image, spec: PixelSpec) -> int:
-    """The orientation in what the file holds beside its pixels; Pillow would unpack all of that."""
-    if not spec.exif:
-        return 1
-    told, info = b"", image.info
+def _find_metadata(image: Image.Image) -> tuple[bytes, bytes]:
+    """Return EXIF and XMP as they are beside the pixels; Pillow's `getexif` would unpack all."""
+    info = image.info
+    exif_bytes = b""
     if isinstance(info.get("exif"), bytes):
-        told = info["exif"]
+        exif_bytes = info["exif"]
     elif isinstance(info.get("Raw profile type exif"), str):
-        # Its name, its length, and hexadecimal digits, each in a line of its own.
-        told = _decode_hex("".join(info["Raw profile type exif"].split("\n")[3:]))
+        # Its name, its length, and hexadecimal digits, each on a line of its own.
+        exif_bytes = _decode_hex("".join(info["Raw profile type exif"].split("\n")[3:]))
     xmp = info.get("XML:com.adobe.xmp") or info.get("xmp") or b""
     xmp = xmp.encode("utf-8", "replace") if isinstance(xmp, str) else xmp
-    return exif.read_orientation(told, xmp if isinstance(xmp, bytes) else b"")
+    return exif_bytes, xmp if isinstance(xmp, bytes) else b""
 
 
 def _decode_hex(digits: str) -> bytes:
@@ -187,7 +203,7 @@ def _decode_hex(digits: str) -> bytes:
 
 
 def _remove_orientation_tag(image: Image.Image) -> None:
-    """Keep Pillow from orienting a TIFF while it loads: `--no-exif` would have no say."""
+    """Keep Pillow from turning a TIFF while it loads it: `--no-exif` would have no effect."""
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
     if _ORIENTATION_TAG in tags:
         del tags[_ORIENTATION_TAG]
@@ -195,15 +211,15 @@ def _remove_orientation_tag(image: Image.Image) -> None:
 
 
 def _turn(image: Image.Image, orientation: int) -> Image.Image:
-    return (
-        image.transpose(_TRANSPOSITIONS[orientation]) if orientation in _TRANSPOSITIONS else image
-    )
+    if orientation not in _TRANSPOSITIONS:
+        return image
+    return image.transpose(_TRANSPOSITIONS[orientation])
 
 
-def _to_rgbx(image: Image.Image) -> ByteArray:
-    """RGBX uint8 [h, w, 4] of an image of any mode, transparency over white."""
+def _convert_to_rgbx(image: Image.Image) -> ByteArray:
+    """Convert an image of any mode to RGBX uint8 [h, w, 4], transparency over white."""
     if image.mode.startswith("I;16"):
-        return _to_rgbx_from_16_bits(image)
+        return _convert_16_bits(image)
     if image.mode in ("I", "F"):
         raise ImageError("has 32 bits a sample, whose range is not known; save it with 8 or 16")
     if image.has_transparency_data:
@@ -212,11 +228,11 @@ def _to_rgbx(image: Image.Image) -> ByteArray:
     return view_rgbx(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _to_rgbx_from_16_bits(image: Image.Image) -> ByteArray:
+def _convert_16_bits(image: Image.Image) -> ByteArray:
     # A copy: Pillow gives the pixels of a turned TIFF in the shape before the turn.
     samples = np.asarray(image.copy()).astype(np.uint16)
     if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
-        # Pillow inverts these at 8 bits, and not at 16.
+        # Pillow inverts these at 8 bits, but not at 16.
         samples = ~samples
     grey = (samples >> 8).astype(np.uint8)[:, :, None].repeat(4, axis=2)
     transparent = image.info.get("transparency")
@@ -227,10 +243,11 @@ def _to_rgbx_from_16_bits(image: Image.Image) -> ByteArray:
 
 
 def _blend_over_white(colour: ByteArray, alpha: ByteArray) -> ByteArray:
-    laid = np.empty_like(colour)
+    """Blend colours uint8 [h, w, 4] over white by their alpha uint8 [h, w, 1], rounded half up."""
+    blended = np.empty_like(colour)
     step = max(_BAND_PIXELS // colour.shape[1], 1)
     for top in range(0, len(colour), step):
         band = slice(top, top + step)
         c, a = colour[band].astype(np.uint32), alpha[band].astype(np.uint32)
-        laid[band] = (c * a + 255 * (255 - a) + 127) // 255
-    return laid
+        blended[band] = (c * a + 255 * (255 - a) + 127) // 255
+    return blended

@@ -1,4 +1,4 @@
-"""The bytes of an image file, from regular files alone, and no more than allowed."""
+"""The bytes of an image file: only of regular files, and no more than allowed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from mnv1cli.types import MAX_BYTES, UNREAD
 if TYPE_CHECKING:
     from mnv1cli.types import ImageRef
 
-# A file may become a FIFO between two looks at it: to open that must not wait.
+# A file may become a FIFO between two looks at it: opening that must not wait.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-_LEAST = 1 << 16
+# The least that is read at once, in bytes.
+_MIN_READ = 1 << 16
 MISSING = "no such file"
 
 
 def read_image(ref: ImageRef, limit: int) -> bytes:
-    """The bytes of an image, from a file of its own or out of an archive.
+    """Read the bytes of an image, from its own file, an archive or a store.
 
     Raises:
-        ImageError: as `read`.
+        ImageError: as for `read_file`.
     """
     if ref.member is None:
         return read_file(ref.path, limit)
@@ -34,13 +35,13 @@ def read_image(ref: ImageRef, limit: int) -> bytes:
 
 
 def read_file(path: bytes, limit: int = MAX_BYTES) -> bytes:
-    """The bytes of a regular file.
+    """Read the bytes of a regular file, at most `limit`.
 
     Raises:
-        ImageError: missing, unreadable, empty, of more than `limit` bytes, or no regular file.
+        ImageError: the file is missing, unreadable, empty, too large or not a regular file.
     """
     try:
-        # Asked before opening too: that alone can wind a tape or wake a device.
+        # Asked before opening too: opening can wind a tape or wake a device.
         _require_regular(os.stat(path))
         descriptor = os.open(path, _FLAGS | getattr(os, "O_CLOEXEC", 0))
         try:
@@ -48,8 +49,8 @@ def read_file(path: bytes, limit: int = MAX_BYTES) -> bytes:
         finally:
             os.close(descriptor)
     except FileNotFoundError:
-        what = "is a link to a missing file" if os.path.islink(path) else MISSING
-        raise ImageError(what) from None
+        reason = "is a link to a missing file" if os.path.islink(path) else MISSING
+        raise ImageError(reason) from None
     except OSError as error:
         raise ImageError(f"{UNREAD}: {error.strerror or error}") from error
     except ValueError:
@@ -60,14 +61,14 @@ def read_file(path: bytes, limit: int = MAX_BYTES) -> bytes:
 
 
 def _read_all(descriptor: int, limit: int) -> bytes:
-    """All there is, but for a file that grows: of that, one byte more than is allowed."""
+    """Read a file to its end; of a file that grows, one byte more than is allowed."""
     status = os.fstat(descriptor)
     _require_regular(status)
     check_bytes(status.st_size, limit)
     parts: list[bytes] = []
     size = 0
     # One byte more than expected, so that a second call is enough to see the end.
-    wanted = max(status.st_size + 1, _LEAST)
+    wanted = max(status.st_size + 1, _MIN_READ)
     while part := os.read(descriptor, min(wanted, limit + 1 - size)):
         parts.append(part)
         size += len(part)

@@ -1,6 +1,6 @@
-"""A file's bytes to an image of Pillow's, by their content; nothing is decoded yet.
+"""A file's bytes opened as an image of Pillow's, by their content; nothing is decoded yet.
 
-Pillow's plug-ins are called directly. `Image.open` would hold the image against
+Pillow's plug-ins are called directly: `Image.open` would compare the image with
 a limit that belongs to the whole process, and warn.
 """
 
@@ -18,7 +18,6 @@ from PIL import Image, ImageFile
 
 from mnv1cli import limits
 from mnv1cli.errors import ImageError
-from mnv1cli.images import exif
 from mnv1cli.images.formats import gif, heif, jpeg, png, tiff, webp
 
 if TYPE_CHECKING:
@@ -32,12 +31,12 @@ _PLUGINS = {
 }  # fmt: skip
 _HEIF = "HEIF"
 FORMATS = (*_PLUGINS, _HEIF)
-# Its runs are unpacked by Python.
+# The largest BMP in run lengths, which Pillow unpacks in Python.
 _MAX_RLE_PIXELS = 25_000_000
 
 # What Pillow's decoders raise on damaged files, beyond their own OSError and
 # SyntaxError: whatever the code that meets the damage happens to raise. And
-# warnings, where a program has made them errors.
+# warnings, where a program has turned them into errors.
 DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
     EOFError, MemoryError, RuntimeError, SystemError, struct.error, zlib.error, AssertionError,
@@ -49,28 +48,29 @@ DAMAGE = (
 class OpenedImage:
     """An image that is not decoded yet.
 
-    `data` is what was given to Pillow. `orientation` is 0 where it is only
-    known after decoding.
+    `format` is one of FORMATS, `data` the bytes that Pillow was given. `exif`
+    and `xmp` are those of a JPEG, of which Pillow is given neither.
     """
 
     image: ImageFile.ImageFile
     format: str
     data: bytes
-    orientation: int = 0
+    exif: bytes = b""
+    xmp: bytes = b""
 
 
 def open_image(data: bytes, spec: PixelSpec) -> OpenedImage:
-    """Find the decoder, and hold what the image claims against the limits.
+    """Choose the decoder of an image, and compare the size that it claims with the limits.
 
     Raises:
-        ImageError: not an image, damaged, or too large.
+        ImageError: `data` is not an image, or a damaged one, or too large.
     """
     name = _identify(data)
     if name == "JPEG":
-        found = jpeg.read(data)
-        limits.check_pixels(found.width, found.height, spec.max_pixels)
-        image = _open_with_plugin(name, found.data)
-        return OpenedImage(image, name, found.data, exif.read_orientation(found.exif, found.xmp))
+        header = jpeg.read(data)
+        limits.check_pixels(header.width, header.height, spec.max_pixels)
+        image = _open_with_plugin(name, header.data)
+        return OpenedImage(image, name, header.data, header.exif, header.xmp)
     if name == "PNG":
         data = png.strip_chunks(data)
     elif name == "TIFF":
@@ -90,7 +90,7 @@ def _check_tiles(image: ImageFile.ImageFile, name: str, spec: PixelSpec) -> None
     if name == "TIFF":
         limits.check_pixels(*tiff.read_tile_size(image), spec.max_pixels)
         tiff.check_strips(image)
-        # Pillow would make the same after a look at its own limit.
+        # Pillow would make the same, after comparing the size with its own limit.
         image.im = Image.new(image.mode, tiff.read_stored_size(image)).im
     elif name == "BMP" and image.tile[0][0] == "bmp_rle":
         _check_runs(image)
@@ -104,19 +104,19 @@ def _check_runs(image: ImageFile.ImageFile) -> None:
 
 @functools.cache
 def _load_plugin(name: str) -> tuple[Callable[..., Any], Callable[[bytes], Any]]:
-    """What opens a format, and what knows it by its first bytes."""
+    """Import Pillow's plug-in for a format; return its opener and its test of the first bytes."""
     importlib.import_module(f"PIL.{_PLUGINS[name]}ImagePlugin")
     factory, accept = Image.OPEN[name]
     assert accept is not None
     if name == "JPEG":
-        # The registered one looks for the further pictures of an MPO.
+        # The registered opener looks for the further pictures of an MPO.
         factory = importlib.import_module("PIL.JpegImagePlugin").JpegImageFile
     return factory, accept
 
 
 def _identify(data: bytes) -> str:
     if heif.is_heif(data):
-        # Pillow would take some for AVIF.
+        # Pillow would take some of them for AVIF.
         return _HEIF
     start = data[:16]
     for name in _PLUGINS:
@@ -140,36 +140,36 @@ def _open_with_plugin(name: str, data: bytes) -> ImageFile.ImageFile:
 
 
 class _CompleteFile(io.BytesIO):
-    """A file that must not end early, though `ImageFile.LOAD_TRUNCATED_IMAGES` is set."""
+    """A file that must not end early, even if `ImageFile.LOAD_TRUNCATED_IMAGES` is set."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        found = super().read(size)
-        if not found and size and ImageFile.LOAD_TRUNCATED_IMAGES:
+        data = super().read(size)
+        if not data and size and ImageFile.LOAD_TRUNCATED_IMAGES:
             raise OSError("image file is truncated")
-        return found
+        return data
 
 
-def check_rows(found: OpenedImage) -> None:
+def check_rows(opened: OpenedImage) -> None:
     """Refuse a decoded image whose pixels ended before its last row.
 
     Raises:
-        ImageError: they did.
+        ImageError: the image is damaged in this way.
     """
-    if found.format == "PNG":
-        png.check_rows(found.image, found.data)
-    elif found.format == "GIF":
-        _check_gif_rows(found)
+    if opened.format == "PNG":
+        png.check_rows(opened.image, opened.data)
+    elif opened.format == "GIF":
+        _check_gif_rows(opened)
 
 
-def _check_gif_rows(found: OpenedImage) -> None:
-    """Where the last row may be what was there before, decode again over something else."""
-    frame = gif.find_first_frame(found.data)
-    if not gif.is_untouched(found.image, frame, found.image.info.get("transparency", 0)):
+def _check_gif_rows(opened: OpenedImage) -> None:
+    """Decode a GIF again over another colour if its last row may be the canvas's own."""
+    frame = gif.find_first_frame(opened.data)
+    if not gif.is_untouched(opened.image, frame, opened.image.info.get("transparency", 0)):
         return
-    again = _open_with_plugin("GIF", gif.make_opaque(found.data, frame))
-    again.im = Image.new(again.mode, again.size, 255).im
-    again.load()
-    if gif.is_untouched(again, frame, 255):
+    image = _open_with_plugin("GIF", gif.make_opaque(opened.data, frame))
+    image.im = Image.new(image.mode, image.size, 255).im
+    image.load()
+    if gif.is_untouched(image, frame, 255):
         raise ImageError("damaged GIF: its pixels end before its last row")
 
 
@@ -183,5 +183,5 @@ def _describe_unidentified(data: bytes) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """Return the first line of an error's message, or its type if it has no message."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

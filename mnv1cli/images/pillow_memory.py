@@ -1,8 +1,8 @@
-"""The pixels of a Pillow image as an array, without a copy where Pillow allows that.
+"""The pixels of a Pillow image as an array, without a copy where Pillow allows it.
 
-Pillow exports an image by the Arrow C data interface
+Pillow exports an image through the Arrow C data interface
 (https://arrow.apache.org/docs/format/CDataInterface.html), a stable ABI: a
-capsule with a pointer to a struct, of which the first fields are read here.
+capsule with a pointer to a struct, whose first fields are read here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _ArrowArray(ctypes.Structure):
-    """The struct ArrowArray up to its children."""
+    """The struct ArrowArray, up to its children."""
 
 
 _ArrowArray._fields_ = [
@@ -38,21 +38,21 @@ _get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 
 def view_rgbx(image: Image.Image) -> ByteArray:
-    """RGBX uint8 [h, w, 4] of a loaded image of mode RGB; not to be written to.
+    """View a loaded image of mode RGB as RGBX uint8 [h, w, 4], which must not be written to.
 
-    Four bytes a pixel is what Pillow has in memory; the fourth means nothing.
+    Pillow has four bytes per pixel in memory; the fourth means nothing.
     """
     if image.size != image.im.size:
-        # Of a TIFF that is to be turned Pillow tells the size that it would have then.
+        # The size of a TIFF that is to be turned is, in Pillow, the size after the turn.
         image = image.copy()
     try:
         _, capsule = image.__arrow_c_array__()
     except (AttributeError, ValueError):
-        # Images of many megapixels may lie in several blocks of memory.
+        # Images of many megapixels may be in several blocks of memory.
         rgbx = np.frombuffer(image.tobytes("raw", "RGBX"), np.uint8)
         return rgbx.reshape(image.height, image.width, 4)
-    whole = _ArrowArray.from_address(_get_pointer(capsule, b"arrow_array"))
-    pixels = whole.children[0].contents
+    array = _ArrowArray.from_address(_get_pointer(capsule, b"arrow_array"))
+    pixels = array.children[0].contents
     size = image.width * image.height * 4
     assert pixels.length - pixels.offset >= size
     memory: Any = (ctypes.c_uint8 * size).from_address(pixels.buffers[1] + pixels.offset)

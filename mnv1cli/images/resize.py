@@ -1,6 +1,6 @@
-"""Which part of an image is used, and how it becomes pixels of the wanted size.
+"""The part of an image that is used, and its resize to the size that the model takes.
 
-Images are RGBX here: four bytes a pixel, as Pillow holds them, of which the
+Images are RGBX here: four bytes per pixel, as Pillow holds them, of which the
 last means nothing.
 """
 
@@ -19,17 +19,18 @@ if TYPE_CHECKING:
     from mnv1cli.types import ByteArray, FloatArray, PixelSpec
 
 # float32(255) * SCALE is exactly 1. A product, not a quotient, so that no graph
-# optimiser has a reason to replace it by something that rounds differently.
+# optimiser has a reason to replace it with something that rounds differently.
 SCALE = np.float32(1 / 255)
+# Grey, which is 0 for the network: it takes pixels from -1 to 1.
 _PAD = np.float32(0.5)
 
-# JPEG decoders can leave out what a reduction by these would discard anyway.
+# libjpeg can decode a JPEG at 1/r of its size, for these r.
 _REDUCTIONS = (8, 4, 2, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Where a decoded image lands: crop (y, x, h, w), then its size and offset in the result."""
+    """The crop (y, x, h, w) of a decoded image, and its place in the result, in pixels."""
 
     y: int
     x: int
@@ -42,11 +43,11 @@ class Frame:
 
 
 def choose_reduction(height: int, width: int, spec: PixelSpec) -> int:
-    """The r of a JPEG that is decoded at 1/r.
+    """Choose the r, 1, 2, 4 or 8, of a JPEG of this size that is decoded at 1/r.
 
-    The largest of 1, 2, 4 and 8 that leaves the shorter side of the crop at
-    least twice the wanted size, so that bilinear sampling still has two pixels
-    to choose from for each one.
+    It is the largest that leaves the shorter side of the crop at least twice
+    as long as the result, so that bilinear sampling still has two pixels to
+    mix for each pixel of the result. With `spec.decode` "full" it is 1.
     """
     if spec.decode == "full":
         return 1
@@ -56,7 +57,12 @@ def choose_reduction(height: int, width: int, spec: PixelSpec) -> int:
 
 
 def plan_frame(height: int, width: int, spec: PixelSpec) -> Frame:
-    """The part of an image of this size that is used, and where it lands."""
+    """Plan which part of an image of this size is used, and where it is in the result.
+
+    `slim` uses the central 7/8 of each side, as `preprocess_for_eval` of
+    TF-Slim's Inception preprocessing does (`central_fraction=0.875`), and
+    `square` a square of 7/8 of the shorter side; `pad` and `squash` use all.
+    """
     size = spec.size
     if spec.preprocess == "slim":
         y, x = height // 16, width // 16
@@ -74,7 +80,10 @@ def plan_frame(height: int, width: int, spec: PixelSpec) -> Frame:
 
 
 def crop_and_resize(rgbx: ByteArray, spec: PixelSpec, out: FloatArray | None = None) -> FloatArray:
-    """Crop and resize RGBX uint8 [h, w, 4] to float32 [size, size, 3] in [0, 1], into `out`."""
+    """Crop and resize RGBX uint8 [h, w, 4] to float32 [size, size, 3] in [0, 1].
+
+    The pixels are written to `out` if it is given.
+    """
     f = plan_frame(rgbx.shape[0], rgbx.shape[1], spec)
     if out is None:
         out = np.empty((spec.size, spec.size, 3), np.float32)
@@ -89,17 +98,18 @@ def crop_and_resize(rgbx: ByteArray, spec: PixelSpec, out: FloatArray | None = N
 
 
 def resize_bilinear(rgbx: ByteArray, out: FloatArray) -> None:
-    """Bilinear resize of RGBX uint8 [h, w, 4] into RGB float32 [height, width, 3] in [0, 1].
+    """Resize RGBX uint8 [h, w, 4] bilinearly to RGB float32 [height, width, 3] in [0, 1], in `out`.
 
-    Every operation of TensorFlow's `ResizeBilinear` with
-    `half_pixel_centers=False`, in its order and in float32, so that the bits
-    are equal; then `SCALE`. A pixel's four bytes are gathered as one number.
+    The operations are those of TensorFlow's `ResizeBilinear` with
+    `half_pixel_centers=False`, in the same order and in float32, so that the
+    bits are equal; then comes `SCALE`. The four bytes of a pixel are gathered
+    as one number.
     """
     height, width = out.shape[:2]
     plan = _plan_samples(rgbx.shape[0], rgbx.shape[1], height, width)
     space = _Workspace.of_this_thread(height, width)
     words = rgbx.view(np.uint32)[:, :, 0]
-    # The longer side first, so that what lies between stays small for any image.
+    # The longer side first, so that the intermediate array stays small for any image.
     wide = words.shape[1] > 4 * words.shape[0]
     chosen = words if wide else words[plan.rows]
     for columns, side in ((plan.left, space.first), (plan.right, space.both)):
@@ -123,10 +133,10 @@ def resize_bilinear(rgbx: ByteArray, out: FloatArray) -> None:
 
 
 class _Workspace(threading.local):
-    """Arrays of a thread that are used again for every image.
+    """The arrays of a thread, which are used again for every image.
 
-    New ones each time would cost more than what is done with them: the system
-    hands out fresh pages, one fault each.
+    New arrays each time would cost more than the arithmetic in them: the system
+    hands out fresh pages, with one page fault each.
     """
 
     size = (0, 0)
@@ -136,7 +146,7 @@ class _Workspace(threading.local):
 
     @staticmethod
     def of_this_thread(height: int, width: int) -> _Workspace:
-        """The arrays for images of this size."""
+        """Return the arrays for results of this size."""
         space = _SPACE
         if space.size != (height, width):
             space.size = (height, width)
@@ -150,7 +160,7 @@ _SPACE = _Workspace()
 
 
 class _SamplePlan(NamedTuple):
-    """Which pixels of the source the result is mixed from: upper rows, then lower ones."""
+    """The pixels of the source that are mixed; `rows` has the upper ones, then the lower ones."""
 
     rows: NDArray[np.int64]
     left: NDArray[np.int64]
@@ -159,7 +169,7 @@ class _SamplePlan(NamedTuple):
     dy: FloatArray
 
 
-# Photos of one folder have few sizes.
+# The photos in a folder have few sizes.
 @lru_cache(maxsize=64)
 def _plan_samples(h: int, w: int, height: int, width: int) -> _SamplePlan:
     top, bottom, dy = _find_neighbours(h, height)
@@ -168,7 +178,7 @@ def _plan_samples(h: int, w: int, height: int, width: int) -> _SamplePlan:
 
 
 def _find_neighbours(n: int, target: int) -> tuple[Any, Any, FloatArray]:
-    """For each target pixel its two neighbours in the source and the weight of the second."""
+    """Find for each target pixel its two neighbours in the source, and the weight of the second."""
     scale = np.float32(n) / np.float32(target)
     place = np.arange(target, dtype=np.float32) * scale
     low = np.floor(place)

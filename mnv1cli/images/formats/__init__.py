@@ -1,1 +1,1 @@
-"""Image formats, and what their decoders leave to their callers."""
+"""Image formats: the checks that their decoders leave to their callers."""

@@ -1,4 +1,7 @@
-"""What Pillow leaves to its callers in a GIF: the first frame's claims, and whether it is whole."""
+"""The checks of a GIF that Pillow leaves to its callers: its claimed size, and missing rows.
+
+The layout is that of the GIF89a specification.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,19 @@ from PIL import Image
 
 from mnv1cli.errors import ImageError
 
-# Blocks before the first frame. Pillow takes them one by one, and so does this.
+# Blocks before the first frame. Pillow reads them one by one, and so does this file.
 _MAX_BLOCKS = 100_000
+# The label of a graphic control extension.
 _CONTROL = 0xF9
 
 
 @dataclass(frozen=True, slots=True)
 class FirstFrame:
-    """What a GIF claims of its canvas and of its first frame.
+    """The canvas and the first frame of a GIF, as it claims them.
 
-    `control` is where the frame's flags stand, of which the lowest tells
-    transparency; 0 where it has none.
+    `width` and `height` are those of the canvas, made large enough for the
+    frame, in pixels. `control` is the place of the frame's flags in the file,
+    whose lowest bit means transparency; it is 0 where there are none.
     """
 
     width: int
@@ -31,8 +36,9 @@ class FirstFrame:
     interlaced: bool
     control: int
 
+    @property
     def last_row(self) -> tuple[int, int, int, int]:
-        """The box of the row that is decoded last."""
+        """The box (left, top, right, bottom) of the row that is decoded last."""
         rows = self.bottom - self.top
         row = rows - 1
         if self.interlaced and rows % 2 and rows > 1:
@@ -41,10 +47,10 @@ class FirstFrame:
 
 
 def find_first_frame(data: bytes) -> FirstFrame:
-    """Walk to the first frame.
+    """Find the first frame of a GIF.
 
     Raises:
-        ImageError: there is none, or it is damaged.
+        ImageError: there is no frame, or it is damaged.
     """
     try:
         width, height, flags = struct.unpack_from("<HHB", data, 6)
@@ -82,14 +88,14 @@ def _skip_blocks(data: bytes, place: int) -> int:
 
 
 def is_untouched(image: Image.Image, frame: FirstFrame, filling: int) -> bool:
-    """Whether the frame's last row holds `filling` alone, as if nothing had come for it."""
-    box = frame.last_row()
-    # Not `crop`, which heeds Pillow's own limit.
+    """Return whether the frame's last row holds only `filling`, as if no pixels came for it."""
+    box = frame.last_row
+    # Not `crop`, which applies Pillow's own limit.
     row = image.resize((box[2] - box[0], 1), Image.Resampling.NEAREST, box)
     return not row.tobytes().strip(bytes([filling]))
 
 
 def make_opaque(data: bytes, frame: FirstFrame) -> bytes:
-    """The file with a first frame that is not transparent."""
+    """Return the file with a first frame that is not transparent."""
     at = frame.control
     return data[:at] + bytes([data[at] & 0xFE]) + data[at + 1 :] if at else data

@@ -1,4 +1,4 @@
-"""HEIC, as phones write it; its decoder comes with the extra `heif`."""
+"""HEIC, as phones write it; its decoder is installed with the extra `heif`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from mnv1cli.errors import ImageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# The brands of ISO/IEC 23008-12 whose pictures are coded as HEVC, and those of AVIF,
-# which says of itself, too, that it is a HEIF.
+# The brands of ISO/IEC 23008-12 whose pictures are coded as HEVC; those of any HEIF; and
+# those of AVIF, which claims to be a HEIF too.
 _BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"))
 _GENERAL = frozenset((b"mif1", b"msf1", b"mif2"))
 _AVIF = frozenset((b"avif", b"avis"))
 
 
 def is_heif(data: bytes) -> bool:
-    """Whether a file is a HEIC, by the box that it begins with."""
+    """Return whether a file is a HEIC, by the box at its start."""
     if data[4:8] != b"ftyp":
         return False
     end = min(int.from_bytes(data[:4], "big"), 256, len(data))
@@ -26,10 +26,10 @@ def is_heif(data: bytes) -> bool:
 
 
 def load_opener() -> Callable[..., Any]:
-    """What opens one; it turns and mirrors the picture as its container says.
+    """Import the opener of HEICs, which turns and mirrors a picture as its container says.
 
     Raises:
-        ImageError: the extra is not installed.
+        ImageError: the extra `heif` is not installed.
     """
     try:
         from pillow_heif.as_plugin import HeifImageFile

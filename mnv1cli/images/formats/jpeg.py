@@ -1,8 +1,9 @@
-"""What libjpeg leaves to its callers in a JPEG: whether it is whole, and which way up it belongs.
+"""The checks of a JPEG that libjpeg leaves to its callers: whether it is complete, and its EXIF.
 
-libjpeg paints what is missing grey, and does not say so. Here the file's
-segments are walked, the pixels' own bytes searched for markers, and whatever
-has no part in the pixels is left out, so that every decoder sees the same.
+libjpeg paints missing parts grey, and does not report them. Here the segments of
+the file are read, the coded pixels are searched for markers, and whatever does
+not affect the pixels is left out, so that every decoder sees the same. The
+layout is that of ITU-T T.81, annex B.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from typing import NamedTuple
 
 from mnv1cli.errors import ImageError
 
-# More than any encoder writes. Each costs as much as the whole picture.
+# More than any encoder writes. Each scan costs as much as the whole picture.
 MAX_SCANS = 100
-# Pixels times scans: some two seconds.
+# Pixels times scans, which take about two seconds.
 _MAX_WORK = 4_000_000_000
-# Each is at hand in a microsecond, and a file could hold a quarter of a billion.
+# Each takes a microsecond, and a file could hold a quarter of a billion.
 _MAX_SEGMENTS = 100_000
-# Bytes between two segments that mean nothing.
+# Meaningless bytes between two segments.
 _MAX_GAP = 1 << 16
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _SOF0, _SOF1, _SOF2, _DHT, _JPG, _DAC = 0xC0, 0xC1, 0xC2, 0xC4, 0xC8, 0xCC
@@ -36,6 +37,8 @@ _END = b"\xff\xd9"
 
 
 class _Component(NamedTuple):
+    """A component and its sampling factors."""
+
     id: int
     horizontal: int
     vertical: int
@@ -43,10 +46,12 @@ class _Component(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Jpeg:
-    """A JPEG that is whole as far as its markers tell.
+    """A JPEG that is complete, as far as its markers show.
 
-    `data` is what decoders need of it. `plain` is one of 1 or 3 colours, coded
-    as nearly all are.
+    `data` is the part that decoders need. `height` and `width` are in pixels,
+    as stored. A `plain` JPEG has 1 or 3 components in 8 bits, baseline,
+    extended or progressive with Huffman codes, as nearly all have. `exif` and
+    `xmp` are the contents of those segments.
     """
 
     data: bytes
@@ -58,8 +63,8 @@ class Jpeg:
 
 
 @dataclass(slots=True)
-class _Walk:
-    """What was met so far; `dropped` are the ranges of the file that decoders do not need."""
+class _State:
+    """The part of a JPEG read so far; `dropped` are ranges of the file that no decoder needs."""
 
     data: bytes
     dropped: list[tuple[int, int]] = field(default_factory=list)
@@ -69,10 +74,10 @@ class _Walk:
     height: int = 0
     width: int = 0
     components: tuple[_Component, ...] = ()
-    # The most blocks across and down that a component has in a unit.
+    # The largest number of blocks across and down that a component has in a unit (MCU).
     across: int = 1
     down: int = 1
-    # Of each component, which of its 64 frequencies came, by the bits that they still lack.
+    # A bit for each of the 64 frequencies that came, by component and by the bits still missing.
     seen: dict[tuple[int, int], int] = field(default_factory=dict)
     interval: int = 0
     scans: int = 0
@@ -80,28 +85,28 @@ class _Walk:
 
 
 def read(data: bytes) -> Jpeg:
-    """Walk through a JPEG up to its end; what comes after that is ignored.
+    """Read a JPEG's segments up to its end; what follows the end is ignored.
 
     Raises:
-        ImageError: its end or a part of it is missing, or its segments are damaged.
+        ImageError: its end or another part is missing, or its segments are damaged.
     """
-    walk = _Walk(data)
+    state = _State(data)
     place = 2
     try:
         for _ in range(_MAX_SEGMENTS):
             start, place = place, _find_marker(data, place)
             if place > start:
-                walk.dropped.append((start, place))
+                state.dropped.append((start, place))
             marker = data[place + 1]
             if marker == _EOI:
                 break
-            place = _read_segment(walk, marker, place)
+            place = _read_segment(state, marker, place)
         else:
             raise _damaged(f"more than {_MAX_SEGMENTS:,} segments")
     except (IndexError, ValueError, struct.error):
         raise _truncated() from None
-    _check_complete(walk)
-    return _make_result(walk, place)
+    _check_complete(state)
+    return _make_result(state, place)
 
 
 def _truncated() -> ImageError:
@@ -113,22 +118,22 @@ def _damaged(what: str) -> ImageError:
 
 
 def _find_marker(data: bytes, place: int) -> int:
-    """Where the next marker begins, of whose leading 0xFF there may be several."""
+    """Find the start of the next marker, which several bytes 0xFF may precede."""
     if data[place] == 0xFF and data[place + 1] not in (0, 0xFF):
         return place
-    found = _MARKER.search(data, place, place + _MAX_GAP)
-    if found is None:
+    match = _MARKER.search(data, place, place + _MAX_GAP)
+    if match is None:
         if place + _MAX_GAP < len(data):
             raise _damaged("its segments do not follow each other")
         raise _truncated()
-    return found.start()
+    return match.start()
 
 
-def _read_segment(walk: _Walk, marker: int, place: int) -> int:
-    """Note what a segment says; where the next one begins."""
-    data = walk.data
+def _read_segment(state: _State, marker: int, place: int) -> int:
+    """Read a segment into `state`; return the place of the next one."""
+    data = state.data
     if marker in _BARE:
-        walk.dropped.append((place, place + 2))
+        state.dropped.append((place, place + 2))
         return place + 2
     if marker not in _KNOWN:
         raise _damaged(f"a segment of the unknown kind {marker:02X}")
@@ -137,136 +142,136 @@ def _read_segment(walk: _Walk, marker: int, place: int) -> int:
     if end > len(data):
         raise _truncated()
     if _APP0 <= marker <= _APP15 or marker == _COM:
-        if not _affects_pixels(walk, marker, content):
-            walk.dropped.append((place, end))
+        if not _affects_pixels(state, marker, content):
+            state.dropped.append((place, end))
     elif marker == _SOS:
-        return _read_scan(walk, content, end)
+        return _read_scan(state, content, end)
     elif marker in _FRAMES:
-        _read_frame(walk, marker, content)
+        _read_frame(state, marker, content)
     elif marker == _DRI:
-        walk.interval = content[0] << 8 | content[1]
+        state.interval = content[0] << 8 | content[1]
     elif marker == _DQT and len(content) < (129 if content[0] >> 4 else 65):
         raise _damaged("a quantisation table is too short")
     return end
 
 
-def _affects_pixels(walk: _Walk, marker: int, content: bytes) -> bool:
-    """Note what a segment of a program's own holds, and whether decoders heed it."""
+def _affects_pixels(state: _State, marker: int, content: bytes) -> bool:
+    """Read an application's segment into `state`; return whether decoders use it."""
     if marker == _APP1 and content.startswith(_EXIF):
-        walk.exif.append(content[len(_EXIF) :])
+        state.exif.append(content[len(_EXIF) :])
     elif marker == _APP1 and content.startswith(_XMP):
-        walk.xmp = content[len(_XMP) :]
-    # These two tell colours.
+        state.xmp = content[len(_XMP) :]
+    # These two determine the colours.
     return (marker == _APP0 and content.startswith(b"JFIF\0")) or (
         marker == _APP14 and content.startswith(b"Adobe")
     )
 
 
-def _read_frame(walk: _Walk, marker: int, content: bytes) -> None:
-    if walk.kind:
+def _read_frame(state: _State, marker: int, content: bytes) -> None:
+    if state.kind:
         raise _damaged("it has two headers")
     bits, height, width, count = struct.unpack_from(">BHHB", content)
-    parts = [struct.unpack_from("BBB", content, 6 + 3 * i) for i in range(count)]
-    components = tuple(_Component(i, size >> 4, size & 15) for i, size, _ in parts)
+    fields = [struct.unpack_from("BBB", content, 6 + 3 * i) for i in range(count)]
+    components = tuple(_Component(i, size >> 4, size & 15) for i, size, _ in fields)
     if bits != 8 or count not in (1, 3, 4):
         raise ImageError(f"a JPEG of {count} colours with {bits} bits each, which is not read")
     if not all(1 <= c.horizontal <= 4 and 1 <= c.vertical <= 4 for c in components):
         raise _damaged("its header makes no sense")
     if not height or not width:
         raise _damaged("its header names no size")
-    walk.kind, walk.height, walk.width, walk.components = marker, height, width, components
-    walk.across = max(c.horizontal for c in components)
-    walk.down = max(c.vertical for c in components)
+    state.kind, state.height, state.width, state.components = marker, height, width, components
+    state.across = max(c.horizontal for c in components)
+    state.down = max(c.vertical for c in components)
 
 
-def _read_scan(walk: _Walk, content: bytes, start: int) -> int:
-    """Look through a scan for markers; where it ends."""
+def _read_scan(state: _State, content: bytes, start: int) -> int:
+    """Search a scan for markers; return the place of its end."""
     ids = set(content[1 : 1 + 2 * content[0] : 2])
-    walk.scans += 1
-    if not walk.kind:
+    state.scans += 1
+    if not state.kind:
         raise _damaged("its pixels come before its header")
-    if walk.scans > MAX_SCANS or walk.scans * walk.width * walk.height > _MAX_WORK:
-        size = f"{walk.width}x{walk.height}"
-        raise ImageError(f"a JPEG of {size} in {walk.scans} scans or more would take too long")
+    if state.scans > MAX_SCANS or state.scans * state.width * state.height > _MAX_WORK:
+        size = f"{state.width}x{state.height}"
+        raise ImageError(f"a JPEG of {size} in {state.scans} scans or more would take too long")
     restarts = []
-    for found in _MARKER.finditer(walk.data, start):
-        marker = walk.data[found.start() + 1]
+    for match in _MARKER.finditer(state.data, start):
+        marker = state.data[match.start() + 1]
         if not _RST0 <= marker <= _RST7:
             break
         restarts.append(marker)
     else:
         raise _truncated()
-    _note_frequencies(walk, ids, content)
-    _check_restarts(walk, ids, restarts)
-    walk.pixel_bytes += found.start() - start
-    return found.start()
+    _record_frequencies(state, ids, content)
+    _check_restarts(state, ids, restarts)
+    state.pixel_bytes += match.start() - start
+    return match.start()
 
 
-def _note_frequencies(walk: _Walk, ids: set[int], content: bytes) -> None:
-    """Note what a scan brings: of a progressive one some frequencies, or one bit more of them."""
-    if walk.kind not in _PROGRESSIVE:
-        walk.seen.update({(i, 0): _ALL for i in ids})
+def _record_frequencies(state: _State, ids: set[int], content: bytes) -> None:
+    """Record the frequencies of a scan; a progressive one has some, or another bit of them."""
+    if state.kind not in _PROGRESSIVE:
+        state.seen.update({(i, 0): _ALL for i in ids})
         return
     first, last, precision = content[1 + 2 * content[0] : 4 + 2 * content[0]]
     frequencies = (1 << last + 1) - (1 << first) if first <= last else 0
     before, after = precision >> 4, precision & 15
     for i in ids:
-        known = walk.seen.get((i, before), 0)
-        if before and frequencies & ~known:
+        earlier = state.seen.get((i, before), 0)
+        if before and frequencies & ~earlier:
             raise _damaged("some of its scans are missing")
-        walk.seen[i, before] = known & ~frequencies
-        walk.seen[i, after] = walk.seen.get((i, after), 0) | frequencies
+        state.seen[i, before] = earlier & ~frequencies
+        state.seen[i, after] = state.seen.get((i, after), 0) | frequencies
 
 
-def _check_restarts(walk: _Walk, ids: set[int], restarts: list[int]) -> None:
-    """Hold the marks within a scan against their number and order; one more may close it."""
+def _check_restarts(state: _State, ids: set[int], restarts: list[int]) -> None:
+    """Check the number and order of the restart markers in a scan; one more may close it."""
     expected = 0
-    if walk.interval:
-        expected = -(-_count_units(walk, ids) // walk.interval) - 1
+    if state.interval:
+        expected = -(-_count_units(state, ids) // state.interval) - 1
     if len(restarts) - expected not in (0, 1) or any(
         marker != _RST0 + i % 8 for i, marker in enumerate(restarts)
     ):
         raise _damaged("a part of its pixels is missing")
 
 
-def _count_units(walk: _Walk, ids: set[int]) -> int:
-    """How many units a scan of these components has."""
+def _count_units(state: _State, ids: set[int]) -> int:
+    """Count the units (MCUs) that a scan of these components has (T.81, A.2)."""
     if len(ids) == 1:
-        return sum(_count_blocks(walk, c) for c in walk.components if c.id in ids)
-    return -(-walk.width // (8 * walk.across)) * -(-walk.height // (8 * walk.down))
+        return sum(_count_blocks(state, c) for c in state.components if c.id in ids)
+    return -(-state.width // (8 * state.across)) * -(-state.height // (8 * state.down))
 
 
-def _count_blocks(walk: _Walk, component: _Component) -> int:
-    """The blocks of 8 x 8 that a component has."""
-    width = -(-walk.width * component.horizontal // walk.across)
-    height = -(-walk.height * component.vertical // walk.down)
+def _count_blocks(state: _State, component: _Component) -> int:
+    """Count the blocks of 8 x 8 pixels that a component has (T.81, A.1.1)."""
+    width = -(-state.width * component.horizontal // state.across)
+    height = -(-state.height * component.vertical // state.down)
     return -(-width // 8) * -(-height // 8)
 
 
-def _check_complete(walk: _Walk) -> None:
-    """Whether there are pixels for each component, and bytes enough for the size claimed."""
-    if not walk.kind:
+def _check_complete(state: _State) -> None:
+    """Check that each component has pixels, and that there are enough bytes for the size."""
+    if not state.kind:
         raise _damaged("it has no header")
-    if any(walk.seen.get((component.id, 0)) != _ALL for component in walk.components):
+    if any(state.seen.get((component.id, 0)) != _ALL for component in state.components):
         raise _damaged("some of its scans are missing")
-    # No block has less than two codes of one bit, in a progressive one less than one.
-    least = {_SOF0: 2, _SOF1: 2, _SOF2: 1}.get(walk.kind, 0)
-    if 8 * walk.pixel_bytes < least * sum(_count_blocks(walk, c) for c in walk.components):
-        raise _damaged(f"too few bytes for {walk.width}x{walk.height} pixels")
+    # A block has at least two codes of one bit; in a progressive JPEG at least one.
+    least = {_SOF0: 2, _SOF1: 2, _SOF2: 1}.get(state.kind, 0)
+    if 8 * state.pixel_bytes < least * sum(_count_blocks(state, c) for c in state.components):
+        raise _damaged(f"too few bytes for {state.width}x{state.height} pixels")
 
 
-def _make_result(walk: _Walk, end: int) -> Jpeg:
+def _make_result(state: _State, end: int) -> Jpeg:
     parts = []
     start = 0
-    for first, last in walk.dropped:
-        parts.append(walk.data[start:first])
+    for first, last in state.dropped:
+        parts.append(state.data[start:first])
         start = last
-    parts.append(walk.data[start : end + len(_END)])
+    parts.append(state.data[start : end + len(_END)])
     return Jpeg(
         data=b"".join(parts),
-        height=walk.height,
-        width=walk.width,
-        plain=walk.kind in (_SOF0, _SOF1, _SOF2) and len(walk.components) in (1, 3),
-        exif=b"".join(walk.exif),
-        xmp=walk.xmp,
+        height=state.height,
+        width=state.width,
+        plain=state.kind in (_SOF0, _SOF1, _SOF2) and len(state.components) in (1, 3),
+        exif=b"".join(state.exif),
+        xmp=state.xmp,
     )

@@ -1,7 +1,8 @@
-"""What Pillow leaves to its callers in a PNG: checksums, missing rows, a transparent grey's scale.
+"""The checks of a PNG that Pillow leaves to its callers: checksums, missing rows, transparency.
 
-Chunks that have no part in the pixels are not given to Pillow at all: it would
-unpack texts and profiles, however large they become.
+Chunks that do not affect the pixels are not given to Pillow at all: it would
+unpack texts and profiles, however large they become. The layout is that of the
+W3C recommendation "Portable Network Graphics".
 """
 
 from __future__ import annotations
@@ -20,23 +21,25 @@ if TYPE_CHECKING:
 _MAGIC = b"\x89PNG\r\n\x1a\n"
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _NEEDED = (*_CRITICAL, b"tRNS", b"eXIf")
-# Where programs that know no eXIf put the orientation.
+# Text chunks in which programs without eXIf store the orientation.
 _TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
+# The samples per pixel of each colour type.
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # Start and step, across and down, of the passes of an interlaced image.
 _PASSES = (
     (0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2)
 )  # fmt: skip
+# Bytes that are unpacked at a time.
 _STEP = 1 << 20
-# Each is at hand in a microsecond, and a file could hold a hundred times as many.
+# Each takes a microsecond, and a file could hold a hundred times as many.
 _MAX_CHUNKS = 1_000_000
 
 
 def strip_chunks(data: bytes) -> bytes:
-    """A PNG without the chunks that have no part in its pixels or its orientation.
+    """Return a PNG without the chunks that affect neither its pixels nor its orientation.
 
     Raises:
-        ImageError: a checksum does not fit, or a chunk is of no known kind.
+        ImageError: a checksum does not match, or a critical chunk is of an unknown kind.
     """
     kept = [data[:8]]
     end = 8
@@ -54,7 +57,7 @@ def strip_chunks(data: bytes) -> bytes:
 
 
 def _walk_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The kind of each chunk, and where its content starts and ends; up to the last one."""
+    """Yield the kind of each chunk up to the last, and the start and end of its content."""
     place = len(_MAGIC)
     for _ in range(_MAX_CHUNKS):
         if place + 8 > len(data):
@@ -71,12 +74,15 @@ def _walk_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 def check_rows(image: Image.Image, data: bytes) -> None:
     """Refuse a loaded PNG whose pixels end before its last row: Pillow leaves the rest black.
 
-    To count what unpacks costs as much as to load it, and is left where the
-    last row is not black anyway.
+    Counting the unpacked bytes costs as much as loading the image; it is
+    omitted where the last row is not black anyway.
+
+    Raises:
+        ImageError: rows are missing.
     """
     interlaced = data[28]
     bottom = (0, image.height - 1, image.width, image.height)
-    # Not `crop`, which heeds Pillow's own limit.
+    # Not `crop`, which applies Pillow's own limit.
     row = image.resize((image.width, 1), Image.Resampling.NEAREST, bottom)
     if not interlaced and row.tobytes().strip(b"\0"):
         return
@@ -85,7 +91,7 @@ def check_rows(image: Image.Image, data: bytes) -> None:
 
 
 def _count_expected_bytes(data: bytes) -> int:
-    """The bytes that the rows of an image have, unpacked."""
+    """Count the bytes of an image's rows, unpacked."""
     width, height, depth, colour_type = struct.unpack_from(">IIBB", data, 16)
     passes = _PASSES if data[28] else ((0, 1, 0, 1),)
     total = 0
@@ -97,7 +103,7 @@ def _count_expected_bytes(data: bytes) -> int:
 
 
 def _count_unpacked_bytes(data: bytes, wanted: int) -> int:
-    """How many bytes the pixels unpack to; not more than a step beyond those wanted."""
+    """Count the bytes that the pixels unpack to, up to a step beyond those wanted."""
     unpacker = zlib.decompressobj()
     count = 0
     for kind, start, end in _walk_chunks(data):
@@ -109,10 +115,10 @@ def _count_unpacked_bytes(data: bytes, wanted: int) -> int:
 
 
 def scale_transparent_grey(image: Image.Image, data: bytes) -> None:
-    """Give the transparent grey of a PNG of 2 or 4 bits the scale of its 8-bit pixels.
+    """Scale the transparent grey of a PNG of 2 or 4 bits as Pillow scales its pixels: to 8 bits.
 
     Raises:
-        ImageError: a transparent colour of 16 bits, of whose pixels Pillow keeps 8.
+        ImageError: the transparent colour has 16 bits, of which Pillow keeps 8 in the pixels.
     """
     bits, colour_type = data[24], data[25]
     transparent = image.info.get("transparency")

@@ -1,4 +1,4 @@
-"""WebP: the size that its header claims."""
+"""The size that the header of a WebP claims (RFC 9649, section 2)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import struct
 
 
 def read_size(data: bytes) -> tuple[int, int]:
-    """Width and height that a WebP claims, (0, 0) where that cannot be told.
+    """Read the width and height that a WebP claims, (0, 0) where it is damaged.
 
-    Its decoder takes memory for them as soon as it is made.
+    Its decoder allocates memory for them as soon as it is created.
     """
     kind = data[12:16]
     if kind == b"VP8X" and len(data) >= 30:
