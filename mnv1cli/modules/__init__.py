@@ -1,1 +1,1 @@
-"""Modules of TensorFlow Hub: found, fetched, kept, checked, built."""
+"""Modules: found, fetched, built, cached, inspected and audited."""

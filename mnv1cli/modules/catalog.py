@@ -1,4 +1,4 @@
-"""What is known beforehand of the MobileNet V1 family: handles, archives, checksums."""
+"""The MobileNet V1 family as it was published: handles, archives, checksums."""
 
 from __future__ import annotations
 
@@ -56,8 +56,9 @@ _SHA256 = {
 class ModuleSource:
     """A URL that may serve a module.
 
-    With a `variant` it serves the checkpoint that the module is built from,
-    with its head if the module `classifies`.
+    `sha256` is the published checksum, if there is one. With a `variant` the
+    URL serves the checkpoint that the module is built from, with the head of
+    the network if the module `classifies`.
     """
 
     url: str
@@ -67,38 +68,38 @@ class ModuleSource:
 
 
 def parse_family_name(text: str) -> Variant | None:
-    """The variant that a family name or a handle speaks of, if any."""
-    found = _FAMILY.search(text) or _KAGGLE_SIZE.search(text)
-    return Variant(DEPTHS[found[1]], int(found[2])) if found else None
+    """Return the variant that a family name or a handle names, None without one."""
+    match = _FAMILY.search(text) or _KAGGLE_SIZE.search(text)
+    return Variant(DEPTHS[match[1]], int(match[2])) if match else None
 
 
 def expand_family_name(name: str) -> str | None:
-    """The hub's handle for a family name such as `mobilenet_v1_050_160`, if it is one."""
+    """Return the hub's handle for a family name such as `mobilenet_v1_050_160`, else None."""
     if not _FAMILY.fullmatch(name):
         return None
     return f"{HUB}{name.replace('-', '_')}/classification/1"
 
 
 def shorten_kaggle_url(url: str) -> str | None:
-    """The short spelling of a Kaggle handle, whichever of the two it came in."""
-    found = _KAGGLE_MODEL.fullmatch(url)
-    return f"https://www.kaggle.com/models/{'/'.join(found.groups())}" if found else None
+    """Return the short spelling of a Kaggle handle, from either spelling; None for other URLs."""
+    match = _KAGGLE_MODEL.fullmatch(url)
+    return f"https://www.kaggle.com/models/{'/'.join(match.groups())}" if match else None
 
 
 def format_archive_name(variant: Variant) -> str:
-    """The name of a size's TF-Slim archive, without the suffix."""
+    """Return the name of a variant's TF-Slim archive, without the suffix."""
     # 1.0, 0.75, 0.5, 0.25: as Python writes them.
     return f"mobilenet_v1_{variant.depth_multiplier}_{variant.image_size}"
 
 
 def parse_archive_name(name: str) -> Variant | None:
-    """The variant that the name of a TF-Slim archive or checkpoint speaks of, if any."""
-    found = _ARCHIVE.search(name)
-    return Variant(float(found[1]), int(found[2])) if found else None
+    """Return the variant in the name of a TF-Slim archive or checkpoint, None without one."""
+    match = _ARCHIVE.search(name)
+    return Variant(float(match[1]), int(match[2])) if match else None
 
 
 def list_handles() -> list[str]:
-    """Every handle of the family, for telling a cached module's name from its directory."""
+    """List every handle of the family, to find the handle of a cached module by its directory."""
     return [
         f"{HUB}mobilenet_v1_{depth}_{size}/{kind}/{version}"
         for depth, size, kind, version in itertools.product(DEPTHS, IMAGE_SIZES, KINDS, VERSIONS)
@@ -106,45 +107,45 @@ def list_handles() -> list[str]:
 
 
 def list_sources(handle: str, mirrors: list[str]) -> list[ModuleSource]:
-    """Where a handle's module may be had, in the order in which to ask.
+    """List the sources of a handle's module, in the order in which to ask them.
 
-    The mirrors, the handle itself, the hub's bucket, the checkpoint, and the
-    export on Kaggle that tfhub.dev leads to since 2023.
+    These are the mirrors, the handle itself, the hub's bucket, the checkpoint,
+    and the export on Kaggle to which tfhub.dev has redirected since 2023.
     """
     if shorten_kaggle_url(handle) == handle:
         path = handle.removeprefix("https://www.kaggle.com/models/")
-        named = [ModuleSource(f"{mirror}/{path}.tar.gz") for mirror in mirrors]
-        return [*named, ModuleSource(f"{_KAGGLE_API}{path}/download")]
+        mirrored = [ModuleSource(f"{mirror}/{path}.tar.gz") for mirror in mirrors]
+        return [*mirrored, ModuleSource(f"{_KAGGLE_API}{path}/download")]
     path = urlsplit(handle).path.strip("/")
     variant = parse_family_name(handle)
     checkpoint = None
     if variant is not None and path.rpartition("/")[2] in ("1", "3"):
         checkpoint = format_archive_name(variant)
     classifies = "feature_vector" not in path
-    found = []
+    sources = []
     for mirror in mirrors:
-        found.append(ModuleSource(f"{mirror}/{path}?tf-hub-format=compressed"))
-        found.append(ModuleSource(f"{mirror}/{path}.tar.gz"))
+        sources.append(ModuleSource(f"{mirror}/{path}?tf-hub-format=compressed"))
+        sources.append(ModuleSource(f"{mirror}/{path}.tar.gz"))
         if checkpoint:
             url = f"{mirror}/{checkpoint}.tgz"
-            found.append(ModuleSource(url, variant=variant, classifies=classifies))
-    found.append(ModuleSource(_add_archive_query(handle)))
+            sources.append(ModuleSource(url, variant=variant, classifies=classifies))
+    sources.append(ModuleSource(_add_archive_query(handle)))
     if handle.startswith("https://tfhub.dev/"):
-        found.append(ModuleSource(f"{_BUCKET}{path}.tar.gz"))
+        sources.append(ModuleSource(f"{_BUCKET}{path}.tar.gz"))
     if checkpoint and variant is not None:
         digest = _SHA256[variant.depth_multiplier, variant.image_size]
         url = f"{_CHECKPOINTS}{checkpoint}.tgz"
-        found.append(ModuleSource(url, digest, variant, classifies))
+        sources.append(ModuleSource(url, digest, variant, classifies))
     if variant is not None and handle.startswith(HUB):
         kind = "classification" if classifies else "feature-vector"
         depth = f"{round(variant.depth_multiplier * 100):03d}"
         name = f"google/mobilenet-v1/tensorFlow2/{depth}-{variant.image_size}-{kind}/2"
-        found.append(ModuleSource(f"{_KAGGLE_API}{name}/download"))
-    return found
+        sources.append(ModuleSource(f"{_KAGGLE_API}{name}/download"))
+    return sources
 
 
 def _add_archive_query(handle: str) -> str:
-    """The handle with the hub's query argument for an archive, other arguments kept."""
+    """Add the hub's query argument for an archive to a handle; keep its other arguments."""
     parts = urlsplit(handle)
     query = "&".join(filter(None, (parts.query, "tf-hub-format=compressed")))
     return urlunsplit(parts._replace(query=query))

@@ -1,4 +1,4 @@
-"""How servers are asked: in bounded time, and over plain http only where it is safe."""
+"""Requests to servers in bounded time, over plain http only where that is safe."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 _RETRIED_STATUS = (429, 500, 502, 503, 504)
 _REDIRECTS = 20
 PAUSE_SECONDS = 0.5
-# Whoever wants us to wait longer than that is left alone.
+# A server that asks for a longer pause is given up.
 MAX_PAUSE_SECONDS = 30.0
 _YEAR = 365 * 24 * 60 * 60.0
-# A transfer that begins when the time is nearly up may show that it flows.
+# Even a transfer that begins when the time is nearly up has so long to prove that it flows.
 _GRACE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadPolicy:
-    """How patient a download is, in seconds.
+    """The patience of a download, in seconds, and what it allows.
 
-    `connect` bounds one attempt to connect, `read` a silence of the server,
-    `retries` how often a failed answer is tried again. `answer` bounds all the
-    waiting together, for answers, in pauses, and for transfers that do not
-    flow. `bar` is the stream that a progress bar is shown on. Plain http is
-    for checked files, unless `insecure`.
+    `connect` bounds an attempt to connect, `read` a silence of the server, and
+    `answer` all waiting together: for answers, in pauses, and for transfers
+    that do not flow. A request that fails is repeated up to `retries` times.
+    `bar` is the stream on which a progress bar is shown. Without `insecure`,
+    plain http is only for files whose checksum is known.
     """
 
     connect: float = 5.0
@@ -46,9 +46,9 @@ class DownloadPolicy:
 
 
 class HttpClient:
-    """A line to the servers that a URL leads to; `left` seconds may still be waited.
+    """A client of the servers that a URL leads to; it may still wait `left` seconds.
 
-    `checked` says that a checksum of what comes is known.
+    `checked` means that a checksum of the content is known.
     """
 
     def __init__(self, policy: DownloadPolicy, checked: bool) -> None:
@@ -58,46 +58,46 @@ class HttpClient:
         self._session = _make_session(self.pace, checked or policy.insecure)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         self._session.close()
 
     def request(self, url: str, headers: Mapping[str, str]) -> Any:
-        """The answer to a request, its body not read yet.
+        """Request a URL; return the answer, whose body is not read yet.
 
         Redirects are followed, and a server that fails is asked again.
 
         Raises:
-            SourceError: it refuses, or there is no answer in time.
+            SourceError: the server refuses, or does not answer in time.
         """
         for attempt in range(self._policy.retries + 1):
             answer = self._follow(url, headers)
             if answer.status_code < 400:
                 return answer
             answer.close()
-            again = answer.status_code in _RETRIED_STATUS and attempt < self._policy.retries
-            if not again or not self.pause(self._wanted_pause(answer, attempt)):
+            retry = answer.status_code in _RETRIED_STATUS and attempt < self._policy.retries
+            if not retry or not self.pause(self._choose_pause(answer, attempt)):
                 break
         raise SourceError(f"HTTP {answer.status_code} {answer.reason}".strip())
 
     def pause(self, seconds: float) -> bool:
-        """Wait, if there is so much time left."""
+        """Wait, if so much time is left; return whether it was."""
         if seconds > self.left:
             return False
         self.left -= seconds
         time.sleep(seconds)
         return True
 
-    def _wanted_pause(self, answer: Any, attempt: int) -> float:
-        """The seconds to wait before the next try: as the server asks, or some more each time."""
-        told = _parse_retry_after(answer.headers.get("Retry-After", ""))
-        if told is None:
+    def _choose_pause(self, answer: Any, attempt: int) -> float:
+        """Choose the seconds before the next try: as the server asks, or doubled each time."""
+        seconds = _parse_retry_after(answer.headers.get("Retry-After", ""))
+        if seconds is None:
             return PAUSE_SECONDS * float(1 << attempt)
-        if told > min(MAX_PAUSE_SECONDS, self.left):
-            raise SourceError(f"HTTP {answer.status_code}, and it asks to wait {told:,.0f} s")
-        return told
+        if seconds > min(MAX_PAUSE_SECONDS, self.left):
+            raise SourceError(f"HTTP {answer.status_code}, and it asks to wait {seconds:,.0f} s")
+        return seconds
 
     def _follow(self, url: str, headers: Mapping[str, str]) -> Any:
-        """The answer at the end of the redirects; their own bodies may be endless: unread."""
+        """Follow redirects to the last answer; their bodies may be endless and are not read."""
         from urllib.parse import urljoin
 
         for _ in range(_REDIRECTS):
@@ -107,14 +107,14 @@ class HttpClient:
                 url = urljoin(answer.url, place or "")
             except ValueError as error:
                 answer.close()
-                raise SourceError("it leads to what is no valid URL") from error
+                raise SourceError("it redirects to an invalid URL") from error
             if not place:
                 return answer
             answer.close()
         raise SourceError("its redirects go in a circle")
 
     def _get(self, url: str, headers: Mapping[str, str]) -> Any:
-        """One request, to one place."""
+        """Request a URL once, without following redirects."""
         timeout = (min(self._policy.connect, max(self.left, 0.01)), self._policy.read)
 
         def get() -> Any:
@@ -130,13 +130,13 @@ class HttpClient:
             with self.waiting():
                 return run_within(self.left, get)
         except NotInTimeError:
-            # The thread that nobody waits for any more ends with the next byte.
+            # The abandoned thread ends with the next byte.
             self.pace.given_up = True
             raise SourceError("no answer in time") from None
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """While nothing can come: all of the time counts."""
+        """Count all of the time, while nothing can arrive."""
         start = time.monotonic()
         try:
             yield
@@ -145,17 +145,17 @@ class HttpClient:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """While a body is read: only what is waited in vain counts."""
+        """Count only the time that is waited in vain, while a body is read."""
         self.pace.begin(max(self.left, _GRACE_SECONDS))
         try:
             yield
         except BaseException:
-            self.left = max(0.0, self.left - self.pace.lost())
+            self.left = max(0.0, self.left - self.pace.count_lost_seconds())
             raise
 
 
 def _parse_retry_after(text: str) -> float | None:
-    """The seconds that a `Retry-After` asks for: a number, or a date."""
+    """Parse a `Retry-After` (RFC 9110, 10.2.3), a number or a date, to seconds, else to None."""
     from email.utils import parsedate_to_datetime
 
     if text.strip().isdecimal():
@@ -168,9 +168,9 @@ def _parse_retry_after(text: str) -> float | None:
 
 
 def _make_session(pace: Pace, plain: bool) -> Any:
-    """A session whose answers keep the pace; proxies and CA bundles come from the environment.
+    """Make a session whose answers keep the pace, with proxies and CA bundles of the environment.
 
-    Every hop of a redirect comes by here, before anything is sent.
+    Each hop of a redirect is checked here before anything is sent.
     """
     import requests
     from requests.adapters import HTTPAdapter
@@ -182,9 +182,9 @@ def _make_session(pace: Pace, plain: bool) -> Any:
             keep_pace(self.poolmanager, pace)
 
         def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-            known = proxy in self.proxy_manager
+            exists = proxy in self.proxy_manager
             manager = super().proxy_manager_for(proxy, **options)
-            if not known:
+            if not exists:
                 keep_pace(manager, pace)
             return manager
 
@@ -193,33 +193,33 @@ def _make_session(pace: Pace, plain: bool) -> Any:
                 host := _find_exposed_host(request.url, options.get("proxies") or {})
             ):
                 raise SourceError(
-                    f"plain http to {host}, where what comes can be changed on the way, and no "
-                    "checksum of it is known; --insecure takes it"
+                    f"plain http to {host}, where the content can be changed on the way, and no "
+                    "checksum of it is known; --insecure accepts it"
                 )
             return super().send(request, *arguments, **options)
 
     class Session(requests.Session):
         def resolve_redirects(self, *_: Any, **__: Any) -> Iterator[Any]:
-            """None: to find the next place it would read the whole body first."""
+            """Return none: to find the next URL, requests would read the whole body first."""
             return iter(())
 
     session = Session()
     session.headers["User-Agent"] = f"mnv1/{__version__}"
-    # The archive is to come as it is, not in another compression.
+    # The archive must come as it is, not compressed once more.
     session.headers["Accept-Encoding"] = "identity"
     retry = Retry(1, read=0, redirect=False, status=0, respect_retry_after_header=False)
     for scheme in ("http://", "https://"):
-        # A failed connection is tried once more; all else is for `Line` and its caller.
+        # A failed connection is tried once more; `HttpClient` and its caller do the rest.
         session.mount(scheme, Adapter(max_retries=retry))
     return session
 
 
 def _find_exposed_host(url: str, proxies: Mapping[str, str]) -> str:
-    """The host that a request goes to in plain http, if it leaves this machine."""
+    """Return the host of a request in plain http if it leaves this machine, else an empty text."""
     from requests.utils import prepend_scheme_if_needed, select_proxy
     from urllib3.util import parse_url
 
-    # Parsed as the connection parses it: others may see another host in the same URL.
+    # Parsed as the connection parses it: other parsers may see another host in the same URL.
     if parse_url(url).scheme == "https":
         return ""
     hosts = [parse_url(url).host]

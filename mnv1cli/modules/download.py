@@ -1,4 +1,4 @@
-"""One URL to one file: retried, resumed, bounded in time, and checked."""
+"""A URL downloaded to a file: retried, resumed, bounded in time, and checked."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ GZIP = b"\x1f\x8b"
 
 
 def download(url: str, target: Path, policy: DownloadPolicy, sha256: str | None = None) -> int:
-    """Download a gzip archive to `target`; the number of bytes.
+    """Download a gzip archive to `target`, and return its size in bytes.
 
-    A transfer that breaks off goes on where it stopped, where the server can.
+    A transfer that breaks off is resumed where it stopped, if the server can.
 
     Raises:
-        SourceError: the source cannot be reached, refuses, or sends something else.
-        ChecksumError: what came is not what was published.
+        SourceError: the source cannot be reached, refuses, or sends no archive.
+        ChecksumError: the content is not what was published.
         OSError: `target` cannot be written.
     """
     import requests
@@ -48,33 +48,33 @@ def download(url: str, target: Path, policy: DownloadPolicy, sha256: str | None 
         raise SourceError(_describe_error(error) or str(error).partition("\n")[0]) from error
     finally:
         client.close()
-    found = _hash_file(target)
-    if sha256 is not None and found != sha256:
-        raise ChecksumError(f"{url} has the sha256 {found}, not {sha256}")
+    actual = _hash_file(target)
+    if sha256 is not None and actual != sha256:
+        raise ChecksumError(f"{url} has the sha256 {actual}, not {sha256}")
     return target.stat().st_size
 
 
 def _resolve_host(url: str, seconds: float) -> None:
-    """Look a host's name up, so that this alone can be told to have failed."""
+    """Look up a host's name, so that a failure of this step can be reported as such."""
     from requests.utils import get_environ_proxies, select_proxy
 
     host = urlsplit(url).hostname
     if not host or select_proxy(url, get_environ_proxies(url, no_proxy=None)):
         return
 
-    def look() -> None:
-        # What it finds out is found out again by who connects.
+    def look_up() -> None:
+        # The connection looks it up again, and reports the error.
         with contextlib.suppress(OSError, UnicodeError):
             socket.getaddrinfo(host, None)
 
     try:
-        pace.run_within(seconds, look)
+        pace.run_within(seconds, look_up)
     except pace.NotInTimeError:
         raise SourceError("its name cannot be resolved in time") from None
 
 
 class _Transfer:
-    """A download under way: how much has come, and of which version of the file."""
+    """A download under way: its size so far, and the version of the file."""
 
     def __init__(self, client: HttpClient, url: str, target: Path, bar: TextIO | None) -> None:
         self._client = client
@@ -86,7 +86,7 @@ class _Transfer:
         self._total: int | None = None
 
     def run(self) -> None:
-        """Ask until everything has come, or nothing more comes."""
+        """Request the file until all of it has come, or no more comes."""
         import requests
         from urllib3.exceptions import HTTPError
 
@@ -96,25 +96,25 @@ class _Transfer:
                 if not self._client.pause(connections.PAUSE_SECONDS * len(broken)):
                     break
                 try:
-                    self._once(file)
+                    self._request_once(file)
                 except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
                     if not self._answered:
                         raise
                     broken.append(error)
                 else:
                     return
-        raise SourceError(self._broken_off(broken)) from broken[-1]
+        raise SourceError(self._describe_break(broken)) from broken[-1]
 
-    def _broken_off(self, broken: list[Exception]) -> str:
+    def _describe_break(self, broken: list[Exception]) -> str:
         times = "once" if len(broken) == 1 else f"{len(broken)} times"
         of = f" of {self._total:,}" if self._total else ""
-        why = _describe_error(broken[-1])
+        reason = _describe_error(broken[-1])
         return f"the transfer broke off {times}, at {self._target.stat().st_size:,} bytes{of}" + (
-            f": {why}" if why else ""
+            f": {reason}" if reason else ""
         )
 
-    def _once(self, file: Any) -> None:
-        """One request, from where the last one stopped."""
+    def _request_once(self, file: Any) -> None:
+        """Request the file once, from where the last request stopped."""
         start = file.tell()
         headers = {}
         if start and self._version:
@@ -134,7 +134,7 @@ class _Transfer:
 
     def _copy(self, answer: Any, file: Any, start: int) -> None:
         with _make_bar(self._bar, self._total, start, self._url) as bar:
-            # As it is: a server may call the archive's own gzip an encoding of the transfer.
+            # Not decoded: a server may call the archive's own gzip an encoding of the transfer.
             for chunk in answer.raw.stream(_CHUNK, decode_content=False):
                 if not file.tell() and not GZIP.startswith(chunk[:2]) and chunk[:2] != GZIP:
                     kind = answer.headers.get("Content-Type", "unknown type")
@@ -147,12 +147,12 @@ class _Transfer:
 
 def _parse_length(answer: Any) -> int | None:
     length = answer.headers.get("Content-Length", "")
-    # No file has so many bytes that more digits count.
+    # More digits than any file size has are ignored.
     return int(length[:19]) if length.isdecimal() else None
 
 
 def _read_validator(answer: Any) -> str:
-    """What tells this version of the file from another; a weak tag cannot."""
+    """Read what identifies this version of the file: a strong ETag, else its date."""
     tag: str = answer.headers.get("ETag", "")
     if tag and not tag.startswith("W/"):
         return tag
@@ -182,7 +182,7 @@ def _hash_file(path: Path) -> str:
 
 
 def _describe_error(error: Exception) -> str:
-    """What went wrong in a few words, without the library's nesting; empty where there are none."""
+    """Describe an error in a few words, without the library's nesting; empty if it is of no kind."""
     import requests
     from urllib3 import exceptions as inner
 
@@ -196,7 +196,7 @@ def _describe_error(error: Exception) -> str:
         (inner.SSLError, "its certificate is not trusted"),
         (requests.exceptions.InvalidURL, "it is not a valid URL"),
         (requests.Timeout, "it stopped answering"),
-        # The same kind of error is raised of a transfer, where it says nothing.
+        # The same type is raised in a transfer, where it means nothing.
         (requests.ConnectionError, "it cannot be reached"),
     )
     causes = list(_walk_causes(error))
@@ -206,7 +206,7 @@ def _describe_error(error: Exception) -> str:
 
 
 def _walk_causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that it wraps, by any of the ways that libraries wrap them."""
+    """Yield an error and those that it wraps, in any of the ways that libraries use."""
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:

@@ -1,6 +1,8 @@
-"""A module from the network: its sources are asked in turn until one serves it.
+"""A module fetched from the network: its sources are asked in turn until one serves it.
 
-The checkpoint of the family is one of them: the module is built from it here.
+One of them is the checkpoint of the family, from which the module is built here.
+That no source served a module is remembered for a day, so that the next run
+need not ask again.
 """
 
 from __future__ import annotations
@@ -14,8 +16,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mnv1cli.errors import ChecksumError, ModuleError, UnreachableError
-from mnv1cli.modules import cache, download, files, mobilenet, unpack, weights
+from mnv1cli.modules import files, mobilenet, weights
+from mnv1cli.modules.cache import cache_directory
 from mnv1cli.modules.connections import DownloadPolicy
+from mnv1cli.modules.download import download
+from mnv1cli.modules.unpack import unpack_archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
-# The note beside a directory of the cache that no source served its module, and how long it holds.
+# The suffix of the note, beside a module's directory, that no source served it; and its life.
 _UNREACHABLE = ".unreachable"
 _UNREACHABLE_SECONDS = 24 * 60 * 60
 
@@ -39,7 +44,14 @@ def fetch_module(
     options: FetchOptions,
     time_left: Callable[[], float] | None,
 ) -> None:
-    """Fill `directory` from the first source that serves the module."""
+    """Fill the empty `directory` from the first source that serves the module.
+
+    `time_left` returns the seconds that are left for all sources together.
+
+    Raises:
+        UnreachableError: no source serves the module.
+        ChecksumError: a source sent something other than what was published.
+    """
     policy = DownloadPolicy(CONNECT_SECONDS, bar=options.bar, insecure=options.insecure)
     failures = []
     for source in sources:
@@ -61,20 +73,19 @@ def fetch_module(
             return
     raise UnreachableError(
         f"no source serves {handle}",
-        "lay it into the cache, name a mirror in MNV1_MIRRORS, name its directory or its "
+        "put it into the cache, set MNV1_MIRRORS to a mirror, name its directory or its "
         ".tar.gz, or use --module bundled",
         failures,
     )
 
 
 def _fetch_from(source: ModuleSource, directory: Path, policy: DownloadPolicy) -> None:
-    """Fill `directory` from one source."""
     packed = directory / ".download"
-    download.download(source.url, packed, policy, source.sha256)
+    download(source.url, packed, policy, source.sha256)
     unpacked = directory / ".unpacked"
     unpacked.mkdir()
     try:
-        unpack.unpack_archive(packed, unpacked)
+        unpack_archive(packed, unpacked)
     except ModuleError as error:
         raise ModuleError(str(error).replace(str(packed), "what it sent")) from error
     packed.unlink()
@@ -83,8 +94,8 @@ def _fetch_from(source: ModuleSource, directory: Path, policy: DownloadPolicy) -
         if not source.classifies:
             variables = weights.remove_head(variables)
         mobilenet.write_module(directory, variables, source.variant)
-    elif lacking := files.find_missing_file(unpacked):
-        raise ModuleError(f"the archive does not hold a module: {lacking} is missing")
+    elif missing := files.find_missing_file(unpacked):
+        raise ModuleError(f"the archive does not hold a module: {missing} is missing")
     else:
         for entry in unpacked.iterdir():
             entry.rename(directory / entry.name)
@@ -92,33 +103,32 @@ def _fetch_from(source: ModuleSource, directory: Path, policy: DownloadPolicy) -
 
 
 def _clear(directory: Path) -> None:
-    """Take away what a source that failed left."""
     shutil.rmtree(directory)
     directory.mkdir()
 
 
 def remember_unreachable(handle: str, sources: Sequence[str]) -> None:
-    """Note that none of the sources served a module, so that the next run need not ask."""
-    note = cache.cache_directory(handle)
+    """Note that none of these sources served a module, if the cache can be written."""
+    place = cache_directory(handle)
     text = json.dumps({"time": time.time(), "sources": list(sources)})
     with contextlib.suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.with_name(note.name + _UNREACHABLE).write_text(text)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.with_name(place.name + _UNREACHABLE).write_text(text)
 
 
 def is_unreachable(handle: str, sources: Sequence[str]) -> bool:
-    """Whether these very sources failed within the last day."""
-    note = cache.cache_directory(handle)
+    """Return whether exactly these sources failed to serve a module within the last day."""
+    place = cache_directory(handle)
     try:
-        told = json.loads(note.with_name(note.name + _UNREACHABLE).read_text())
-        age = time.time() - told["time"]
-        return bool(0 <= age < _UNREACHABLE_SECONDS and told["sources"] == list(sources))
+        note = json.loads(place.with_name(place.name + _UNREACHABLE).read_text())
+        age = time.time() - note["time"]
+        return bool(0 <= age < _UNREACHABLE_SECONDS and note["sources"] == list(sources))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def forget_unreachable(handle: str) -> None:
-    """Let the sources be asked again."""
-    note = cache.cache_directory(handle)
+    """Remove the note, so that the sources are asked again."""
+    place = cache_directory(handle)
     with contextlib.suppress(OSError):
-        note.with_name(note.name + _UNREACHABLE).unlink(missing_ok=True)
+        place.with_name(place.name + _UNREACHABLE).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The files that make up a module: which there must be, their checksums, the fingerprint."""
+"""The files of a module: those required, their checksums, and the fingerprint of all."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MODULE_FILES = (
     "variables/variables.index",
     "variables/variables.data-00000-of-00001",
 )
-# It lies in the module, so that neither comes or goes without the other.
+# It is in the module's own directory, so that both come and go together.
 CHECKSUMS = ".mnv1-sha256"
 
 _CHUNK = 1 << 20
 
 
 def find_missing_file(directory: Path) -> str | None:
-    """The first file that a module must have and `directory` lacks, or None.
+    """Return the first file that a module must have and `directory` lacks, None if complete.
 
     A TF2 SavedModel needs no `tfhub_module.pb`.
     """
@@ -37,7 +37,7 @@ def find_missing_file(directory: Path) -> str | None:
 
 
 def _is_tf2(graph: Path) -> bool:
-    """Whether a `saved_model.pb` has the tag `serve`, told without TensorFlow.
+    """Return whether a `saved_model.pb` has the tag `serve`, without importing TensorFlow.
 
     The tag is field 4 of its MetaInfoDef: the key 0x22, the length, the text.
     """
@@ -45,29 +45,29 @@ def _is_tf2(graph: Path) -> bool:
 
 
 def list_files(directory: Path) -> list[str]:
-    """The files that make up a module, as sorted relative names."""
+    """List the files of a module as sorted relative names."""
     names = [name for name in ("saved_model.pb", HUB_MARK) if (directory / name).is_file()]
     for folder in ("variables", "assets"):
-        found = (path for path in (directory / folder).rglob("*") if path.is_file())
-        names += [path.relative_to(directory).as_posix() for path in found]
+        paths = (path for path in (directory / folder).rglob("*") if path.is_file())
+        names += [path.relative_to(directory).as_posix() for path in paths]
     return sorted(names)
 
 
 def measure_size(directory: Path) -> int:
-    """Bytes that a module takes on disk."""
+    """Return the size of a module's files in bytes."""
     return sum((directory / name).stat().st_size for name in list_files(directory))
 
 
 def hash_file(path: Path) -> str:
-    """sha256 of a file, in hexadecimal."""
+    """Return the sha256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def compute_fingerprint(directory: Path) -> str:
-    """What tells two modules apart: sha256, in hexadecimal.
+    """Compute the fingerprint that distinguishes modules: a sha256 in hexadecimal.
 
-    Over each file of `module_files` in order: its relative name in UTF-8, a
+    It is taken over each file of `list_files` in order: its relative name in UTF-8, a
     zero byte, its length as 8 bytes big-endian, its bytes.
     """
     digest = hashlib.sha256()
@@ -81,35 +81,35 @@ def compute_fingerprint(directory: Path) -> str:
 
 
 def find_problems(directory: Path) -> list[str]:
-    """What is wrong with a module's files, a few words each.
+    """Compare a module's files with their checksums; return each problem in a few words.
 
-    They are held against the checksums that were noted when it came; of a
-    module that was laid there by hand there are none.
+    The checksums were written when the module was installed; a module that was
+    put there by hand has none.
     """
-    lacking = find_missing_file(directory)
-    problems = [f"{lacking} is missing"] if lacking else []
-    noted = _read_checksums(directory)
-    if not noted and has_checksums(directory):
+    missing = find_missing_file(directory)
+    problems = [f"{missing} is missing"] if missing else []
+    checksums = _read_checksums(directory)
+    if not checksums and has_checksums(directory):
         problems.append("the list of its checksums is damaged")
-    for name in sorted({*noted, *list_files(directory)}):
+    for name in sorted({*checksums, *list_files(directory)}):
         path = directory / name
         if not path.is_file():
-            problems += [f"{name} is missing"] if name != lacking else []
-        elif noted and name not in noted:
+            problems += [f"{name} is missing"] if name != missing else []
+        elif checksums and name not in checksums:
             problems.append(f"{name} was not there when the module came")
-        elif noted and hash_file(path) != noted[name]:
+        elif checksums and hash_file(path) != checksums[name]:
             problems.append(f"{name} has changed since the module came")
     return problems
 
 
 def write_checksums(directory: Path) -> None:
-    """Keep the sha256 of every file with the module, as `sha256sum -c` reads them."""
+    """Write the sha256 of every file of a module beside them, as `sha256sum -c` reads it."""
     sums = (f"{hash_file(directory / name)}  {name}\n" for name in list_files(directory))
     (directory / CHECKSUMS).write_text("".join(sums))
 
 
 def has_checksums(directory: Path) -> bool:
-    """Whether checksums of this module were noted."""
+    """Return whether a module has a list of checksums."""
     return os.path.isfile(directory / CHECKSUMS)
 
 

@@ -1,4 +1,4 @@
-"""Where a module comes from: a directory, an archive, the cache, or the network."""
+"""A module found by its name: in a directory, an archive, the cache, or on the network."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ log = logging.getLogger(__name__)
 
 BUNDLED = "bundled"
 HUB = "hub"
-# What the modules in archives go by in the cache, with a digest of the archive.
+# In the cache an archive's module is named by this and a digest of the archive.
 _ARCHIVE = "archive"
 _BUNDLED_VARIANT = Variant(depth_multiplier=1.0, image_size=128)
 _WEIGHTS = "weights/mobilenet_v1_1.0_224.fp16.npz"
 
-# What the default module may cost before the bundled one takes its place.
+# The seconds spent to fetch the default module before the bundled one takes its place.
 _ALL_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class LocatedModule:
-    """A module on disk, and the name it goes by."""
+    """A module on disk, and the name that it is known by."""
 
     handle: str
     path: Path
@@ -42,33 +42,33 @@ class LocatedModule:
 def locate(
     name: str | None = None,
     options: FetchOptions | None = None,
-    sound: Callable[[Path], bool] = cache.is_complete,
+    is_sound: Callable[[Path], bool] = cache.is_complete,
 ) -> LocatedModule:
-    """The module that `name` means, fetched if need be; None is the default.
+    """Locate the module that `name` means, and fetch or build it if necessary.
 
     `name` is a directory, a `.tar.gz` file, a handle, a family name, `hub` or
-    `bundled`. The default is the hub's module, else the bundled one with a
-    warning; a module that was named is never replaced by another. One in the
-    cache that is not `sound` is made or fetched anew.
+    `bundled`. None means the hub's module, else the bundled one with a warning;
+    a module that was named is never replaced by another. A module in the cache
+    that is not sound, by `is_sound` of its directory, is built or fetched anew.
 
     Raises:
         ModuleError: there is no such module, or no source serves it.
     """
     options = options or FetchOptions()
     if name is None:
-        return _locate_default(options, sound)
+        return _locate_default(options, is_sound)
     if name == BUNDLED:
-        return _build_bundled(sound)
+        return _build_bundled(is_sound)
     handle = resolve_handle(name)
     if handle is not None:
-        return LocatedModule(handle, find_or_fetch(handle, options, sound))
+        return LocatedModule(handle, find_or_fetch(handle, options, is_sound))
     if name.startswith((f"{BUNDLED}:", f"{_ARCHIVE}:")) and (cached := cache.find_cached(name)):
-        return LocatedModule(name, _check_directory(cached, sound))
+        return LocatedModule(name, _check_directory(cached, is_sound))
     path = Path(name)
     if name and path.is_dir():
-        return LocatedModule(name, _check_directory(path, sound))
+        return LocatedModule(name, _check_directory(path, is_sound))
     if path.is_file():
-        return LocatedModule(name, _unpack_archive(path, sound))
+        return LocatedModule(name, _unpack_archive(path, is_sound))
     raise ModuleError(
         f"no module {name!r}",
         "name a directory, a .tar.gz file, a handle, a family name such as "
@@ -77,28 +77,28 @@ def locate(
 
 
 def is_intact(directory: Path) -> bool:
-    """Whether a module's files are all there, and as they came."""
+    """Return whether a module has all its files, unchanged since it was installed."""
     return not files.find_problems(directory)
 
 
 def ensure_intact(
     located: LocatedModule, name: str | None, options: FetchOptions | None
 ) -> LocatedModule:
-    """A module as it came, made or fetched anew where its files in the cache have changed since.
+    """Return a module, built or fetched anew if its files in the cache have been changed.
 
-    What lies elsewhere is its owner's to change.
+    The owner of a module that is elsewhere may change it.
 
     Raises:
-        ModuleError: they have, and nothing serves it.
+        ModuleError: the files have been changed, and no source serves the module.
     """
-    ours = located.path.resolve().parent == cache.cache_root().resolve()
-    if not ours or is_intact(located.path):
+    cached = located.path.resolve().parent == cache.cache_root().resolve()
+    if not cached or is_intact(located.path):
         return located
     return locate(name, options, is_intact)
 
 
 def resolve_handle(name: str) -> str | None:
-    """The handle that a name means: a URL, a family name or `hub`; None for anything else."""
+    """Return the handle that a URL, a family name or `hub` means; None for any other name."""
     if name == HUB:
         return catalog.DEFAULT_HANDLE
     if name.startswith(("http://", "https://")):
@@ -107,22 +107,22 @@ def resolve_handle(name: str) -> str | None:
 
 
 def find_or_fetch(
-    handle: str, options: FetchOptions, sound: Callable[[Path], bool] = cache.is_complete
+    handle: str, options: FetchOptions, is_sound: Callable[[Path], bool] = cache.is_complete
 ) -> Path:
-    """The directory of a handle's module, from the cache or the first source that serves it.
+    """Return the directory of a handle's module, fetched from a source if it is not cached.
 
     Raises:
-        UnreachableError: none does.
-        ChecksumError: a source sent something else than was published.
+        UnreachableError: no source serves the module, or mnv1 is offline.
+        ChecksumError: a source sent something other than what was published.
     """
     place = cache.cache_directory(handle)
-    if sound(place):
+    if is_sound(place):
         return place
     state = _describe_state(place)
     if _is_offline(options):
         raise UnreachableError(
             f"module {handle} is not in the cache ({place} {state}), and mnv1 is offline",
-            "lay it there, name its directory or its .tar.gz, or use --module bundled",
+            "put it there, name its directory or its .tar.gz, or use --module bundled",
         )
     sources = catalog.list_sources(handle, _list_mirrors())
 
@@ -130,61 +130,61 @@ def find_or_fetch(
         fetch.fetch_module(handle, sources, directory, options, time_left=None)
 
     try:
-        return cache.install(handle, fill, sound)
+        return cache.install(handle, fill, is_sound)
     except UnreachableError as error:
         if not place.is_dir():
             raise
-        what = f"the module in {place} {state}, and no source serves {handle}"
-        raise UnreachableError(what, error.remedy, error.failures) from error
+        problem = f"the module in {place} {state}, and no source serves {handle}"
+        raise UnreachableError(problem, error.remedy, error.failures) from error
 
 
 def _describe_state(place: Path) -> str:
-    """What keeps a directory from being a sound module."""
+    """Describe what is missing or wrong in a module's directory."""
     if not place.is_dir():
-        return "is not there"
-    if lacking := files.find_missing_file(place):
-        return f"lacks {lacking}"
+        return "does not exist"
+    if missing := files.find_missing_file(place):
+        return f"lacks {missing}"
     state = f"is damaged: {'; '.join(files.find_problems(place))}"
     log.info("the module in %s %s", place, state)
     return state
 
 
-def _check_directory(path: Path, sound: Callable[[Path], bool]) -> Path:
-    """A directory that nothing can be fetched for."""
-    if lacking := files.find_missing_file(path):
-        raise ModuleError(f"{path} is not a module: {lacking} is missing")
-    if not sound(path):
+def _check_directory(path: Path, is_sound: Callable[[Path], bool]) -> Path:
+    """Return a directory if it is a sound module, else refuse it: nothing can be fetched for it."""
+    if missing := files.find_missing_file(path):
+        raise ModuleError(f"{path} is not a module: {missing} is missing")
+    if not is_sound(path):
         raise ModuleError(
             f"the module in {path} is damaged: {'; '.join(files.find_problems(path))}",
-            f"lay it there anew, or remove its {files.CHECKSUMS} if that is on purpose",
+            f"put it there again, or remove its {files.CHECKSUMS} if the change is on purpose",
         )
     return path
 
 
 def is_cached(name: str) -> bool:
-    """Whether a module is in the cache, with its files as they came."""
+    """Return whether a module is in the cache, with all its files unchanged."""
     handle = _make_bundled_handle() if name == BUNDLED else resolve_handle(name)
-    found = cache.find_cached(handle) if handle else None
-    return found is not None and is_intact(found)
+    directory = cache.find_cached(handle) if handle else None
+    return directory is not None and is_intact(directory)
 
 
 def list_cached(names: Sequence[str] = ()) -> list[cache.CachedModule]:
-    """Modules in the cache, complete or not: those that `names` mean, all without any.
+    """List modules in the cache, complete or not: those that `names` mean, or all without names.
 
     A name is a handle, a family name, `hub`, `bundled`, or a directory in the cache.
 
     Raises:
         ModuleError: one of them is not in the cache.
     """
-    found = cache.list_modules(catalog.list_handles(), broken=True)
+    modules = cache.list_modules(catalog.list_handles(), broken=True)
     if not names:
-        return found
+        return modules
     chosen = []
     for name in names:
         wanted = {resolve_handle(name) or name, os.path.abspath(name)}
         matching = [
             module
-            for module in found
+            for module in modules
             if {module.handle, os.path.abspath(module.path)} & wanted
             or (name == BUNDLED and module.handle.startswith(f"{BUNDLED}:"))
         ]
@@ -194,24 +194,25 @@ def list_cached(names: Sequence[str] = ()) -> list[cache.CachedModule]:
     return chosen
 
 
-def _locate_default(options: FetchOptions, sound: Callable[[Path], bool]) -> LocatedModule:
-    """The hub's module, else the bundled one with a warning that says why."""
+def _locate_default(options: FetchOptions, is_sound: Callable[[Path], bool]) -> LocatedModule:
+    """Return the hub's module, else the bundled one with a warning that says why."""
     handle = catalog.DEFAULT_HANDLE
     place = cache.cache_directory(handle)
-    if sound(place):
+    if is_sound(place):
         return LocatedModule(handle, place)
     sources = catalog.list_sources(handle, _list_mirrors())
     asked = [source.url for source in sources] + ["--insecure"] * options.insecure
     if _is_offline(options):
-        where = (
+        state = (
             f"in the cache it {_describe_state(place)}"
             if place.is_dir()
             else "it is not in the cache"
         )
-        why = f"{where}, and mnv1 is offline"
+        reason = f"{state}, and mnv1 is offline"
     elif fetch.is_unreachable(handle, asked):
-        why = "no source served it within the last day; 'mnv1 module fetch' asks again"
+        reason = "no source served it within the last day; 'mnv1 module fetch' asks again"
     else:
+        # For the log: a damaged module is fetched again.
         _describe_state(place)
         deadline = time.monotonic() + _ALL_SECONDS
 
@@ -221,54 +222,54 @@ def _locate_default(options: FetchOptions, sound: Callable[[Path], bool]) -> Loc
             )
 
         try:
-            return LocatedModule(handle, cache.install(handle, fill, sound))
+            return LocatedModule(handle, cache.install(handle, fill, is_sound))
         except UnreachableError as error:
             fetch.remember_unreachable(handle, asked)
-            why = f"no source serves it ({'; '.join(error.failures)})"
+            reason = f"no source serves it ({'; '.join(error.failures)})"
     log.warning(
-        "the module %s cannot be had: %s. Using the bundled weights instead, which were trained "
+        "the module %s is not available: %s. Using the bundled weights instead, which were trained "
         "at 224x224 and are less accurate at 128x128 (--module bundled silences this)",
         handle,
-        why,
+        reason,
     )
-    return _build_bundled(sound)
+    return _build_bundled(is_sound)
 
 
 def _is_offline(options: FetchOptions) -> bool:
-    told = os.environ.get("MNV1_OFFLINE", "").lower() not in ("", "0", "false", "no", "off")
-    return options.offline or told
+    setting = os.environ.get("MNV1_OFFLINE", "").lower()
+    return options.offline or setting not in ("", "0", "false", "no", "off")
 
 
 def _list_mirrors() -> list[str]:
-    named = os.environ.get("MNV1_MIRRORS", "").split(",")
-    return [mirror.strip().rstrip("/") for mirror in named if mirror.strip()]
+    mirrors = os.environ.get("MNV1_MIRRORS", "").split(",")
+    return [mirror.strip().rstrip("/") for mirror in mirrors if mirror.strip()]
 
 
-def _unpack_archive(path: Path, sound: Callable[[Path], bool]) -> Path:
-    """The module in an archive, unpacked once for each content."""
+def _unpack_archive(path: Path, is_sound: Callable[[Path], bool]) -> Path:
+    """Return the directory of an archive's module, which is unpacked once for each content."""
 
     def fill(directory: Path) -> None:
         log.info("preparing the module (once)")
         unpack.unpack_archive(path, directory)
-        if lacking := files.find_missing_file(directory):
-            raise ModuleError(f"{path} does not hold a module: {lacking} is missing")
+        if missing := files.find_missing_file(directory):
+            raise ModuleError(f"{path} does not hold a module: {missing} is missing")
 
-    return cache.install(f"{_ARCHIVE}:{files.hash_file(path)[:32]}", fill, sound)
+    return cache.install(f"{_ARCHIVE}:{files.hash_file(path)[:32]}", fill, is_sound)
 
 
-def _build_bundled(sound: Callable[[Path], bool]) -> LocatedModule:
-    """The module built from the package's own weights, on first use."""
+def _build_bundled(is_sound: Callable[[Path], bool]) -> LocatedModule:
+    """Return the module built from the package's own weights, which is built on first use."""
 
     def fill(directory: Path) -> None:
         log.info("preparing the module (once)")
         with _open_bundled_weights() as path:
             mobilenet.write_module(directory, weights.read_weights(path), _BUNDLED_VARIANT)
 
-    return LocatedModule(BUNDLED, cache.install(_make_bundled_handle(), fill, sound))
+    return LocatedModule(BUNDLED, cache.install(_make_bundled_handle(), fill, is_sound))
 
 
 def _make_bundled_handle() -> str:
-    """What the bundled module goes by in the cache: other weights, or another graph, another."""
+    """Name the bundled module in the cache: other weights or another graph, another name."""
     with _open_bundled_weights() as path:
         return f"{BUNDLED}:{mobilenet.REVISION}:{files.hash_file(path)[:32]}"
 

@@ -1,4 +1,4 @@
-"""Waiting for a server in bounded time, and for no trickle."""
+"""Bounded waiting for a server that may be silent, or send only a trickle."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What sends less than this counts as broken off: a trickle would never end.
-MIN_BYTES_PER_SECOND = 4 << 10  # bytes a second
+# A transfer slower than this counts as broken off: a trickle would never end.
+MIN_BYTES_PER_SECOND = 4 << 10
 SLOW_SECONDS = 30.0
 
 
 class TooSlowError(TimeoutError):
-    """A server sends, but so little that it would take for ever."""
+    """A server sends so slowly that the transfer would take for ever."""
 
 
 class NotInTimeError(TimeoutError):
-    """Something took longer than anybody waits for it."""
+    """A step took longer than its time allows."""
 
 
 class Pace:
-    """How slow a server may be. Only the time counts that we wait for it."""
+    """The speed that a server must keep; only the time spent waiting for it counts."""
 
     def __init__(self, silence: float) -> None:
         self._longest = silence
@@ -37,14 +37,18 @@ class Pace:
         self.begin()
 
     def begin(self, left: float = math.inf) -> None:
-        """From here on something must come; at first within `left` seconds."""
+        """Begin to measure: the first bytes must come within `left` seconds."""
         self.silence = max(min(self._longest, left), 0.01)
         self._window = min(SLOW_SECONDS, left)
         self._waited = self._last = 0.0
         self._count = 0
 
     def measure(self, read: Callable[[], int | None]) -> int | None:
-        """Read once, and hold what came against the time that it took."""
+        """Read once, and compare the number of bytes with the time that it took.
+
+        Raises:
+            TooSlowError: the server is too slow, or has been given up.
+        """
         start = time.monotonic()
         try:
             count = read()
@@ -53,13 +57,13 @@ class Pace:
             self._waited += self._last
         self._count += count or 0
         if self.given_up or (self._waited >= self._window and self._is_slow()):
-            raise TooSlowError(f"less than {MIN_BYTES_PER_SECOND} bytes a second")
+            raise TooSlowError(f"less than {MIN_BYTES_PER_SECOND} bytes per second")
         if self._waited >= self._window:
             self.begin()
         return count
 
-    def lost(self) -> float:
-        """The seconds that were waited in vain before a transfer broke off."""
+    def count_lost_seconds(self) -> float:
+        """Return the seconds that were waited in vain before a transfer broke off."""
         return self._waited if self._is_slow() else self._last
 
     def _is_slow(self) -> bool:
@@ -67,7 +71,7 @@ class Pace:
 
 
 class _Paced(io.RawIOBase):
-    """What comes through a socket, status line and headers included, at a decent pace."""
+    """The bytes that come through a socket, with status line and headers, at a measured pace."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, pace: Pace) -> None:
         self._raw = raw
@@ -87,22 +91,22 @@ class _Paced(io.RawIOBase):
 
 
 def run_within(seconds: float, work: Callable[[], T]) -> T:
-    """What `work` gives, in bounded time: the system looks up names with a patience of its own.
+    """Run `work` in bounded time and return its result; looking up names has no timeout itself.
 
     Raises:
-        NotInTimeError: it took too long, and is left to itself.
+        NotInTimeError: it took too long; its thread is abandoned.
     """
-    ends: queue.SimpleQueue[tuple[list[T], BaseException | None]] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[tuple[list[T], BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:
         try:
-            ends.put(([work()], None))
-        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-            ends.put(([], error))
+            outcomes.put(([work()], None))
+        except BaseException as error:  # noqa: BLE001 - raised again by the waiting thread
+            outcomes.put(([], error))
 
     threading.Thread(target=run, daemon=True).start()
     try:
-        results, error = ends.get(timeout=max(seconds, 0.0))
+        results, error = outcomes.get(timeout=max(seconds, 0.0))
     except queue.Empty:
         raise NotInTimeError from None
     if error is not None:
@@ -111,7 +115,7 @@ def run_within(seconds: float, work: Callable[[], T]) -> T:
 
 
 def keep_pace(manager: Any, pace: Pace) -> None:
-    """Let a pool manager's connections read through `_Paced`."""
+    """Make a pool manager's connections read through `_Paced`."""
     from http.client import HTTPResponse
 
     class Answer(HTTPResponse):

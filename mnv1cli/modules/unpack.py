@@ -1,4 +1,4 @@
-"""Unpacking `.tar.gz` archives that somebody else made."""
+"""Safe unpacking of `.tar.gz` archives from others."""
 
 from __future__ import annotations
 
@@ -17,28 +17,27 @@ from mnv1cli.system.bounded_reader import MAX_HEADER, MAX_TAIL, ExcessError, Gau
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What an archive may unpack to; a module of the family has 17 MB.
+# The limits of what an archive unpacks to; a module of the family has 17 MB.
 _MAX_MEMBERS = 10_000
 _MAX_BYTES = 2 << 30
 _MAX_DEPTH = 32
-# Weights hardly compress; what unpacks to so much more than it has is a bomb.
+# Weights hardly compress: an archive that unpacks to so many times its size is a bomb.
 _MAX_RATIO = 100
 _ALWAYS_BYTES = 256 << 20
 _CHUNK = 1 << 20
 
-# The disk's troubles, as opposed to those of a name in the archive.
+# Errors of the disk, as opposed to those of a name in the archive.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 def unpack_archive(archive: Path, directory: Path) -> None:
     """Unpack a `.tar.gz` into the empty `directory`, files and folders only.
 
-    A module may lie in a single folder at the archive's root: it comes to the
-    root then.
+    A module in a single folder at the archive's root is moved up to the root.
 
     Raises:
-        ModuleError: not an archive, or one that is unsafe, too large or damaged.
-        OSError: the archive cannot be read, or `directory` not written.
+        ModuleError: the file is not an archive, or is unsafe, too large or damaged.
+        OSError: the archive cannot be read, or `directory` cannot be written.
     """
     try:
         with archive.open("rb") as packed, Unpacked(packed) as stream:
@@ -46,7 +45,7 @@ def unpack_archive(archive: Path, directory: Path) -> None:
             with tarfile.open(fileobj=stream, mode="r:") as tar:
                 for member, relative in _walk_members(tar, stream, archive):
                     _write_member(tar, member, directory / relative, archive)
-            # The checksum of the whole comes last, behind the padding that tar leaves.
+            # The checksum of the whole comes last, after the padding that tar leaves.
             stream.allow(MAX_TAIL)
             while stream.read(_CHUNK):
                 pass
@@ -60,40 +59,40 @@ def unpack_archive(archive: Path, directory: Path) -> None:
 def _walk_members(
     tar: tarfile.TarFile, stream: Gauge, archive: Path
 ) -> Iterator[tuple[tarfile.TarInfo, Path]]:
-    """The members with their safe relative paths; refuses what could do harm."""
-    most = min(_MAX_BYTES, max(_ALWAYS_BYTES, _MAX_RATIO * archive.stat().st_size))
+    """Yield the members with their safe relative paths, and refuse what could do harm."""
+    max_bytes = min(_MAX_BYTES, max(_ALWAYS_BYTES, _MAX_RATIO * archive.stat().st_size))
     total = count = 0
     places: set[Path] = set()
     while (member := tar.next()) is not None:
-        # It keeps them all otherwise.
+        # The library would keep them all.
         tar.members = []  # type: ignore[attr-defined]
         relative = Path(member.name)
         _check_member(member, relative, archive)
         total, count = total + member.size, count + 1
         places.update((relative, *relative.parents))
-        # The folders on the way to a file count, but for the root.
-        if total > most or max(count, len(places) - 1) > _MAX_MEMBERS:
+        # The folders on the way to a file count too, except the root.
+        if total > max_bytes or max(count, len(places) - 1) > _MAX_MEMBERS:
             raise ModuleError(
                 f"{archive} is refused: it unpacks to more than "
-                f"{most >> 20:,} MB or {_MAX_MEMBERS:,} files"
+                f"{max_bytes >> 20:,} MB or {_MAX_MEMBERS:,} files"
             )
-        # The rest of its last block, and what tar says of the next one.
+        # The rest of its last block, and the header of the next one.
         stream.allow(member.size + MAX_HEADER)
         yield member, relative
 
 
 def _check_member(member: tarfile.TarInfo, relative: Path, archive: Path) -> None:
-    """Refuse a member that is more than a file or a folder in its place."""
+    """Refuse a member unless it is a file or a folder within the archive."""
     if relative.is_absolute() or ".." in relative.parts or "\0" in member.name:
-        fault = "lies outside of it"
+        fault = "is outside of it"
     elif not (member.isfile() or member.isdir()):
         fault = "is a link or a device"
     elif member.issparse():
         fault = "is a sparse file"
     elif len(relative.parts) > _MAX_DEPTH:
-        fault = "lies too deep"
+        fault = "is too deep"
     elif member.size < 0:
-        fault = "has a length below zero"
+        fault = "has a negative length"
     else:
         return
     name = member.name if len(member.name) < 200 else f"{member.name[:200]}..."
@@ -103,7 +102,7 @@ def _check_member(member: tarfile.TarInfo, relative: Path, archive: Path) -> Non
 def _write_member(
     tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, archive: Path
 ) -> None:
-    """Write one member; a name that cannot be placed is the archive's fault."""
+    """Write a member; a name that cannot be created is the archive's fault."""
     try:
         if member.isdir():
             target.mkdir(parents=True, exist_ok=True)
@@ -114,10 +113,10 @@ def _write_member(
         if error.errno in _DISK_ERRORS:
             raise
         raise ModuleError(
-            f"{archive} is refused: {member.name!r} cannot be placed ({error.strerror})"
+            f"{archive} is refused: {member.name!r} cannot be created ({error.strerror})"
         ) from error
     source = tar.extractfile(member)
-    assert source is not None  # `_members` lets files and folders through alone
+    assert source is not None  # `_walk_members` yields only files and folders
     with source, copy:
         shutil.copyfileobj(source, copy, _CHUNK)
 

@@ -337,8 +337,8 @@ def test_damaged_default_gives_way_to_the_bundled_one_with_a_warning(
     assert inspection.open_module(None, OFFLINE).handle == "bundled"
     (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert (
-        f"cannot be had: in the cache it is damaged: {WEIGHTS} has changed since the module came, "
-        "and mnv1 is offline" in warning
+        f"is not available: in the cache it is damaged: {WEIGHTS} has changed since the module "
+        "came, and mnv1 is offline" in warning
     )
 
 

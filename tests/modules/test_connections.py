@@ -232,8 +232,8 @@ def test_time_for_the_name_is_time_for_the_answer(
 @pytest.mark.parametrize(
     ("head", "says"),
     [
-        (MOVED + b"http://[::1\r\n\r\n", "it leads to what is no valid URL"),
-        (MOVED + b"/\xff\r\n\r\n", "it leads to what is no valid URL"),
+        (MOVED + b"http://[::1\r\n\r\n", "it redirects to an invalid URL"),
+        (MOVED + b"/\xff\r\n\r\n", "it redirects to an invalid URL"),
         (MOVED + b"file:///x\r\n\r\n", "No connection adapters were found for 'file:///x'"),
         (LONG + b"9" * 5000 + b"\r\n\r\n", "it sends more than 2 GiB"),
         (LONG + b"9999999999\r\n\r\n", "it sends more than 2 GiB"),
@@ -325,8 +325,8 @@ def test_time_that_has_come_is_no_wait(hub: Hub, tmp_path: Path) -> None:
 
 PLAIN = "http://modules.example/m.tgz"
 REFUSED = (
-    "plain http to modules.example, where what comes can be changed on the way, and no checksum "
-    "of it is known; --insecure takes it"
+    "plain http to modules.example, where the content can be changed on the way, and no "
+    "checksum of it is known; --insecure accepts it"
 )
 
 

@@ -325,8 +325,8 @@ def test_plain_http_names_the_option_that_takes_it(
     assert refused.exit_code == 1
     assert refused.stderr == (
         f"mnv1: error: no source serves {handle} ({handle}?tf-hub-format=compressed: plain http to "
-        "modules.example, where what comes can be changed on the way, and no checksum of it is "
-        "known; --insecure takes it); lay it into the cache, name a mirror in MNV1_MIRRORS, name "
+        "modules.example, where the content can be changed on the way, and no checksum of it is "
+        "known; --insecure accepts it); put it into the cache, set MNV1_MIRRORS to a mirror, name "
         "its directory or its .tar.gz, or use --module bundled\n"
     )
     assert hub.asked == []
