@@ -1,10 +1,9 @@
-"""What was made of modules and is kept in the cache: compiled models, and what modules say.
+"""Files made from modules and kept in the cache: compiled models, and records of inspections.
 
-All that belongs to one module lies in `compiled/FINGERPRINT` of the cache: for
-each model `NAME.tflite` and, written last, `NAME.json` with its sha256 and how
-it came about; and records of what the module says of itself, so that a run
-need not ask TensorFlow. What is damaged here counts as absent: all of it can
-be made again.
+Those of a module are in `compiled/FINGERPRINT` of the cache: for each model
+`NAME.tflite` and, written last, `NAME.json` with its sha256 and its origin; and
+records of the module's signatures, so that a run need not load TensorFlow to
+read them. A damaged file counts as absent: all of them can be made again.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ _UNFINISHED = "-tmp"
 
 @dataclass(frozen=True, slots=True)
 class CompiledModel:
-    """A model for LiteRT, and how it came about.
+    """A model for LiteRT, and its origin.
 
-    `outputs` names its outputs in their order, `converter` what made it;
-    `calibration` tells of the images of an int8 model.
+    `outputs` names its outputs in their order, `converter` the program that
+    made it; `calibration` describes the images used for an int8 model.
     """
 
     model: bytes = field(repr=False)
@@ -47,38 +46,38 @@ class CompiledModel:
 
     @property
     def sha256(self) -> str:
-        """The digest of the model, in hexadecimal."""
+        """The digest of the model in hexadecimal."""
         return hashlib.sha256(self.model).hexdigest()
 
 
 def artifact_directory(fingerprint: str) -> Path:
-    """Where all that was made of a module lies."""
+    """Return the directory of the files made from a module."""
     return cache.cache_root() / _FOLDER / fingerprint
 
 
 def find_model(
     fingerprint: str, outputs: tuple[str, ...], precision: Precision
 ) -> CompiledModel | None:
-    """The model of a module with these outputs, if it is there and sound."""
+    """Read a module's model with these outputs, None if it is absent or damaged."""
     place = artifact_directory(fingerprint) / _make_stem(outputs, precision)
     record = _read(place.with_suffix(_RECORD))
     try:
         model = place.with_suffix(_MODEL).read_bytes()
-        found = CompiledModel(
+        compiled = CompiledModel(
             model,
             tuple(record["outputs"]),
             precision,
             str(record["converter"]),
             record["calibration"],
         )
-        sound = found.sha256 == record["sha256"] and found.outputs == outputs
+        sound = compiled.sha256 == record["sha256"] and compiled.outputs == outputs
     except (OSError, KeyError, TypeError):
         return None
-    return found if sound else None
+    return compiled if sound else None
 
 
 def save_model(fingerprint: str, compiled: CompiledModel) -> bool:
-    """Keep a model; gives whether the cache could be written."""
+    """Save a model; return whether the cache could be written."""
     stem = _make_stem(compiled.outputs, compiled.precision)
     record = {
         "sha256": compiled.sha256,
@@ -94,20 +93,20 @@ def save_model(fingerprint: str, compiled: CompiledModel) -> bool:
 
 
 def remove_leftovers(fingerprint: str) -> None:
-    """Take away what processes left that died while they wrote."""
+    """Remove what processes left that died while they were writing."""
     for leftover in artifact_directory(fingerprint).glob(f"*{_UNFINISHED}"):
         leftover.unlink(missing_ok=True)
 
 
 def read_record(fingerprint: str, key: str) -> dict[str, Any]:
-    """What was noted of a module under `key`, empty where nothing was."""
+    """Read a module's record for `key`, empty if there is none."""
     return _read(artifact_directory(fingerprint) / (_hash_text(key) + _RECORD))
 
 
-def write_record(fingerprint: str, key: str, facts: Mapping[str, Any]) -> None:
-    """Note something of a module, where the cache can be written."""
+def write_record(fingerprint: str, key: str, record: Mapping[str, Any]) -> None:
+    """Write a module's record for `key`, if the cache can be written."""
     _write(
-        artifact_directory(fingerprint) / (_hash_text(key) + _RECORD), json.dumps(facts).encode()
+        artifact_directory(fingerprint) / (_hash_text(key) + _RECORD), json.dumps(record).encode()
     )
 
 
@@ -121,36 +120,36 @@ class StoredModel:
 
 
 def list_models(fingerprint: str) -> list[StoredModel]:
-    """The compiled models of a module."""
-    found = []
+    """List the compiled models of a module."""
+    models = []
     for place in sorted(artifact_directory(fingerprint).glob("*" + _MODEL)):
         record = _read(place.with_suffix(_RECORD))
         with contextlib.suppress(OSError, KeyError, TypeError):
-            entry = StoredModel(tuple(record["outputs"]), record["precision"], place.stat().st_size)
-            found.append(entry)
-    return found
+            model = StoredModel(tuple(record["outputs"]), record["precision"], place.stat().st_size)
+            models.append(model)
+    return models
 
 
 def list_fingerprints() -> list[str]:
-    """The modules of which something is kept."""
+    """List the fingerprints of the modules with files here, in order."""
     root = cache.cache_root() / _FOLDER
     return sorted(place.name for place in root.iterdir()) if root.is_dir() else []
 
 
 def remove(fingerprint: str) -> None:
-    """Forget all that was made of a module."""
+    """Remove all files made from a module."""
     shutil.rmtree(artifact_directory(fingerprint), ignore_errors=True)
     with contextlib.suppress(OSError):
         artifact_directory(fingerprint).parent.rmdir()
 
 
 def remove_all() -> None:
-    """Forget all that was made of any module."""
+    """Remove the files made from all modules."""
     shutil.rmtree(cache.cache_root() / _FOLDER, ignore_errors=True)
 
 
 def _make_stem(outputs: tuple[str, ...], precision: Precision) -> str:
-    # A digest, because the names of outputs are the module's and may hold anything.
+    # A digest, because the names of outputs come from the module and may be anything.
     return f"{precision}-{_hash_text(json.dumps(outputs))}"
 
 
@@ -160,14 +159,14 @@ def _hash_text(text: str) -> str:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text("utf-8"))
+        record = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}
 
 
 def _write(file: Path, data: bytes) -> bool:
-    """Write a file in one stroke; gives whether that was possible."""
+    """Write a file at once or not at all; return whether it could be written."""
     work = file.with_name(f"{file.name}-{uuid.uuid4().hex}{_UNFINISHED}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Building a module from weights at hand, into a directory or an archive of the user's."""
+"""A module built from the user's own weights, as a directory or an archive."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ def build_module(
     output: Path,
     as_tar: bool = False,
 ) -> str:
-    """Write a TF1 Hub module to `output`, which must not exist; its fingerprint.
+    """Write a TF1 Hub module to `output`, which must not exist; return its fingerprint.
 
     The variables come from a TF-Slim `checkpoint` (a prefix, a folder or a
-    `.tgz`) or from an `npz` file. Without `image_size` the one in the
-    file's name counts, as in mobilenet_v1_1.0_160, else 128.
+    `.tgz`) or from an `npz` file. Without `image_size` it is the one in the
+    file's name, as in mobilenet_v1_1.0_160, else 128 pixels. With `as_tar` the
+    output is a `.tar.gz` as the hub serves it.
 
     Raises:
         WeightsError: the file cannot be read, or its variables do not fit.
@@ -43,8 +44,8 @@ def build_module(
     source = checkpoint or npz
     assert source is not None
     variables = weights.read_weights(source) if npz else _read_checkpoint(source)
-    told = catalog.parse_archive_name(source.name)
-    size = image_size or (told.image_size if told else None)
+    named = catalog.parse_archive_name(source.name)
+    size = image_size or (named.image_size if named else None)
     variant = weights.infer_variant(variables, depth_multiplier, size)
     # Beside the target, so that the rename stays on one disk.
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".mnv1-") as work:
@@ -78,7 +79,7 @@ def _unpack(source: Path) -> Iterator[Path]:
 
 
 def _pack(directory: Path, target: Path) -> None:
-    """A `.tar.gz` as the hub serves it, the same bytes for the same module."""
+    """Pack a module as a `.tar.gz`, the same bytes for the same module; remove its directory."""
     with (
         target.open("wb") as raw,
         gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,

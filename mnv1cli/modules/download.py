@@ -182,7 +182,7 @@ def _hash_file(path: Path) -> str:
 
 
 def _describe_error(error: Exception) -> str:
-    """Describe an error in a few words, without the library's nesting; empty if it is of no kind."""
+    """Describe an error in a few words, without the library's nesting; empty if it is unknown."""
     import requests
     from urllib3 import exceptions as inner
 

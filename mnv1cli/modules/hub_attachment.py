@@ -1,4 +1,4 @@
-"""The image size that a hub module carries in its graph, in the hub library's protocol."""
+"""The image size attached to the graph of a hub module, in the hub library's protocol."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _KEY = "image_module_info"
 
 
 def encode_image_size(size: int) -> bytes:
-    """The hub's `AttachedMessage` that holds an `ImageModuleInfo`, in wire format."""
+    """Encode a size in pixels as the hub's `AttachedMessage` with an `ImageModuleInfo`."""
     message = _make_message()
     message.key = _KEY
     message.value.default_image_size.height = size
@@ -20,7 +20,7 @@ def encode_image_size(size: int) -> bytes:
 
 
 def decode_image_size(attachment: bytes) -> tuple[int, int] | None:
-    """Height and width in an attachment, if it is an `ImageModuleInfo` that names both."""
+    """Decode height and width from an attachment, None if it is none or lacks one of them."""
     from google.protobuf.message import DecodeError
 
     message = _make_message()
@@ -35,22 +35,22 @@ def decode_image_size(attachment: bytes) -> tuple[int, int] | None:
 
 
 def _make_message() -> Any:
-    """An empty `AttachedMessage`: fields and numbers as in the hub library's protocol.
+    """Make an empty `AttachedMessage`: fields and numbers as in the hub library's protocol.
 
         AttachedMessage  {string key = 1; ImageModuleInfo value = 2;}
         ImageModuleInfo  {ImageSize default_image_size = 1;}
         ImageSize        {int32 height = 1; int32 width = 2;}
 
-    In the hub's own definition `value` is bytes that hold the message, which is
-    the same on the wire.
+    In the hub's own definition `value` is bytes that contain the message, which
+    is the same on the wire.
     """
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-    text, whole, inner = 9, 5, 11  # FieldDescriptorProto.Type: string, int32, message
+    text, integer, inner = 9, 5, 11  # FieldDescriptorProto.Type: string, int32, message
     fields = {
         "AttachedMessage": [("key", text, ""), ("value", inner, "ImageModuleInfo")],
         "ImageModuleInfo": [("default_image_size", inner, "ImageSize")],
-        "ImageSize": [("height", whole, ""), ("width", whole, "")],
+        "ImageSize": [("height", integer, ""), ("width", integer, "")],
     }
     file = descriptor_pb2.FileDescriptorProto(name="mnv1/hub.proto", package="mnv1")
     file.syntax = "proto3"
@@ -66,5 +66,5 @@ def _make_message() -> Any:
             )
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    found = pool.FindMessageTypeByName("mnv1.AttachedMessage")
-    return message_factory.GetMessageClass(found)()
+    descriptor = pool.FindMessageTypeByName("mnv1.AttachedMessage")
+    return message_factory.GetMessageClass(descriptor)()

@@ -1,7 +1,7 @@
-"""What a module can do: its signatures, endpoints, image size, classes.
+"""A module's description: its signatures, endpoints, image size and classes.
 
-Both formats look the same from here on: a TF2 SavedModel has one of the hub's
-signatures. Running a module is another floor's work.
+Both formats are described in the same way: a TF2 SavedModel gets one of the
+hub's signatures. Modules are run by `inference/`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOGITS_SIGNATURE = "image_classification"
 FEATURES_SIGNATURE = "image_feature_vector"
 INPUT, OUTPUT = "images", "default"
 
-# Raise this with every change of what is recorded of a module.
+# Raise this with every change of the record of a module.
 RECORD_VERSION = 2
 
 
@@ -38,7 +38,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Inputs and outputs of one signature by their keys."""
+    """The inputs and outputs of a signature by their keys."""
 
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
@@ -46,7 +46,7 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One output of a module: from which signature, and the tensors to feed and fetch."""
+    """An output of a module: its name, and the tensors to feed and to fetch."""
 
     name: str
     images: TensorSpec
@@ -55,12 +55,12 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class HubModule:
-    """What a module says of itself.
+    """A module and its description.
 
-    `image_size` is the height and width of its images in pixels, None where
-    neither the module nor its handle tells. `foreign` has the operations that a
-    classifier has no use for, `foreign_training` those of the graph for
-    training, which matter where that is used.
+    `image_size` is the height and width of its images in pixels, None if
+    neither the module nor its handle has it. `foreign` are the operations that
+    a classifier has no use for, `foreign_training` those of the graph for
+    training, which matter only if that graph is used.
     """
 
     handle: str
@@ -74,112 +74,120 @@ class HubModule:
     foreign_training: tuple[ForeignOperation, ...] = ()
 
     def logits(self) -> Output:
-        """The logits, [batch, classes]."""
-        return self._output(LOGITS_SIGNATURE, OUTPUT, "logits")
-
-    def features(self) -> Output:
-        """The feature vector, [batch, features]."""
-        return self._output(FEATURES_SIGNATURE, OUTPUT, "features")
-
-    def main_outputs(self) -> list[Output]:
-        """Logits and features, as far as the module has them."""
-        found = [self.logits()] if LOGITS_SIGNATURE in self.signatures else []
-        return found + ([self.features()] if FEATURES_SIGNATURE in self.signatures else [])
-
-    def endpoint(self, name: str) -> Output:
-        """A hidden layer by its output key, with or without the scope before it.
+        """Return the output with the logits, [batch, classes].
 
         Raises:
-            SignatureError: no signature has it; names those that are there.
+            SignatureError: the module has no logits.
+        """
+        return self._find_output(LOGITS_SIGNATURE, OUTPUT, "logits")
+
+    def features(self) -> Output:
+        """Return the output with the feature vectors, [batch, features].
+
+        Raises:
+            SignatureError: the module has no feature vectors.
+        """
+        return self._find_output(FEATURES_SIGNATURE, OUTPUT, "features")
+
+    def main_outputs(self) -> list[Output]:
+        """Return logits and features, as far as the module has them."""
+        logits = [self.logits()] if LOGITS_SIGNATURE in self.signatures else []
+        return logits + ([self.features()] if FEATURES_SIGNATURE in self.signatures else [])
+
+    def endpoint(self, name: str) -> Output:
+        """Return a hidden layer by its output key, with or without the scope before it.
+
+        Raises:
+            SignatureError: no signature has it; the remedy names those that exist.
         """
         endpoints = self.endpoints()
         for key in (name, f"{weights.SCOPE}/{name}"):
             if key in endpoints:
-                return self._output(endpoints[key], key, key)
+                return self._find_output(endpoints[key], key, key)
         raise SignatureError(
             f"module {self.handle} has no endpoint {name!r}",
             f"it has {', '.join(endpoints) or 'none'}",
         )
 
     def endpoints(self) -> dict[str, str]:
-        """Every output but `default`, in the order of their layers, to a signature with it."""
-        found = {}
+        """Map every output but `default`, in the order of layers, to a signature that has it."""
+        signatures = {}
         for name in (LOGITS_SIGNATURE, FEATURES_SIGNATURE):
             if name in self.signatures:
-                found.update(dict.fromkeys(self.signatures[name].outputs, name))
-        found.pop(OUTPUT, None)
-        return {key: found[key] for key in sorted(found, key=_make_layer_key)}
+                signatures.update(dict.fromkeys(self.signatures[name].outputs, name))
+        signatures.pop(OUTPUT, None)
+        return {key: signatures[key] for key in sorted(signatures, key=_make_layer_key)}
 
     def classes(self) -> int | None:
-        """The number of classes, None for a module without logits."""
+        """Return the number of classes, None for a module without logits."""
         if LOGITS_SIGNATURE not in self.signatures:
             return None
         return self.logits().result.shape[-1]
 
     def feature_length(self) -> int | None:
-        """The length of the feature vector, None for a module without."""
+        """Return the length of the feature vector, None for a module without it."""
         if FEATURES_SIGNATURE not in self.signatures:
             return None
         return self.features().result.shape[-1]
 
     def choose_image_size(self, wanted: int | None) -> int:
-        """The height and width of its images: what it says, else what is `wanted`.
+        """Return the height and width of images in pixels: the module's own, else those `wanted`.
 
         Raises:
-            ModuleError: nobody says it.
-            OptionError: it says something else than is wanted.
+            ModuleError: neither is known.
+            OptionError: they differ.
         """
         size = self.image_size or wanted
         if size is None:
             raise ModuleError(
-                f"module {self.handle} does not tell its image size", "say it with --image-size N"
+                f"module {self.handle} does not state its image size", "give it with --image-size N"
             )
         if wanted is not None and wanted != size:
             raise OptionError(f"module {self.handle} takes images of {size}, not {wanted}")
         return size
 
-    def _output(self, signature: str, key: str, name: str) -> Output:
-        found = self.signatures.get(signature)
-        if found is None:
-            has = ", ".join(sorted(self.signatures)) or "none"
+    def _find_output(self, signature: str, key: str, name: str) -> Output:
+        chosen = self.signatures.get(signature)
+        if chosen is None:
+            names = ", ".join(sorted(self.signatures)) or "none"
             raise SignatureError(
                 f"module {self.handle} has no signature {signature!r}",
-                f"it has {has}",
+                f"it has {names}",
             )
-        if INPUT not in found.inputs or key not in found.outputs:
+        if INPUT not in chosen.inputs or key not in chosen.outputs:
             raise SignatureError(
                 f"signature {signature!r} of module {self.handle} does not lead from "
                 f"{INPUT!r} to {key!r}",
-                f"it leads from {', '.join(found.inputs)} to {', '.join(found.outputs)}",
+                f"it leads from {', '.join(chosen.inputs)} to {', '.join(chosen.outputs)}",
             )
-        return Output(name, found.inputs[INPUT], found.outputs[key])
+        return Output(name, chosen.inputs[INPUT], chosen.outputs[key])
 
 
 def _make_layer_key(key: str) -> tuple[int, int, str]:
-    """Sorts Conv2d_2_* before Conv2d_10_*, and what is no convolution last."""
+    """Make a key that sorts Conv2d_2_* before Conv2d_10_*, and other layers last."""
     number = key.partition("Conv2d_")[2].partition("_")[0]
     return (0, int(number), key) if number.isdigit() else (1, 0, key)
 
 
 def to_record(module: HubModule) -> dict[str, Any]:
-    """What a module says of itself, for JSON."""
-    facts = asdict(module)
-    return {name: facts[name] for name in facts if name not in ("handle", "path", "fingerprint")}
+    """Convert a module's description to a record for JSON."""
+    record = asdict(module)
+    return {key: record[key] for key in record if key not in ("handle", "path", "fingerprint")}
 
 
 def from_record(
     record: Mapping[str, Any], handle: str, path: Path, fingerprint: str
 ) -> HubModule | None:
-    """The module of a record; None where the record is empty or not one of ours."""
+    """Make a module from its record; return None if the record is empty or of another layout."""
     try:
         signatures = {
-            name: Signature(_read_specs(found["inputs"]), _read_specs(found["outputs"]))
-            for name, found in record["signatures"].items()
+            name: Signature(_read_specs(specs["inputs"]), _read_specs(specs["outputs"]))
+            for name, specs in record["signatures"].items()
         }
-        tags = tuple(tuple(each) for each in record["tags"])
+        tags = tuple(tuple(names) for names in record["tags"])
         kind, size = record["format"], record["image_size"]
         foreign, training = (
-            tuple(ForeignOperation(*each) for each in record[key])
+            tuple(ForeignOperation(*fields) for fields in record[key])
             for key in ("foreign", "foreign_training")
         )
     except (KeyError, TypeError, AttributeError):
