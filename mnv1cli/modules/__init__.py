@@ -1,1 +1,1 @@
-"""Modules: found, fetched, built, cached, inspected and audited."""
+"""Modules: located, fetched, built, cached, inspected and audited."""

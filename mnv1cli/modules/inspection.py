@@ -1,6 +1,6 @@
-"""Opening modules: where one comes from, and what its graph says.
+"""Modules opened and inspected: signatures, image size and operations are read from the graph.
 
-Reading the graph takes TensorFlow, so what it says is noted in the cache.
+Reading the graph needs TensorFlow, so the result is recorded in the cache.
 """
 
 from __future__ import annotations
@@ -35,62 +35,64 @@ if TYPE_CHECKING:
 def open_module(
     name: str | None = None, options: FetchOptions | None = None, image_size: int | None = None
 ) -> HubModule:
-    """The module that `name` means, ready to be run; None is the default.
+    """Open the module that `name` means, as in `locate.locate`, so that it may be run.
 
-    `name` is what `sources.locate` takes; `image_size` is for modules that do
-    not tell their own.
+    `image_size`, in pixels, is for modules that do not state their own.
 
     Raises:
         ModuleError: there is no such module, it cannot be read, or it does more
             than compute and is not trusted.
     """
     options = options or FetchOptions()
-    found = inspect_module(name, options, image_size)
+    module = inspect_module(name, options, image_size)
     if not options.trust:
-        audit.refuse_foreign(found.handle, found.path, found.foreign)
-    return found
+        audit.refuse_foreign(module.handle, module.path, module.foreign)
+    return module
 
 
 def inspect_module(
     name: str | None = None, options: FetchOptions | None = None, image_size: int | None = None
 ) -> HubModule:
-    """The module that `name` means, to be looked at: its `foreign` operations are not refused.
+    """Inspect the module that `name` means, without refusing its `foreign` operations.
 
-    Those that loading would run are, where the module has to be loaded for that.
+    Those that loading would run are refused if the module has to be loaded.
+
+    Raises:
+        ModuleError: there is no such module, or it cannot be read or loaded.
     """
     options = options or FetchOptions()
     located = locate.locate(name, options)
-    if known := _recall(located, image_size):
-        return known
-    # New to us, or no longer what it was when it came.
-    sound = locate.ensure_intact(located, name, options)
-    if sound is not located and (known := _recall(sound, image_size)):
-        return known
-    found = read_module(sound, image_size, options.trust)
-    artifacts.write_record(found.fingerprint, _make_key(sound, image_size), to_record(found))
-    return found
+    if recorded := _recall(located, image_size):
+        return recorded
+    # New, or changed since it was installed.
+    intact = locate.ensure_intact(located, name, options)
+    if intact is not located and (recorded := _recall(intact, image_size)):
+        return recorded
+    module = read_module(intact, image_size, options.trust)
+    artifacts.write_record(module.fingerprint, _make_key(intact, image_size), to_record(module))
+    return module
 
 
 def _recall(located: LocatedModule, image_size: int | None) -> HubModule | None:
-    """What is known of a module with just these files."""
+    """Return the recorded description of a module with exactly these files, None without one."""
     fingerprint = files.compute_fingerprint(located.path)
     record = artifacts.read_record(fingerprint, _make_key(located, image_size))
     return from_record(record, located.handle, located.path, fingerprint)
 
 
 def _make_key(located: LocatedModule, image_size: int | None) -> str:
-    # The handle may tell the image size, or what a TF2 SavedModel is.
+    # The handle may contain the image size, or the kind of a TF2 SavedModel.
     return json.dumps([RECORD_VERSION, located.handle, image_size])
 
 
 def read_module(
     located: LocatedModule, image_size: int | None = None, trust: bool = False
 ) -> HubModule:
-    """Read what a module says of itself, and hold against the rules what it would run.
+    """Read a module's description from its graph, and audit the operations that it would run.
 
     Raises:
-        ModuleError: `saved_model.pb` is damaged or holds no graph to run; or
-            the module has to be loaded, and may not be without `trust`.
+        ModuleError: `saved_model.pb` is damaged or has no graph to run; or the
+            module has to be loaded, and must not be without `trust`.
     """
     from google.protobuf.message import DecodeError
 
@@ -98,7 +100,7 @@ def read_module(
         return _read(located, image_size, trust)
     except (DecodeError, OSError) as error:
         file = located.path / "saved_model.pb"
-        raise ModuleError(f"cannot read {file}: {error}", "get the module anew") from error
+        raise ModuleError(f"cannot read {file}: {error}", "fetch the module again") from error
 
 
 def _read(located: LocatedModule, image_size: int | None, trust: bool) -> HubModule:
@@ -112,18 +114,18 @@ def _read(located: LocatedModule, image_size: int | None, trust: bool) -> HubMod
         graphs.setdefault(tuple(graph.meta_info_def.tags), graph)
     tags = next((tags for tags in ((), ("serve",)) if tags in graphs), None)
     if tags is None or (tags == () and audit.loads_objects(saved_model, graphs[tags])):
-        raise ModuleError(f"{located.path} has neither a graph without tags nor one to serve")
+        raise ModuleError(f"{located.path} has neither a graph without tags nor one for serving")
     graph = graphs[tags]
     foreign = audit.audit_module(saved_model, graph)
     if tags == ():
         signatures = _read_tf1_signatures(graph)
-        told = _read_tf1_image_size(graph, signatures, located.handle)
+        size = _read_tf1_image_size(graph, signatures, located.handle)
     else:
         if not trust:
             audit.refuse_foreign(located.handle, located.path, foreign)
         serving = graph.signature_def[savedmodel.SERVING]
-        told = _read_tf2_image_size(serving, located.handle)
-        function = _trace_tf2_function(located, told or image_size)
+        size = _read_tf2_image_size(serving, located.handle)
+        function = _trace_tf2_function(located, size or image_size)
         signatures = _make_tf2_signatures(located, serving, function)
         traced = audit.audit_function(function.graph.as_graph_def())
         foreign = audit.keep_first_nodes([*foreign, *traced])
@@ -135,23 +137,23 @@ def _read(located: LocatedModule, image_size: int | None, trust: bool) -> HubMod
         format=TF2 if tags else TF1,
         tags=tuple(graphs),
         signatures=signatures,
-        image_size=told,
+        image_size=size,
         foreign=foreign,
         foreign_training=audit.keep_first_nodes(
-            each for graph in training for each in audit.audit_training(graph)
+            operation for graph in training for operation in audit.audit_training(graph)
         ),
     )
 
 
 def _read_tf1_signatures(graph: Any) -> dict[str, Signature]:
     return {
-        name: Signature(_read_specs(found.inputs), _read_specs(found.outputs))
-        for name, found in sorted(graph.signature_def.items())
+        name: Signature(_read_specs(signature.inputs), _read_specs(signature.outputs))
+        for name, signature in sorted(graph.signature_def.items())
     }
 
 
 def _read_tf2_image_size(serving: Any, handle: str) -> int | None:
-    """The size in the shape of the signature's input, else that in the handle's name."""
+    """Read the size in the shape of the signature's input, else the one in the handle."""
     shapes = [spec.shape for spec in _read_specs(serving.inputs).values()]
     return _choose_side(shapes, handle)
 
@@ -159,7 +161,7 @@ def _read_tf2_image_size(serving: Any, handle: str) -> int | None:
 def _trace_tf2_function(located: LocatedModule, image_size: int | None) -> Any:
     if image_size is None:
         raise ModuleError(
-            f"module {located.handle} does not tell its image size", "say it with --image-size N"
+            f"module {located.handle} does not state its image size", "give it with --image-size N"
         )
     return savedmodel.load_function(located.path, image_size)
 
@@ -167,7 +169,7 @@ def _trace_tf2_function(located: LocatedModule, image_size: int | None) -> Any:
 def _make_tf2_signatures(
     located: LocatedModule, serving: Any, function: Any
 ) -> dict[str, Signature]:
-    """A TF2 SavedModel's one function under the name of the hub's signature for what it gives."""
+    """Describe a TF2 SavedModel's only function as the hub's signature with such a result."""
     shape = tuple(-1 if n is None else n for n in function.structured_outputs.shape)
     (_, size, _, _) = function.inputs[0].shape
     images = TensorSpec("", "float32", (-1, size, size, 3))
@@ -178,7 +180,7 @@ def _make_tf2_signatures(
         return {FEATURES_SIGNATURE: signature}
     if "classification" in words or "logits" in words:
         return {LOGITS_SIGNATURE: signature}
-    # Nothing tells which it is: it is what it is used for.
+    # Nothing shows which of the two it is: it may be used as either.
     return {LOGITS_SIGNATURE: signature, FEATURES_SIGNATURE: signature}
 
 
@@ -198,7 +200,7 @@ def _read_specs(tensors: Any) -> dict[str, TensorSpec]:
 def _read_tf1_image_size(
     meta_graph: Any, signatures: Mapping[str, Signature], handle: str
 ) -> int | None:
-    """What `hub.get_expected_image_size` would say, else what the handle's name says."""
+    """Read the size that `hub.get_expected_image_size` would return, else the one in the handle."""
     attachments = meta_graph.collection_def[hub_attachment.COLLECTION].bytes_list.value
     attached = [hub_attachment.decode_image_size(wire) for wire in attachments]
     shapes = [
@@ -210,12 +212,16 @@ def _read_tf1_image_size(
 
 
 def _choose_side(shapes: Sequence[tuple[int, ...]], handle: str) -> int | None:
-    """The side of the first shape [batch, h, w, c] that is known, else that in the name."""
-    known = ((s[1], s[2]) for s in shapes if len(s) == 4 and s[1] > 0 and s[2] > 0)
-    found = next(known, None)
-    if found is None:
+    """Choose the side of the first known shape [batch, h, w, c], else the one in the handle.
+
+    Raises:
+        ModuleError: the images are not square.
+    """
+    sizes = ((s[1], s[2]) for s in shapes if len(s) == 4 and s[1] > 0 and s[2] > 0)
+    size = next(sizes, None)
+    if size is None:
         variant = catalog.parse_family_name(handle)
         return variant.image_size if variant else None
-    if found[0] != found[1]:
-        raise ModuleError(f"module {handle} takes images of {found[0]}x{found[1]}, not square ones")
-    return found[0]
+    if size[0] != size[1]:
+        raise ModuleError(f"module {handle} takes images of {size[0]}x{size[1]}, not square ones")
+    return size[0]

@@ -1,4 +1,4 @@
-"""A module found by its name: in a directory, an archive, the cache, or on the network."""
+"""A module located by its name, in a directory, an archive, the cache, or on the network."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
 """The MobileNet V1 graph, and the TF1 Hub module written from its variables.
 
 The network is that of Howard et al., "MobileNets" (arXiv:1704.04861), table 1,
-with the variable and endpoint names of TF-Slim's `mobilenet_v1.py`. What is
-written here has the layout that `hub.Module.export` gives a module: two
-metagraphs without a saver, signatures, an attachment that names the image
-size, and a checkpoint. It is written deterministically: the same variables
-give the same bytes in every process.
+with the variable and endpoint names of TF-Slim's `mobilenet_v1.py`. A module has
+the layout that `hub.Module.export` writes: two metagraphs without a saver,
+signatures, an attachment with the image size, and a checkpoint. It is written
+deterministically: the same variables give the same bytes in every process.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ if TYPE_CHECKING:
     from mnv1cli.modules.weights import Variables
     from mnv1cli.types import Variant
 
-# Raise this with every change of what is written: caches of built modules key on it.
+# Raise this with every change of the written module: it is a part of the cache's key.
 REVISION = 1
 
 _BATCH_NORM_EPSILON = 0.001
-# How much of a moving average stays in each training step.
+# The part of a moving average that remains in each training step.
 BATCH_NORM_DECAY = 0.9997
 _DROPOUT_RATE = 0.001
 
 # The format v3 of tfhub_module.pb.
 _HUB_FORMAT = b"\x08\x03"
 
-# The GraphDef version that the graph claims. Fixed, so that the bytes do not
-# follow the TensorFlow that wrote them; that of TF 2.15, which knows every op
-# used here.
+# The GraphDef version that the graph claims: that of TF 2.15, which knows every op
+# used here. It is fixed, so that the bytes do not depend on the TensorFlow that
+# wrote them.
 _PRODUCER = 1645
 
 
@@ -49,9 +48,9 @@ def write_module(directory: Path, variables: Variables, variant: Variant) -> Non
     """Write a TF1 Hub module with `variables` (TF-Slim names) into an empty `directory`.
 
     Variables are cast to float32. With the head `MobilenetV1/Logits/...` among
-    them the module classifies, with as many classes as its biases; without, it
-    gives feature vectors alone. Names that MobileNet V1 does not have (the
-    optimizer's, say) are left out.
+    them the module classifies, with as many classes as the head has biases;
+    without it, the module only has feature vectors. Variables that MobileNet V1
+    does not have, such as an optimizer's, are left out.
 
     Raises:
         WeightsError: a variable is missing or of another shape.
@@ -85,13 +84,13 @@ def write_module(directory: Path, variables: Variables, variant: Variant) -> Non
 
 
 def _make_meta_graph(variant: Variant, classes: int | None, training: bool) -> Any:
-    """The MetaGraphDef of one mode, signatures and attachment included."""
+    """Make the MetaGraphDef of a mode, with signatures and attachment."""
     import tensorflow as tf
 
     with tf.Graph().as_default() as graph:
-        # A process that wants its operations deterministic must have one; it is not written.
+        # Required in a process that enables deterministic operations; it is not written.
         tf.compat.v1.set_random_seed(0)
-        # The names that the signatures of the hub's own modules lead to.
+        # The name that the signatures of the hub's own modules have.
         size = variant.image_size
         images = tf.compat.v1.placeholder(tf.float32, [None, size, size, 3], name="Placeholder")
         outputs = _build_network(images, variant.depth_multiplier, classes, training)
@@ -110,7 +109,7 @@ def _make_meta_graph(variant: Variant, classes: int | None, training: bool) -> A
 def _build_network(
     images: Any, depth_multiplier: float, classes: int | None, training: bool
 ) -> Any:
-    """Every output by its endpoint's name, `features` and `logits` among them."""
+    """Build the network; return its outputs by endpoint name, `features` and `logits` included."""
     import tensorflow as tf
 
     v1 = tf.compat.v1
@@ -157,7 +156,7 @@ def _convolve(net: Any, layer: Layer, training: bool) -> Any:
 
 
 def _add_batch_norm(net: Any, training: bool) -> Any:
-    """Batch norm over the channels; in training it also adds the `update_ops`."""
+    """Add batch norm over the channels, and for training its `update_ops`."""
     import tensorflow as tf
 
     v1 = tf.compat.v1
@@ -166,7 +165,7 @@ def _add_batch_norm(net: Any, training: bool) -> Any:
     with v1.variable_scope("BatchNorm"):
         gamma = v1.get_variable("gamma", channels, initializer=ones)
         beta = v1.get_variable("beta", channels, initializer=zeros)
-        # Each replica of a distributed training keeps its own; read, they are averaged.
+        # Each replica of a distributed training has its own; reading averages them.
         moving = {
             "trainable": False,
             "synchronization": tf.VariableSynchronization.ON_READ,
@@ -187,7 +186,7 @@ def _add_batch_norm(net: Any, training: bool) -> Any:
 
 
 def _make_signatures(outputs: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Signature name to its outputs: `default`, and on the named ones every endpoint."""
+    """Map signature names to outputs: `default`, and in the named signatures every endpoint."""
     features, logits = outputs.pop("features"), outputs.pop("logits", None)
     head = {f"{SCOPE}/{n}": outputs.pop(n) for n in ("Logits", "Predictions") if n in outputs}
     hidden = {f"{SCOPE}/{name}": tensor for name, tensor in outputs.items()}
@@ -212,13 +211,13 @@ def _make_signature_def(images: Any, outputs: dict[str, Any]) -> Any:
 
 
 def _make_reproducible(meta_graph: Any) -> None:
-    """Clear what tells the TensorFlow that wrote the graph and says nothing about it."""
+    """Clear fields that depend on the TensorFlow that wrote the graph, and not on the graph."""
     for field in ("tensorflow_version", "tensorflow_git_version", "stripped_op_list"):
         meta_graph.meta_info_def.ClearField(field)
     meta_graph.graph_def.versions.Clear()
     meta_graph.graph_def.versions.producer = _PRODUCER
     for node in meta_graph.graph_def.node:
-        # Younger than the rest: TensorFlow before 2.15 would refuse the graph for it.
+        # Newer than the rest: TensorFlow before 2.15 would refuse the graph because of it.
         node.attr.pop("debug_name", None)
         for seed in ("seed", "seed2"):
             node.attr.pop(seed, None)

@@ -1,4 +1,4 @@
-"""Running TF2 SavedModels: those of the family's versions 4 and 5, and others like them."""
+"""TF2 SavedModels loaded as functions: versions 4 and 5 of the family, and others like them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SERVING = "serving_default"
 
 @lru_cache(maxsize=1)
 def load_function(path: Path, image_size: int) -> Any:
-    """The model as one function of images float32 [batch, size, size, 3].
+    """Load a model as a concrete function of images float32 [batch, size, size, 3].
 
-    The object that was saved is called where it can be, with `training=False`
-    where it has a say in that; else its signature `serving_default`. The result
-    is the concrete function; its one structured output is a tensor.
+    The saved object is called if it can be, with `training=False` if it accepts
+    that; else its signature `serving_default` is. The function has one
+    structured output, a tensor.
 
     Raises:
-        ModuleError: the model cannot be loaded, or does not take such images.
+        ModuleError: the model cannot be loaded, or does not accept such images.
     """
     import tensorflow as tf
 
@@ -46,7 +46,7 @@ def load_function(path: Path, image_size: int) -> Any:
 
 
 def _list_calls(loaded: Any) -> list[Any]:
-    """The ways to call a model for inference, best first."""
+    """List the ways to call a model for inference, best first."""
     calls: list[Any] = []
     if callable(loaded):
         calls += [lambda images: loaded(images, training=False), loaded]
@@ -60,7 +60,7 @@ def _list_calls(loaded: Any) -> list[Any]:
 
 
 def _with_single_output(call: Any) -> Any:
-    """The call, its result a tensor: `default` of several by name, or the only one."""
+    """Wrap a call so that its result is a tensor: `default` of several by name, or the only one."""
 
     def function(images: Any) -> Any:
         result = call(images)
@@ -69,7 +69,7 @@ def _with_single_output(call: Any) -> Any:
         if "default" in result:
             return result["default"]
         if len(result) != 1:
-            raise ValueError(f"it gives {', '.join(sorted(result))}, and none is the default")
+            raise ValueError(f"it returns {', '.join(sorted(result))}, and none is the default")
         (only,) = result.values()
         return only
 
@@ -81,7 +81,7 @@ def _unusable(path: Path, error: Exception) -> ModuleError:
 
 
 def describe_error(error: Exception) -> str:
-    """What TensorFlow means, in one line, without the headings that it puts before it."""
+    """Return the telling line of an error of TensorFlow's, without the headings before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines and lines[0].startswith("in user code"):
         return lines[-1][:300]

@@ -1,6 +1,6 @@
-"""The variables of MobileNet V1: their names and shapes, and where they are read from.
+"""The variables of MobileNet V1: their names and shapes, read from files.
 
-Names are those of TF-Slim's `mobilenet_v1.py`.
+The names are those of TF-Slim's `mobilenet_v1.py`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 SCOPE = "MobilenetV1"
 HEAD = f"{SCOPE}/Logits/Conv2d_1c_1x1"
 
-# (stride, output channels) of the thirteen separable convolutions after the
-# first one, which has stride 2 and 32 channels.
+# (stride, output channels) of the thirteen separable convolutions after the first
+# convolution, which has stride 2 and 32 channels: arXiv:1704.04861, table 1.
 _SEPARABLE = (
     (1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), (1, 512),
     (1, 512), (1, 512), (1, 512), (1, 512), (2, 1024), (1, 1024),
@@ -37,7 +37,7 @@ _DEFAULT_SIZE = 128
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One convolution with its batch norm and ReLU6: an endpoint of the network."""
+    """A convolution with its batch norm and ReLU6: an endpoint of the network."""
 
     name: str
     stride: int
@@ -46,11 +46,11 @@ class Layer:
 
     @property
     def kernel(self) -> str:
-        """What TF-Slim calls the layer's kernel."""
+        """The name of the layer's kernel in TF-Slim."""
         return "depthwise_weights" if self.depthwise else "weights"
 
     def kernel_shape(self, channels_in: int) -> tuple[int, int, int, int]:
-        """The kernel's shape for so many input channels: [h, w, in, out or 1]."""
+        """Return the kernel's shape for a number of input channels: [h, w, in, out or 1]."""
         if self.depthwise:
             return (3, 3, channels_in, 1)
         side = 3 if self.name == "Conv2d_0" else 1
@@ -58,7 +58,7 @@ class Layer:
 
 
 def list_layers(depth_multiplier: float) -> list[Layer]:
-    """The 27 convolutions in their order; their channels times the multiplier, 8 at least."""
+    """List the 27 convolutions in order; their channels are scaled, and at least 8."""
 
     def scaled(channels: int) -> int:
         return max(int(channels * depth_multiplier), _MIN_CHANNELS)
@@ -74,7 +74,7 @@ def list_layers(depth_multiplier: float) -> list[Layer]:
 def list_shapes(
     depth_multiplier: float = 1.0, classes: int | None = 1001
 ) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every variable; `classes=None` leaves the classification head out."""
+    """List the shape of every variable by name; `classes=None` leaves the head out."""
     shapes: dict[str, tuple[int, ...]] = {}
     channels = 3
     for layer in list_layers(depth_multiplier):
@@ -93,16 +93,16 @@ _NAMES = frozenset(list_shapes())
 
 
 def count_classes(variables: Variables) -> int | None:
-    """The number of classes of the head, None without one."""
+    """Return the number of classes of the head, None without a head."""
     biases = variables.get(f"{HEAD}/biases")
     return None if biases is None else int(biases.shape[0])
 
 
 def check_shapes(variables: Variables, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Hold variables against the shapes that they should have.
+    """Compare variables with the shapes that they should have.
 
     Raises:
-        WeightsError: one is missing or of another shape.
+        WeightsError: a variable is missing or of another shape.
     """
     missing = [name for name in shapes if name not in variables]
     if missing:
@@ -119,10 +119,10 @@ def check_shapes(variables: Variables, shapes: dict[str, tuple[int, ...]]) -> No
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """The variables in an `.npz` file under their TF-Slim names.
+    """Read the variables in an `.npz` file, by their TF-Slim names.
 
     Raises:
-        WeightsError: not an `.npz` file of arrays.
+        WeightsError: `path` is not an `.npz` file of arrays.
     """
     import zipfile
 
@@ -136,10 +136,10 @@ def read_weights(path: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The network's variables in a checkpoint, or in the only one below a folder.
+    """Read the network's variables from a checkpoint, or from the only one below a folder.
 
-    `path` may be the checkpoint's prefix or any of its files. What is not the
-    network's is left out: the optimizer's slots, averages, the global step.
+    `path` may be the checkpoint's prefix or any of its files. Other variables
+    are left out: the optimizer's slots, averages, the global step.
 
     Raises:
         WeightsError: there is no checkpoint, or it cannot be read.
@@ -159,28 +159,28 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def _find_checkpoint_prefix(path: Path) -> str:
     if not path.is_dir():
         return re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", str(path))
-    found = sorted(path.rglob("*.index"))
-    if len(found) != 1:
-        raise WeightsError(f"{path} holds {len(found)} checkpoints, not one")
-    return str(found[0].with_suffix(""))
+    indexes = sorted(path.rglob("*.index"))
+    if len(indexes) != 1:
+        raise WeightsError(f"{path} holds {len(indexes)} checkpoints, not one")
+    return str(indexes[0].with_suffix(""))
 
 
 def _is_own(name: str) -> bool:
-    """Whether a variable is one of the network's own, of any depth and number of classes."""
+    """Return whether a variable is one of the network's, of any depth and number of classes."""
     return name in _NAMES
 
 
 def remove_head(variables: Variables) -> dict[str, Any]:
-    """The variables of the feature vector alone."""
+    """Return the variables without those of the classification head."""
     return {name: value for name, value in variables.items() if not name.startswith(HEAD)}
 
 
 def infer_variant(
     variables: Variables, depth_multiplier: float | None = None, image_size: int | None = None
 ) -> Variant:
-    """The variant that variables belong to: the depth told by the width of the first layer.
+    """Infer the variant of variables: the depth multiplier by the width of the first layer.
 
-    The image size is in no variable; it is 128 unless it is given.
+    No variable contains the image size; it is 128 pixels unless it is given.
 
     Raises:
         WeightsError: the first layer is missing.

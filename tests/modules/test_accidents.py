@@ -197,7 +197,7 @@ def test_full_disk_is_one_line_and_the_next_run_succeeds(
     (error,) = [line for line in full.stderr.splitlines() if "error" in line]
     assert error == (
         f"mnv1: error: cannot write a module to {own_cache}: File too large; "
-        "make room there, or name another place in MNV1_CACHE_DIR"
+        "make room there, or set MNV1_CACHE_DIR to another directory"
     )
     assert left_in(own_cache) == set()
     assert program("module", "fetch", handle).returncode == 0
@@ -311,7 +311,7 @@ def test_damaged_module_that_nothing_serves_is_refused_and_stays(
         inspection.open_module("hub", OFFLINE)
     assert str(caught.value) == (
         f"module {DEFAULT_HANDLE} is not in the cache ({place} {damaged}), and mnv1 is offline; "
-        "lay it there, name its directory or its .tar.gz, or use --module bundled"
+        "put it there, name its directory or its .tar.gz, or use --module bundled"
     )
     with pytest.raises(UnreachableError) as caught:
         inspection.open_module("hub")
@@ -324,7 +324,7 @@ def test_damaged_module_that_nothing_serves_is_refused_and_stays(
         inspection.open_module(str(place))
     assert str(named.value) == (
         f"the module in {place} {damaged}; "
-        "lay it there anew, or remove its .mnv1-sha256 if that is on purpose"
+        "put it there again, or remove its .mnv1-sha256 if the change is on purpose"
     )
 
 

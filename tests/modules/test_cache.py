@@ -159,7 +159,7 @@ class TestInstall:
             cache.install(HANDLE, fail)
         assert str(caught.value) == (
             f"cannot write a module to {own_cache}: No space left on device; "
-            "make room there, or name another place in MNV1_CACHE_DIR"
+            "make room there, or set MNV1_CACHE_DIR to another directory"
         )
         assert not left_in(own_cache)
 
