@@ -205,9 +205,7 @@ LABELS = option(
 )
 FORCE = option(groups.OUTPUT, "--force", is_flag=True, help="Replace existing files.")
 AS_JSON = option(groups.OUTPUT, "--json", "as_json", is_flag=True, help="Print JSON.")
-QUIET = option(
-    groups.RUN, "-q", "--quiet", is_flag=True, help="Show only errors and images that failed."
-)
+QUIET = option(groups.RUN, "-q", "--quiet", is_flag=True, help="Show only errors.")
 VERBOSE = option(
     groups.RUN,
     "-v",

@@ -1,4 +1,4 @@
-"""A run over images that writes a result: its options folded into one value, and started."""
+"""Runs of classify, logits and embed: their options as one value, and the run into its output."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import click
 from click.core import ParameterSource
 
 from mnv1cli.cli import console
-from mnv1cli.cli.dataset_run import DatasetRun, spread_place
 from mnv1cli.cli.image_options import Reading, folding, reading_command
 from mnv1cli.cli.options import WRITING_OPTIONS
 from mnv1cli.errors import OptionError
-from mnv1cli.path_text import display_path
+from mnv1cli.results.formats import FORMATS, find_format
 from mnv1cli.runs.options import OutputOptions
 from mnv1cli.storage.location import Location, source
 
@@ -32,7 +31,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclasses.dataclass(frozen=True)
 class ImageRun:
-    """A run over images that writes a result: how they are read, and the other options."""
+    """A run over images: how they are read, and the values of the options of writing."""
 
     reading: Reading
     output: Location | None
@@ -51,22 +50,21 @@ class ImageRun:
     verbose: bool
 
     def start(self, task: Task, wide: bool = False, labels: Path | None = None) -> NoReturn:
-        """Do the task; ends with the run's exit code."""
+        """Do the task for every image, and exit with the code of the run."""
         with (
             console.session(self.quiet, self.verbose) as stream,
             contextlib.closing(self.reading.listing()) as listing,
         ):
             progress = console.progress(stream, self.quiet)
-            place = self._dataset()
-            if place is not None:
-                options = self._output(wide)
-                into = DatasetRun(self.reading, place, options, self.runner, self.ray_address)
-                into.start(task, listing, labels, progress)
+            dataset = self._dataset()
+            if dataset is not None:
+                options = self._options(wide)
+                self._write_dataset(task, dataset, options, listing, labels, progress)
             with self._delivery() as delivery:
-                options = self._output(wide, delivery.file)
-                self._into_file(task, options, delivery, listing, labels, progress)
+                options = self._options(wide, delivery.file)
+                self._write_file(task, options, delivery, listing, labels, progress)
 
-    def _into_file(
+    def _write_file(
         self,
         task: Task,
         options: OutputOptions,
@@ -78,14 +76,12 @@ class ImageRun:
         """Write a result to a file or to stdout."""
         from mnv1cli.runs.file_sink import FileSink
 
-        # A process may be started without stdin or stdout: Python has None there.
-        stdout = sys.stdout.buffer if sys.stdout else None
-        terminal = bool(sys.stdout and sys.stdout.isatty())
+        stdout, terminal = console.binary_stdout(), console.stdout_is_terminal()
         with delivery.naming():
             target = FileSink(task, options, stdout, terminal, listing.sharded)
         if delivery.is_remote:
             target.resumable = False
-            target.advice = "; an object is written anew each time, a dataset (-o NAME/) goes on"
+            target.advice = "; an object in a store cannot be resumed, but a dataset (-o NAME/) can"
             delivery.require_free(target.outputs.paths, self.force)
         listing.require_images()
         classifier = self.reading.classifier(labels, progress, target.engine_left())
@@ -95,26 +91,50 @@ class ImageRun:
             raise SystemExit(0)
         tally = classifier.export(listing, task, target, progress)
         delivery.send(target.outputs.paths)
-        for folder in listing.empty:
-            console.log.warning("no images in %s", display_path(folder))
+        console.warn_of_empty(listing)
         place = f", in {delivery.name or target.outputs.name}" if target.options.file else ""
         passed = target.before.passed
-        there = f", {passed:,} {'was' if passed == 1 else 'were'} there already"
-        summary = tally.summary() + (there if passed else "")
-        console.log.info("%s%s%s", summary, listing.skipped_note(), place)
+        skipped = f", {passed:,} {'was' if passed == 1 else 'were'} there already" if passed else ""
+        console.log.info("%s%s%s%s", tally.summary(), skipped, listing.skipped_note(), place)
+        raise SystemExit(tally.exit_code)
+
+    def _write_dataset(
+        self,
+        task: Task,
+        dataset: Location,
+        options: OutputOptions,
+        listing: Listing,
+        labels: Path | None,
+        progress: TextIO | None,
+    ) -> NoReturn:
+        """Add the rows of the images that a dataset lacks, in this process or on a Ray cluster."""
+        from mnv1cli.runs.dataset_output import Depot
+
+        depot = Depot(dataset, task, options)
+        listing.require_images()
+        classifier = self.reading.classifier(labels, progress, depot.engine_left())
+        # Ray prints messages about its processes to stdout, and has no setting against it.
+        with contextlib.redirect_stdout(sys.stderr):
+            tally = classifier.fill(listing, depot, task, self.runner, self.ray_address, progress)
+        console.warn_of_empty(listing)
+        if depot.passed and not tally.done and not tally.failed:
+            console.log.info("%s is complete: nothing is left to do", dataset)
+        else:
+            note = depot.note() + listing.skipped_note()
+            console.log.info("%s%s, in %s", tally.summary(), note, dataset)
         raise SystemExit(tally.exit_code)
 
     def _dataset(self) -> Location | None:
-        """The dataset that is written, None where it is a file or stdout."""
-        named = self.skip_existing if self.append and self.output is None else self.output
+        """Return the dataset to write; None where the output is a file or stdout."""
+        output = self.skip_existing if self.append and self.output is None else self.output
         if self.runner == "ray":
-            return spread_place(named)
-        given = click.get_current_context().get_parameter_source("ray_address")
-        if given is ParameterSource.COMMANDLINE:
-            raise OptionError("--ray-address goes with --runner ray")
-        if named is None or named.is_stdout:
+            return _require_dataset(output)
+        origin = click.get_current_context().get_parameter_source("ray_address")
+        if origin is ParameterSource.COMMANDLINE:
+            raise OptionError("--ray-address can only be used with --runner ray")
+        if output is None or output.is_stdout:
             return None
-        return named if named.is_folder else None
+        return output if output.is_folder else None
 
     def _delivery(self) -> Delivery:
         from mnv1cli.storage.upload import Delivery
@@ -122,14 +142,15 @@ class ImageRun:
         if self.output is not None and self.output.is_remote and (self.resume or self.append):
             option = "--resume" if self.resume else "--append"
             raise OptionError(
-                f"{option} cannot go on with an object in a store",
-                "write to a file on this machine",
+                f"{option} cannot be used with {self.output}: an object in a store is written "
+                "from the start",
+                "write to a local file",
             )
         return Delivery(self.output)
 
-    def _output(self, wide: bool, file: Path | None = None) -> OutputOptions:
+    def _options(self, wide: bool, file: Path | None = None) -> OutputOptions:
         if self.force and self.resume:
-            raise OptionError("--force begins anew and --resume goes on", "say one of them")
+            raise OptionError("--force cannot be used with --resume", "give one of them")
         skipped = source(self.skip_existing) if self.skip_existing is not None else None
         if self.append and self.output is None and not isinstance(skipped, Location):
             file = skipped
@@ -148,6 +169,28 @@ class ImageRun:
         )
 
 
+def _require_dataset(output: Location | None) -> Location:
+    """Return the dataset that a cluster writes; its name need not say that it is one.
+
+    Raises:
+        OptionError: the output is not a dataset, or Ray is not installed.
+    """
+    from mnv1cli.cluster import ray_cluster
+
+    ray_cluster.require()
+    if output is None or output.is_stdout:
+        raise OptionError("--runner ray writes a dataset", "name its folder with -o")
+    if output.is_folder:
+        return output
+    # Users of Spark may name a folder labels.parquet.
+    names_file = find_format(output.suffix) not in (None, FORMATS["parquet"])
+    if names_file or (not output.is_remote and output.path.exists()):
+        raise OptionError(
+            f"--runner ray writes a dataset, and {output} is a file", f"name a folder: {output}/"
+        )
+    return Location(f"{output}/")
+
+
 def image_command(function: F) -> F:
-    """Give a command the options of reading images and writing results, folded into `run`."""
+    """Give a command the options of reading images and of writing results, folded into `run`."""
     return reading_command(folding(function, ImageRun, "run", WRITING_OPTIONS))

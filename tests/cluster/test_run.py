@@ -176,7 +176,10 @@ def test_without_ray_an_error_names_the_extra(tmp_path: Path) -> None:
         (["--runner", "ray", "-o", "out", "-f", "csv"], "a dataset of Parquet files, not csv"),
         (["--runner", "ray", "-o", "out", "--engine", "tf"], "litert alone"),
         (["--runner", "ray", "-o", "out", "--on-error", "fail"], "--on-error fail"),
-        (["--ray-address", "auto", "-o", "out/"], "--ray-address goes with --runner ray"),
+        (
+            ["--ray-address", "auto", "-o", "out/"],
+            "--ray-address can only be used with --runner ray",
+        ),
     ],
 )
 def test_what_ray_cannot_do_is_said_before_any_work(

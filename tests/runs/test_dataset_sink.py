@@ -421,7 +421,7 @@ def test_what_was_left_half_written_goes_after_a_day(here: Path) -> None:
         (["-o", "file/"], 1, "cannot write file/: it is a file"),
         (["-o", "album/"], 1, "album/ is no dataset of mnv1: it has 0-0"),
         (["-o", "nested"], 1, "nested is no dataset of mnv1: it has out"),
-        (["-o", "out/", "--force", "--resume"], 2, "--force begins anew"),
+        (["-o", "out/", "--force", "--resume"], 2, "--force cannot be used with --resume"),
         (["-o", "out/", "--errors", "file"], 1, "file exists; name another file, or remove it"),
         (["-o", "ftp://x/out/"], 2, "ftp:// is not known"),
         (["-o", "out/", "--skip-existing", "none/"], 2, "no such dataset: none/"),

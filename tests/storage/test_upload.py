@@ -100,9 +100,13 @@ def test_objects_are_replaced_by_force_alone(
         (["-o", "s3://results/a?versionId=1/"], 2, "names a version of an object"),
         (["-o", "s3://results/a.what"], 2, "the name s3://results/a.what tells no format"),
         (["-o", "s3://results/a.jpg"], 2, "s3://results/a.jpg is the name of an image"),
-        (["-o", "s3://results/a.csv", "--resume"], 2, "--resume cannot go on"),
-        (["-o", "s3://results/a.csv", "--append"], 2, "--append cannot go on"),
-        (["-o", "a.csv", "--errors", "s3://results/e.csv"], 2, "no file on this machine"),
+        (["-o", "s3://results/a.csv", "--resume"], 2, "--resume cannot be used with s3:"),
+        (["-o", "s3://results/a.csv", "--append"], 2, "--append cannot be used with s3:"),
+        (
+            ["-o", "a.csv", "--errors", "s3://results/e.csv"],
+            2,
+            "e.csv is not a local file",
+        ),
     ],
 )
 def test_what_cannot_be_stored_is_refused_before_any_work(
@@ -138,7 +142,7 @@ def test_what_was_done_when_a_run_stops_is_kept(bucket: str, tmp_path: Path) -> 
     assert result.exit_code == 1
     assert "--resume" not in result.stderr
     kept = re.search(
-        r"done so far: .*, in (\S+\.part); .*a dataset \(-o NAME/\) goes on$", result.stderr, re.M
+        r"done so far: .*, in (\S+\.part); .*a dataset \(-o NAME/\) can$", result.stderr, re.M
     )
     assert kept
     assert b"coffee.jpg" in Path(kept[1]).read_bytes()

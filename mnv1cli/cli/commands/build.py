@@ -51,7 +51,7 @@ _PATH = click.Path(path_type=Path)
     metavar="DIR",
     type=_PATH,
     required=True,
-    help="Write the module to the directory DIR; with --tar, to the archive DIR.",
+    help="Write the module to the directory DIR, or with --tar to the archive DIR.",
 )
 @option(groups.OUTPUT, "--tar", "as_tar", is_flag=True, help="Write a .tar.gz as the hub has it.")
 @QUIET

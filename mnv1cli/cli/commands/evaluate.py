@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     "--confusion",
     metavar="FILE",
     type=FILE,
-    help="Write how often each class was taken for which to FILE, as CSV.",
+    help="Write the confusion matrix to FILE: CSV with a count per pair of classes.",
 )
 @option(
     groups.OUTPUT,
@@ -83,7 +83,7 @@ def evaluate(
 ) -> NoReturn:
     """Measure how often the labels of images are right.
 
-    The first label counts, and whether the right one is among the first five.
+    It reports how often the first label is right, and how often one of the first five is.
 
     INPUT holds one folder per class, named by WordNet id, class id or label. With --truth
     the folders may have any names; without INPUT all images of its FILE are evaluated.
