@@ -1,7 +1,7 @@
-"""Results read back, in every format that mnv1 writes them: the images, row by row.
+"""Results read back, in every format that mnv1 writes: the images, row by row.
 
-A folder is a dataset; a file's content says which format it is. The modules are
-imported when a format is met, so that nobody pays for the others.
+A folder is a dataset; the content of a file says which format it is. The modules
+are imported when a format is used, so that nobody pays for the others.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from mnv1cli.errors import MissingInputError, ResultError
+from mnv1cli.path_text import count
 from mnv1cli.storage.location import Location
 
 if TYPE_CHECKING:
@@ -35,37 +36,37 @@ _FORMATS = {
 
 
 class Result(Protocol):
-    """A result that is there.
+    """An existing result; every method raises `ResultError` where it cannot be read.
 
-    `layout` is None where the file has no rows to tell it. `metadata` is that of
-    the run, None where there is none. What cannot be read raises `ResultError`.
+    Attributes:
+        layout: the layout of the rows, None where there is no row to derive it from.
     """
 
     layout: Layout | None
 
     @property
     def metadata(self) -> RunMetadata | None:
-        """That of the run."""
+        """The metadata of the run, None where there are none."""
         ...
 
     def paths(self) -> Iterator[bytes]:
-        """Each image that has a row, in their order."""
+        """Yield each image that has a row, in their order."""
         ...
 
     def tables(self, images: int | None = None) -> Iterator[Table]:
-        """The rows, in the tables that a writer takes, of so many `images` where that is said.
+        """Yield the rows in tables of `images` images, as a writer takes them.
 
-        Of labels in `--wide` there are no class ids: they are -1.
+        Labels of `--wide` have no class ids: they are -1.
         """
         ...
 
 
 def open_result(source: Source) -> Result:
-    """A result in any format, or a dataset.
+    """Open a result in any format, or a dataset.
 
     Raises:
         MissingInputError: there is no such file.
-        ResultError: it is none of ours, or damaged.
+        ResultError: it is not of mnv1, or damaged.
         OptionError: the format needs a library that is not installed.
     """
     place = Location(os.fspath(source)) if isinstance(source, Path) else source
@@ -76,31 +77,31 @@ def open_result(source: Source) -> Result:
     if place.is_remote:
         raise ResultError(f"{place} is a single file", "copy it to this machine first")
     file = place.path
-    module, _, name = _reader(file).partition(":")
+    module, _, name = _detect_reader(file).partition(":")
     reader = getattr(import_module(f"mnv1cli.results.readers.{module}"), name)
     return cast("Result", reader(file))
 
 
 def describe_dataset_parts(place: Location) -> str:
-    """What tells whether a dataset has changed: its parts, which never do."""
+    """Describe the parts of a dataset, which never change: equal texts mean equal datasets."""
     from mnv1cli.results.readers.dataset import list_parts
     from mnv1cli.storage.folder import open_folder
 
     names = list_parts(open_folder(place))
-    count = "1 part" if len(names) == 1 else f"{len(names):,} parts"
-    return f"{count}, {hashlib.sha256(os.fsencode('/'.join(names))).hexdigest()[:12]}"
+    digest = hashlib.sha256(os.fsencode("/".join(names))).hexdigest()
+    return f"{count(len(names), 'part')}, {digest[:12]}"
 
 
 def detect_format(file: Path) -> str:
-    """The format of a result, by its content.
+    """Detect the format of a result by its content.
 
     Raises:
-        ResultError: it is none of ours, or cannot be read.
+        ResultError: it is not of mnv1, or cannot be read.
     """
-    return _FORMATS[_reader(file).partition(":")[2]]
+    return _FORMATS[_detect_reader(file).partition(":")[2]]
 
 
-def _reader(file: Path) -> str:
+def _detect_reader(file: Path) -> str:
     try:
         with file.open("rb") as stream:
             start = stream.read(_START_BYTES)

@@ -1,4 +1,4 @@
-"""What all readers of results share."""
+"""Functions that the readers of all formats share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMAGES = 1024
 
 
 def read_run_metadata(file: Path) -> RunMetadata | None:
-    """Read the metadata of a run out of `FILE.meta.json`; return None where it does not exist.
+    """Read the metadata of a run from `FILE.meta.json`; return None where it does not exist.
 
     Raises:
         ResultError: it cannot be read, or is damaged.
@@ -28,11 +28,20 @@ def read_run_metadata(file: Path) -> RunMetadata | None:
     return None if document is None else RunMetadata.from_json(document, file)
 
 
-def read_metadata_beside(file: Path) -> Mapping[str, Any] | None:
-    """What `FILE.meta.json` says; None where it is not there.
+def parse_run_metadata(text: str, file: object) -> RunMetadata:
+    """Parse the metadata of a run, which are JSON inside `file`.
 
     Raises:
-        ResultError: it cannot be read.
+        ResultError: they are damaged.
+    """
+    return RunMetadata.from_json(parse_metadata(text, file), file)
+
+
+def read_metadata_beside(file: Path) -> Mapping[str, Any] | None:
+    """Read the object in `FILE.meta.json`; return None where it does not exist.
+
+    Raises:
+        ResultError: it cannot be read, or is no metadata.
     """
     beside = file.with_name(file.name + META)
     try:
@@ -44,15 +53,20 @@ def read_metadata_beside(file: Path) -> Mapping[str, Any] | None:
 
 
 def parse_metadata(text: str, source: object) -> Mapping[str, Any]:
-    """A run's metadata out of JSON.
+    """Parse metadata, which are a JSON object with an object `module`.
 
     Raises:
-        ResultError: it is no metadata.
+        ResultError: they are something else; names `source`.
     """
     try:
-        found = json.loads(text)
+        document = json.loads(text)
     except ValueError:
-        found = None
-    if not isinstance(found, dict) or not isinstance(found.get("module"), dict):
+        document = None
+    if not isinstance(document, dict) or not isinstance(document.get("module"), dict):
         raise ResultError(f"the metadata in {source} are damaged")
-    return found
+    return document
+
+
+def encode_path(text: str) -> bytes:
+    """Encode a path that was read as text in which lone surrogates stand for other bytes."""
+    return text.encode("utf-8", "surrogateescape")

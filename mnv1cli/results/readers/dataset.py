@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from mnv1cli.errors import MissingInputError, ResultError
-from mnv1cli.path_text import display_path
+from mnv1cli.path_text import count, display_path
 from mnv1cli.results.readers.parquet import ParquetResult
 from mnv1cli.storage.folder import Folder, open_folder, reading
 from mnv1cli.system.threads import ordered_map
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What the names of parts begin and end with; the run stands in between.
+# The names of parts begin and end so, with the run in between.
 PART, SUFFIX = "part-", ".parquet"
-# Others name their files part-, too; nobody's are to be taken for ours, or removed.
+# Other programs name their files part-, too; those must not be taken for ours, or removed.
 _NAME = re.compile(rf"{PART}\d{{8}}T\d{{12}}-[0-9a-f]{{8}}-.*{re.escape(SUFFIX)}", re.DOTALL)
-# What is told of each run; every reader of Parquet passes over such names.
+# The folder of the metadata of each run; every reader of Parquet passes over such names.
 RUNS = "_mnv1"
 _PASSED_OVER = ("_", ".")
-# So many parts are asked for at once: a store answers late, and a disk at once.
-_AT_ONCE, _AT_ONCE_FAR = 2, 16
+# Parts that are asked for at the same time: a store answers late, a disk at once.
+_PARALLEL, _PARALLEL_FAR = 2, 16
 
 
 class PartHead(NamedTuple):
-    """What a part tells before its rows."""
+    """The name of a part, and what it says before its rows."""
 
     name: str
     metadata: RunMetadata
@@ -49,27 +49,27 @@ class PartHead(NamedTuple):
 
 
 def list_parts(folder: Folder) -> list[str]:
-    """The names of the parts, in the order of their runs.
+    """List the names of the parts, in the order of their runs.
 
     Raises:
         ResultError: the folder is no dataset, or cannot be listed.
     """
     with reading(folder.place):
         entries = folder.entries()
-    found = []
+    names = []
     for name, is_folder in entries.items():
         if name.startswith(_PASSED_OVER):
             continue
         if is_folder or not _NAME.fullmatch(name):
             shown = display_path(os.fsencode(name))
             raise ResultError(f"{folder.place} is no dataset of mnv1: it has {shown}")
-        found.append(name)
-    return found
+        names.append(name)
+    return names
 
 
 @contextlib.contextmanager
 def open_part(folder: Folder, name: str) -> Iterator[ParquetResult]:
-    """A part to read.
+    """Open a part to read.
 
     Raises:
         ResultError: it cannot be read, or is damaged.
@@ -84,30 +84,30 @@ def open_part(folder: Folder, name: str) -> Iterator[ParquetResult]:
 def map_parts(
     folder: Folder, names: Iterable[str], function: Callable[[ParquetResult], T]
 ) -> Iterator[T]:
-    """What a function gives of each part, in their order; several are read at once."""
+    """Yield the result of a function for each part, in their order; several are read at once."""
 
-    def of_one(name: str) -> T:
+    def apply(name: str) -> T:
         with open_part(folder, name) as part:
             return function(part)
 
-    yield from ordered_map(of_one, names, _at_once(folder))
+    yield from ordered_map(apply, names, _parallel(folder))
 
 
-def _at_once(folder: Folder) -> int:
-    return _AT_ONCE_FAR if folder.place.is_remote else _AT_ONCE
+def _parallel(folder: Folder) -> int:
+    return _PARALLEL_FAR if folder.place.is_remote else _PARALLEL
 
 
 def read_common_head(folder: Folder, names: Sequence[str]) -> PartHead | None:
-    """Settings and layout of all the parts; None where there is none.
+    """Read the settings and the layout that all parts have; None where there is no part.
 
     Raises:
-        ResultError: a part is damaged or tells no settings, or two were made with different ones.
+        ResultError: a part is damaged or has no settings, or two were made with different ones.
     """
     first: PartHead | None = None
     heads = map_parts(folder, names, lambda part: (part.stored_metadata, part.layout))
     for name, (metadata, layout) in zip(names, heads, strict=True):
         if metadata is None or layout is None:
-            raise ResultError(f"nothing tells how {folder.shown(name)} came about")
+            raise ResultError(f"{folder.shown(name)} does not say how it was made")
         if first is None:
             first = PartHead(name, metadata, layout)
             continue
@@ -128,10 +128,12 @@ def _run_of(part: str) -> str:
     return part.removeprefix(PART).rpartition("-")[0]
 
 
-def _without(tally: tuple[int, list[Fault]], twice: Collection[bytes]) -> tuple[int, list[Fault]]:
-    """The tally of a part without some of its images."""
+def _leave_out(
+    tally: tuple[int, list[Fault]], repeated: Collection[bytes]
+) -> tuple[int, list[Fault]]:
+    """Leave images out of the tally of a part."""
     images, faults = tally
-    return images - len(twice), [fault for fault in faults if fault.path not in twice]
+    return images - len(repeated), [fault for fault in faults if fault.path not in repeated]
 
 
 class DatasetResult:
@@ -139,7 +141,7 @@ class DatasetResult:
 
     Raises:
         MissingInputError: there is no such folder.
-        ResultError: it is no dataset, has no part, or one that is damaged or of other settings.
+        ResultError: it is not a dataset, has no part, or a part is damaged or has other settings.
     """
 
     def __init__(self, place: Location) -> None:
@@ -156,58 +158,59 @@ class DatasetResult:
 
     @cached_property
     def metadata(self) -> RunMetadata | None:
-        """The settings, and what the rows and the runs tell; no part is read for it before."""
-        images, faults = 0, []
+        """The settings, with the counts of the rows and the time of the runs; reads all parts."""
+        images = 0
+        faults: list[Fault] = []
         parts = map_parts(self._folder, self._names, ParquetResult.tally)
-        once = map(_without, parts, (self._doubles.get(name, frozenset()) for name in self._names))
-        for number, failed in once:
+        for name, tally in zip(self._names, parts, strict=True):
+            number, failed = _leave_out(tally, self._repeated.get(name, frozenset()))
             images += number
             faults += failed
-        return self._settings.ended(images - len(faults), faults, self._seconds())
+        return self._settings.ended(images - len(faults), faults, self._sum_seconds())
 
     def paths(self) -> Iterator[bytes]:
-        """Each image that has a row, part by part."""
+        """Yield each image that has a row, part by part."""
         for name in self._names:
-            twice = self._doubles.get(name, ())
+            repeated = self._repeated.get(name, ())
             with open_part(self._folder, name) as part:
-                yield from (path for path in part.paths() if path not in twice)
+                yield from (path for path in part.paths() if path not in repeated)
 
     def tables(self, images: int | None = None) -> Iterator[Table]:
-        """The rows, part by part: those of an image are in one part."""
+        """Yield the rows in tables of `images` images; those of an image are in one part."""
         for name in self._names:
-            twice = self._doubles.get(name)
+            repeated = self._repeated.get(name)
             with open_part(self._folder, name) as part:
                 for table in part.tables(images):
-                    yield table.without(twice) if twice else table
+                    yield table.without(repeated) if repeated else table
 
     @cached_property
-    def _doubles(self) -> Mapping[str, frozenset[bytes]]:
-        """By its name, the images of a part that an earlier one has, too.
+    def _repeated(self) -> Mapping[str, frozenset[bytes]]:
+        """The images of each part that an earlier part has, too, by the name of the part.
 
-        Two runs that did them at the same time have written both.
+        Two runs that worked on them at the same time have both written them.
         """
-        found: dict[str, frozenset[bytes]] = {}
+        repeated: dict[str, frozenset[bytes]] = {}
         if len({_run_of(name) for name in self._names}) < 2:
-            return found
+            return repeated
         seen: set[bytes] = set()
         parts = map_parts(self._folder, self._names, lambda part: list(part.paths()))
         for name, paths in zip(self._names, parts, strict=True):
-            if twice := seen.intersection(paths):
-                found[name] = frozenset(twice)
+            if again := seen.intersection(paths):
+                repeated[name] = frozenset(again)
             seen.update(paths)
-        if found:
-            number = f"{sum(map(len, found.values())):,}"
-            log.warning("%s has rows of %s images twice; they count once", self._place, number)
-        return found
+        if repeated:
+            images = count(sum(map(len, repeated.values())), "image")
+            log.warning("%s has rows of %s twice; they count once", self._place, images)
+        return repeated
 
-    def _seconds(self) -> float:
-        """The time of all runs that came to their end."""
+    def _sum_seconds(self) -> float:
+        """Sum up the time of all runs that were completed, in seconds."""
         with reading(self._place):
             names = [f"{RUNS}/{name}" for name in self._folder.entries(RUNS)]
-            return math.fsum(ordered_map(self._seconds_of, names, _at_once(self._folder)))
+            return math.fsum(ordered_map(self._read_seconds, names, _parallel(self._folder)))
 
-    def _seconds_of(self, name: str) -> float:
-        # Nothing but the time is told here alone: a damaged file is no loss.
+    def _read_seconds(self, name: str) -> float:
+        # Only the time is not written elsewhere: a damaged file is no loss.
         with contextlib.closing(self._folder.open(name)) as file:
             try:
                 return float(json.loads(file.read())["seconds"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mnv1cli.errors import ResultError
-from mnv1cli.results.readers.common import IMAGES, read_run_metadata
+from mnv1cli.results.readers.common import IMAGES, encode_path, read_run_metadata
 from mnv1cli.results.writers.delimited import LABEL_FIELDS, META_FIELDS
 from mnv1cli.types import ImageInfo, Layout, Prediction, Table
 
@@ -22,27 +22,27 @@ _WIDE = re.compile(r"(label|probability)_[0-9]+")
 
 
 class CsvResult:
-    """A row an image, or for labels a row an image and rank."""
+    """A result in CSV: a row per image, or for labels a row per image and rank."""
 
     delimiter: ClassVar[str] = ","
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self.layout: Layout | None = self._layout()
+        self.layout: Layout | None = self._read_layout()
         self.metadata = read_run_metadata(file)
 
     def paths(self) -> Iterator[bytes]:
-        """Each image that has a row, in their order."""
+        """Yield each image that has a row, in their order."""
         for rows in self._images():
-            yield _path(rows[0])
+            yield encode_path(rows[0][0])
 
     def tables(self, images: int | None = None) -> Iterator[Table]:
-        """The rows, in the tables that a writer takes."""
-        found = self._images()
-        while taken := list(itertools.islice(found, images or IMAGES)):
-            yield self._table(taken)
+        """Yield the rows in tables of `images` images, as a writer takes them."""
+        remaining = self._images()
+        while chunk := list(itertools.islice(remaining, images or IMAGES)):
+            yield self._make_table(chunk)
 
-    def _layout(self) -> Layout:
+    def _read_layout(self) -> Layout:
         header = next(self._rows(), [])
         errors = header[-1:] == ["error"]
         columns = header[1 : -1 if errors else None]
@@ -67,9 +67,9 @@ class CsvResult:
             raise ResultError(f"cannot read {self._file}: {error}") from error
 
     def _images(self) -> Iterator[list[list[str]]]:
-        """The rows of one image after the other."""
+        """Yield the rows of each image."""
         assert self.layout is not None
-        many = self.layout.labels and not self.layout.wide
+        by_rank = self.layout.labels and not self.layout.wide
         width: int | None = None
         image: list[list[str]] = []
         for number, row in enumerate(self._rows(), start=1):
@@ -79,28 +79,29 @@ class CsvResult:
             if number == 1:
                 continue
             # Ranks count up: the same path once more is another image.
-            if image and not (many and row[0] == image[0][0] and 0 < _rank(image[-1]) < _rank(row)):
+            same = image and row[0] == image[0][0] and 0 < _rank(image[-1]) < _rank(row)
+            if image and not (by_rank and same):
                 yield image
                 image = []
             image.append(row)
         if image:
             yield image
 
-    def _table(self, images: list[list[list[str]]]) -> Table:
+    def _make_table(self, images: list[list[list[str]]]) -> Table:
         layout = self.layout
         assert layout is not None
-        paths = tuple(_path(rows[0]) for rows in images)
+        paths = tuple(encode_path(rows[0][0]) for rows in images)
         errors = tuple(rows[0][-1] if layout.errors else "" for rows in images)
         try:
             if layout.labels:
-                found = tuple(
-                    () if error else self._predictions(rows)
+                predictions = tuple(
+                    () if error else self._read_predictions(rows)
                     for rows, error in zip(images, errors, strict=True)
                 )
                 image_info = (
                     tuple(self._read_info(rows[0]) for rows in images) if layout.meta else ()
                 )
-                return Table(paths, errors, predictions=found, image_info=image_info)
+                return Table(paths, errors, predictions=predictions, image_info=image_info)
             length = layout.shape[0]
             blank = [float("nan")] * length
             cells: list[Any] = [
@@ -117,7 +118,7 @@ class CsvResult:
         width, height, *times = row[end - len(META_FIELDS) : end]
         return ImageInfo(int(width) if width else None, int(height) if height else None, *times)
 
-    def _predictions(self, rows: list[list[str]]) -> tuple[Prediction, ...]:
+    def _read_predictions(self, rows: list[list[str]]) -> tuple[Prediction, ...]:
         assert self.layout is not None
         if not self.layout.wide:
             return tuple(
@@ -134,15 +135,11 @@ class CsvResult:
 
 
 class TsvResult(CsvResult):
-    """The same with tabs."""
+    """The same with tabs in place of commas."""
 
     delimiter = "\t"
 
 
-def _path(row: list[str]) -> bytes:
-    return row[0].encode("utf-8", "surrogateescape")
-
-
 def _rank(row: list[str]) -> int:
-    """The rank of a row of labels; an image that failed has none."""
+    """Return the rank of a row of labels, 0 where it has none, as of an image that failed."""
     return int(row[1]) if row[1].isdecimal() else 0

@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 
 
 class JsonLinesResult:
-    """An object an image."""
+    """A result in JSON lines: an object per image."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._length = 0
-        self.layout: Layout | None = self._layout()
+        self.layout: Layout | None = self._read_layout()
         self.metadata = read_run_metadata(file)
 
     def paths(self) -> Iterator[bytes]:
-        """Each image that has a row, in their order."""
+        """Yield each image that has a row, in their order."""
         for record in self._records():
             yield path_of(record)
 
     def tables(self, images: int | None = None) -> Iterator[Table]:
-        """The rows, in the tables that a writer takes."""
+        """Yield the rows in tables of `images` images, as a writer takes them."""
         records = self._records()
-        while taken := list(itertools.islice(records, images or IMAGES)):
+        while chunk := list(itertools.islice(records, images or IMAGES)):
             try:
-                yield self._table(taken)
+                yield self._make_table(chunk)
             except (KeyError, TypeError, ValueError) as error:
                 raise ResultError(f"{self._file} is damaged: {error}") from error
 
-    def _layout(self) -> Layout | None:
-        # The first image that did not fail tells the length.
+    def _read_layout(self) -> Layout | None:
+        # The first image that did not fail has the length.
         first = None
         for record in self._records():
             first = first or record
@@ -64,24 +64,26 @@ class JsonLinesResult:
                 for number, line in enumerate(stream, start=1):
                     record = json.loads(line)
                     if not isinstance(record, dict) or not isinstance(record.get("path"), str):
-                        raise ResultError(f"line {number} of {self._file} is no image's")
+                        raise ResultError(f"line {number} of {self._file} is not about an image")
                     yield record
         except OSError as error:
             raise ResultError(f"cannot read {self._file}: {error.strerror}") from error
         except ValueError as error:
-            raise ResultError(f"line {number} of {self._file} is no JSON: {error}") from error
+            raise ResultError(f"line {number} of {self._file} is not JSON: {error}") from error
 
-    def _table(self, records: list[dict[str, Any]]) -> Table:
+    def _make_table(self, records: list[dict[str, Any]]) -> Table:
         paths = tuple(map(path_of, records))
         errors = tuple(record.get("error") or "" for record in records)
         assert self.layout is not None
         if self.layout.labels:
-            found = (record["predictions"] or () for record in records)
-            predictions = tuple(tuple(Prediction(**each) for each in image) for image in found)
+            predictions = tuple(
+                tuple(Prediction(**fields) for fields in record["predictions"] or ())
+                for record in records
+            )
             image_info = tuple(map(_read_info, records)) if self.layout.meta else ()
             return Table(paths, errors, predictions=predictions, image_info=image_info)
         blank = [None] * self._length
-        # What is no number in JSON is null there, and NaN here.
+        # A value that JSON has no number for is null there, and NaN here.
         values = np.array([record["values"] or blank for record in records], np.float64)
         return Table(paths, errors, values=values.astype(np.float32))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnv1cli.errors import ResultError
-from mnv1cli.results.readers.common import IMAGES, read_run_metadata
+from mnv1cli.results.readers.common import IMAGES, encode_path, read_run_metadata
 from mnv1cli.types import Layout, Table
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class NpyResult:
-    """float32 [n, ...], mapped into memory, and `row,path` in X.index.csv."""
+    """A result in NPY: float32 [n, ...], mapped into memory, and `row,path` in X.index.csv."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -32,32 +32,32 @@ class NpyResult:
         if self.values.dtype != np.float32 or self.values.ndim < 2:
             raise ResultError(
                 f"{file} holds {self.values.dtype} {list(self.values.shape)}, "
-                "not a row of float32 an image"
+                "not a row of float32 per image"
             )
         header = next(self._rows(), [])
         if header not in (["row", "path"], ["row", "path", "error"]):
-            raise ResultError(f"{self._index} is no index of mnv1")
+            raise ResultError(f"{self._index} is not an index of mnv1")
         self.layout: Layout | None = Layout(self.values.shape[1:], errors=len(header) == 3)
         self.metadata = read_run_metadata(file)
 
     def paths(self) -> Iterator[bytes]:
-        """Each image that has a row, in their order."""
+        """Yield each image that has a row, in their order."""
         for path, _ in self._entries():
             yield path
 
     def tables(self, images: int | None = None) -> Iterator[Table]:
-        """The rows, in the tables that a writer takes."""
+        """Yield the rows in tables of `images` images, as a writer takes them."""
         entries = self._entries()
         images = images or IMAGES
         for start in range(0, len(self.values), images):
-            values = self._part(start, images)
-            taken = list(itertools.islice(entries, len(values)))
-            paths, errors = zip(*taken, strict=True)
+            values = self._map_rows(start, images)
+            chunk = list(itertools.islice(entries, len(values)))
+            paths, errors = zip(*chunk, strict=True)
             yield Table(paths, errors, values=values)
         next(entries, None)
 
-    def _part(self, start: int, images: int) -> FloatArray:
-        """Rows from `start` on, in a map of their own: what was read does not stay in memory."""
+    def _map_rows(self, start: int, images: int) -> FloatArray:
+        """Map rows from `start` on, apart from the whole: rows that were read leave the memory."""
         whole = self.values
         if not isinstance(whole, np.memmap) or not whole.flags.c_contiguous:
             return np.asarray(whole[start : start + images])
@@ -66,14 +66,14 @@ class NpyResult:
         return np.asarray(np.memmap(self._file, whole.dtype, "r", offset, shape))
 
     def _entries(self) -> Iterator[tuple[bytes, str]]:
-        """Path and error of each row; as many as there are rows."""
+        """Yield path and error of each row, as many as there are rows."""
         count = 0
         for row in itertools.islice(self._rows(), 1, None):
             if row[:1] != [str(count)] or len(row) < 2:
                 raise ResultError(f"{self._index} is damaged at row {count}")
             count += 1
             if count <= len(self.values):
-                yield row[1].encode("utf-8", "surrogateescape"), "".join(row[2:])
+                yield encode_path(row[1]), "".join(row[2:])
         if count != len(self.values):
             raise ResultError(f"{self._index} has {count:,} rows, not {len(self.values):,}")
 
@@ -84,4 +84,4 @@ class NpyResult:
         except OSError as error:
             raise ResultError(f"cannot read {self._index}: {error.strerror}") from error
         except csv.Error as error:
-            raise ResultError(f"{self._index} is no CSV: {error}") from error
+            raise ResultError(f"{self._index} is not CSV: {error}") from error

@@ -1,1 +1,1 @@
-"""Formats written."""
+"""Writers of results, one for each format."""

@@ -1,4 +1,4 @@
-"""Results as Arrow's columns, which Parquet files hold."""
+"""Results as columns of Arrow, for Parquet files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mnv1cli.types import ImageInfo, Layout, Table
 
-# Under which a schema's or a file's metadata have those of the run, as JSON.
+# The key of a run's metadata, as JSON, among those of a schema or a file.
 METADATA_KEY = b"mnv1"
 # rank, class_id, wnid, label, probability
 _LABEL_CELLS = 5
@@ -35,9 +35,9 @@ def import_pyarrow() -> Any:
 
 
 class ArrowRows:
-    """Tables as record batches: a row an image, or for labels a row an image and rank.
+    """Makes record batches of tables: a row per image, or for labels a row per image and rank.
 
-    `path` is text, with U+FFFD for what is not UTF-8; only then `path_bytes`
+    `path` is text, with U+FFFD for bytes that are not UTF-8; only then `path_bytes`
     has the bytes.
 
     Raises:
@@ -50,8 +50,8 @@ class ArrowRows:
         self.schema: Any = self._make_schema()
 
     def batch(self, table: Table) -> Any:
-        """Consecutive images' results as a record batch."""
-        columns = self._labels(table) if self._layout.labels else self._values(table)
+        """Make a record batch of the results of consecutive images."""
+        columns = self._label_columns(table) if self._layout.labels else self._value_columns(table)
         return self._arrow.record_batch(columns, schema=self.schema)
 
     def _make_schema(self) -> Any:
@@ -69,13 +69,13 @@ class ArrowRows:
             fields.append(("values", pa.list_(pa.float32(), self._layout.shape[0])))
         if self._layout.meta:
             fields += [("width", pa.int32()), ("height", pa.int32())]
-            # Without a zone, which many a reader needs another library for.
+            # Without a time zone, for which some readers need another library.
             fields += [("mtime", pa.timestamp("s")), ("exif_datetime", pa.timestamp("s"))]
         if self._layout.errors:
             fields.append(("error", pa.string()))
         return pa.schema(fields)
 
-    def _labels(self, table: Table) -> list[Any]:
+    def _label_columns(self, table: Table) -> list[Any]:
         blank: tuple[Any, ...] = (None,) * _LABEL_CELLS
         rows: list[tuple[Any, ...]] = []
         paths: list[bytes] = []
@@ -97,7 +97,7 @@ class ArrowRows:
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(blank)
         return self._complete(paths, columns, errors)
 
-    def _values(self, table: Table) -> list[Any]:
+    def _value_columns(self, table: Table) -> list[Any]:
         assert table.values is not None
         pa = self._arrow
         flat = pa.array(np.ascontiguousarray(table.values, np.float32).reshape(-1))
@@ -110,16 +110,16 @@ class ArrowRows:
     def _complete(
         self, paths: Sequence[bytes], columns: Sequence[Any], errors: Sequence[str]
     ) -> list[Any]:
-        """The columns with the paths before and the errors behind them, as the schema has them."""
+        """Add the columns of paths and errors, in the order and the types of the schema."""
         texts = [text_path(path) for path in paths]
         names = [text for text, _ in texts]
         raw = [path if lossy else None for path, (_, lossy) in zip(paths, texts, strict=True)]
-        every = [names, raw, *columns, *([errors] if self._layout.errors else [])]
+        all_columns = [names, raw, *columns, *([errors] if self._layout.errors else [])]
         return [
             column
             if isinstance(column, self._arrow.Array)
             else self._arrow.array(column, field.type)
-            for column, field in zip(every, self.schema, strict=True)
+            for column, field in zip(all_columns, self.schema, strict=True)
         ]
 
 

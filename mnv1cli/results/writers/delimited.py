@@ -1,4 +1,4 @@
-"""CSV and TSV: a header, then a row an image, or for labels a row an image and rank."""
+"""CSV and TSV: a header, then a row per image, or for labels a row per image and rank."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LABEL_FIELDS = ("rank", "class_id", "wnid", "label", "probability")
 META_FIELDS = ImageInfo._fields
 
-# Nine significant digits tell any two float32 apart.
+# Nine significant digits distinguish any two values of float32.
 FLOAT_FORMAT = "%.9g"
 
 
@@ -34,20 +34,20 @@ class CsvWriter:
         self._stream = outputs.open_main()
         self._layout = layout
         if state is None:
-            self._emit([self._header()])
+            self._write_rows([self._header()])
 
     def write(self, table: Table) -> None:
-        """Write consecutive images' results."""
-        self._emit(self._rows(table))
+        """Write the results of consecutive images."""
+        self._write_rows(self._rows(table))
 
     def state(self) -> Mapping[str, Any]:
-        """There is nothing to know."""
+        """Return nothing: the file is all that another writer needs."""
         return {}
 
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:
-        """Nothing is held back."""
+        """Do nothing: every row is in the stream already."""
 
-    def _emit(self, rows: Iterable[Iterable[str]]) -> None:
+    def _write_rows(self, rows: Iterable[Iterable[str]]) -> None:
         self._stream.write(encode_rows(rows, self.delimiter))
 
     def _header(self) -> list[str]:
@@ -73,7 +73,7 @@ class CsvWriter:
                 yield [text(path), *row, *last]
 
     def _label_cells(self, table: Table) -> Iterator[list[list[str]]]:
-        """The rows of each image, without path and error."""
+        """Yield the rows of each image, without path and error."""
         for error, predictions in zip(table.errors, table.predictions, strict=True):
             if self._layout.wide:
                 cells = [c for p in predictions for c in (p.label, FLOAT_FORMAT % p.probability)]
@@ -100,16 +100,16 @@ class TsvWriter(CsvWriter):
 
 
 def encode_rows(rows: Iterable[Iterable[Any]], delimiter: str = ",") -> bytes:
-    """Rows of text as delimited bytes."""
+    """Encode rows of text as delimited bytes."""
     buffer = io.StringIO()
-    # The terminator \r\n makes every Python quote a value with either of them in it.
+    # With the terminator \r\n every version of Python quotes values with either of them.
     writer = csv.writer(_LineFeeds(buffer), delimiter=delimiter, lineterminator="\r\n")
     writer.writerows(rows)
     return buffer.getvalue().encode("utf-8", "surrogateescape")
 
 
 class _LineFeeds:
-    """Takes the rows of a csv writer, one a call, and ends them with a bare line feed."""
+    """Takes the rows of a csv writer, one per call, and ends them with a bare line feed."""
 
     def __init__(self, buffer: io.StringIO) -> None:
         self._buffer = buffer

@@ -1,4 +1,4 @@
-"""JSON lines: one object an image."""
+"""JSON lines: one object per image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class JsonLinesWriter:
-    """`{path, predictions}` or `{path, values}` a line; `path_bytes` where a name is not UTF-8."""
+    """Writes a `{path, predictions}` or `{path, values}` per line, `path_bytes` for lossy paths."""
 
     def __init__(
         self,
@@ -30,16 +30,16 @@ class JsonLinesWriter:
         self._layout = layout
 
     def write(self, table: Table) -> None:
-        """Write consecutive images' results."""
+        """Write the results of consecutive images."""
         lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in self._records(table))
         self._stream.write("".join(lines).encode())
 
     def state(self) -> Mapping[str, Any]:
-        """There is nothing to know."""
+        """Return nothing: the file is all that another writer needs."""
         return {}
 
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:
-        """Nothing is held back."""
+        """Do nothing: every row is in the stream already."""
 
     def _records(self, table: Table) -> Iterator[dict[str, Any]]:
         results = self._predictions(table) if self._layout.labels else self._values(table)
@@ -69,5 +69,5 @@ class JsonLinesWriter:
 
 
 def shorten_float32(value: float) -> float | None:
-    """A float32 with no more digits than it has; JSON knows no NaN and no infinity."""
+    """Shorten a float32 to the digits that it has; JSON has no number for NaN and infinity."""
     return float(FLOAT_FORMAT % value) if math.isfinite(value) else None

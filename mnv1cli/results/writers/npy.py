@@ -1,4 +1,4 @@
-"""NPY as a stream: the rows as they come, their number in the header at the end."""
+"""NPY as a stream: the rows as they come, and in the end their number in the header."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class NpyWriter:
-    """float32 [n, ...] in the file, and beside it `row,path` in X.index.csv."""
+    """Writes float32 [n, ...] to the file, and `row,path` to X.index.csv beside it."""
 
     def __init__(
         self, outputs: ResultFiles, layout: Layout, state: Mapping[str, Any] | None = None
@@ -35,7 +35,7 @@ class NpyWriter:
         self._index.write(encode_rows([fields]))
 
     def write(self, table: Table) -> None:
-        """Write consecutive images' results."""
+        """Write the results of consecutive images."""
         assert table.values is not None
         self._stream.write(np.ascontiguousarray(table.values, "<f4").data)
         entries = zip(table.paths, table.errors, strict=True)
@@ -48,7 +48,7 @@ class NpyWriter:
         self._rows += len(table.paths)
 
     def state(self) -> Mapping[str, Any]:
-        """The rows so far, which the header does not tell yet."""
+        """Return the number of rows so far, which the header does not have yet."""
         return {"rows": self._rows, "header_end": self._header_end}
 
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mnv1cli.types import Layout, Table
 
 _CHUNK = 1 << 20
-# No path holds it.
+# The byte that no path has.
 _END = b"\0"
 
 
@@ -33,7 +33,7 @@ class _Strings:
 
     @property
     def state(self) -> Sequence[int]:
-        """The number of strings, and the length of the longest."""
+        """The number of strings, and the length of the longest in characters."""
         return (self._count, self._longest)
 
     def add(self, value: bytes) -> None:
@@ -42,22 +42,22 @@ class _Strings:
         self._longest = max(self._longest, len(text(value)))
 
     def write_to(self, member: IO[bytes]) -> None:
-        """As an array of fixed-width text; bytes that are not UTF-8 are lone surrogates."""
+        """Write an array of fixed-width text; bytes that are not UTF-8 become lone surrogates."""
         _write_header(member, f"<U{self._longest}", (self._count,))
         width = 4 * self._longest
-        rest = b""
+        unfinished = b""
         with reopen_from_start(self._file) as file:
             while chunk := file.read(_CHUNK):
-                *values, rest = (rest + chunk).split(_END)
+                *values, unfinished = (unfinished + chunk).split(_END)
                 cells = (text(value).encode("utf-32-le", "surrogatepass") for value in values)
                 member.write(b"".join(cell.ljust(width, _END) for cell in cells))
 
 
 class NpzWriter:
-    """`values` float32 [n, ...], `paths`, `meta` as JSON, and `errors` where they are wanted.
+    """Writes `values` float32 [n, ...], `paths`, `meta` as JSON, and `errors` where wanted.
 
     A zip file cannot be extended in the middle: rows and paths wait in files
-    beside the result, and are copied into it when the last one is there.
+    beside the result, and are copied into it after the last one.
     """
 
     def __init__(
@@ -65,21 +65,21 @@ class NpzWriter:
     ) -> None:
         self._stream = outputs.open_main()
         self._layout = layout
-        known = state or {}
+        state = state or {}
         self._values = outputs.open_spool("values")
-        self._paths = _Strings(outputs.open_spool("paths"), known.get("paths", (0, 1)))
+        self._paths = _Strings(outputs.open_spool("paths"), state.get("paths", (0, 1)))
         self._errors = None
         if layout.errors:
-            self._errors = _Strings(outputs.open_spool("errors"), known.get("errors", (0, 1)))
-        self._rows = known.get("rows", 0)
+            self._errors = _Strings(outputs.open_spool("errors"), state.get("errors", (0, 1)))
+        self._rows = state.get("rows", 0)
 
     def state(self) -> Mapping[str, Any]:
-        """What is known of the rows so far."""
+        """Return the number of rows so far, and the sizes of their strings."""
         errors = {"errors": self._errors.state} if self._errors else {}
         return {"rows": self._rows, "paths": self._paths.state, **errors}
 
     def write(self, table: Table) -> None:
-        """Write consecutive images' results."""
+        """Write the results of consecutive images."""
         assert table.values is not None
         self._values.write(np.ascontiguousarray(table.values, "<f4").data)
         for path, error in zip(table.paths, table.errors, strict=True):
@@ -89,10 +89,10 @@ class NpzWriter:
         self._rows += len(table.paths)
 
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:
-        """Put the members together; nothing where the run was cut."""
+        """Write the members of the archive; nothing where the run was stopped."""
         if metadata is None:
             return
-        # Where an earlier attempt failed there is half an archive.
+        # An earlier attempt that failed has left half an archive.
         self._stream.seek(0)
         self._stream.truncate()
         with zipfile.ZipFile(self._stream, "w", zipfile.ZIP_STORED) as archive:
@@ -105,8 +105,8 @@ class NpzWriter:
                     with _member(archive, name) as member:
                         strings.write_to(member)
             with _member(archive, "meta") as member:
-                told = json.dumps(metadata or {}, ensure_ascii=False)
-                npy.write_array(member, np.array(told), allow_pickle=False)
+                encoded = json.dumps(metadata or {}, ensure_ascii=False)
+                npy.write_array(member, np.array(encoded), allow_pickle=False)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:

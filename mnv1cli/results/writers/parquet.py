@@ -2,7 +2,7 @@
 
 A Parquet file without its footer is lost, and the footer is written last. So
 rows wait in a spool of Arrow record batches beside the result, which can be
-cut and taken up again, and become row groups when the last one is there.
+cut and continued, and become row groups after the last one.
 """
 
 from __future__ import annotations
@@ -20,26 +20,22 @@ if TYPE_CHECKING:
     from mnv1cli.results.files import ResultFiles
     from mnv1cli.types import Layout, Table
 
-# What ends a stream of record batches: one that was cut has none.
+# The end of a stream of record batches, which one that was cut does not have.
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
-# Rows wait until they make a row group that is worth its overhead.
+# A row group of this size is worth its overhead.
 _GROUP_BYTES = 16 << 20
 _GROUP_ROWS = 1 << 16
 
 
 class ParquetWriter:
-    """A row an image, or for labels a row an image and rank.
-
-    `path` is text, with U+FFFD for what is not UTF-8; only then `path_bytes`
-    has the bytes.
-    """
+    """Writes a row per image, or for labels a row per image and rank, as `ArrowRows` makes them."""
 
     def __init__(
         self,
         outputs: ResultFiles,
         layout: Layout,
-        state: Mapping[str, Any] | None = None,  # noqa: ARG002 - the spool knows it all
+        state: Mapping[str, Any] | None = None,  # noqa: ARG002 - the spool has all of it
     ) -> None:
         self._rows = ArrowRows(layout)
         self._arrow = import_pyarrow()
@@ -47,25 +43,25 @@ class ParquetWriter:
         self._stream = outputs.open_main()
         self._spool: Any = outputs.open_spool("rows")
         if self._spool.tell():
-            # What was written before ends here.
+            # End the stream that was written before.
             self._spool.write(_END_OF_STREAM)
         self._batches: Any = self._arrow.ipc.new_stream(self._spool, self._schema)
 
     def write(self, table: Table) -> None:
-        """Write consecutive images' results."""
+        """Write the results of consecutive images."""
         self._batches.write_batch(self._rows.batch(table))
 
     def state(self) -> Mapping[str, Any]:
-        """The spool knows all there is to know."""
+        """Return nothing: the spool has all that another writer needs."""
         return {}
 
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:
-        """Make row groups of what waits, and write the footer; nothing where the run was cut."""
+        """Write the waiting rows and the footer; nothing where the run was stopped."""
         self._batches.close()
         self._spool.flush()
         if metadata is None:
             return
-        # Where an earlier attempt failed there is half a file.
+        # An earlier attempt that failed has left half a file.
         self._stream.seek(0)
         self._stream.truncate()
         encoded = json.dumps(metadata, ensure_ascii=False).encode("utf-8", "replace")
@@ -77,19 +73,19 @@ class ParquetWriter:
             writer.add_key_value_metadata({METADATA_KEY: encoded})
 
     def _groups(self) -> Iterator[Any]:
-        """The rows that wait, in tables that are worth a row group."""
+        """Yield the waiting rows in tables that are worth a row group."""
         waiting: list[Any] = []
         for batch in self._waiting_batches():
             waiting.append(batch)
-            size = sum(each.nbytes for each in waiting)
-            if size >= _GROUP_BYTES or sum(each.num_rows for each in waiting) >= _GROUP_ROWS:
+            size, rows = (sum(b.nbytes for b in waiting), sum(b.num_rows for b in waiting))
+            if size >= _GROUP_BYTES or rows >= _GROUP_ROWS:
                 yield self._arrow.Table.from_batches(waiting)
                 waiting = []
         if waiting:
             yield self._arrow.Table.from_batches(waiting)
 
     def _waiting_batches(self) -> Iterator[Any]:
-        """The record batches of the spool, which has a stream for each time it was taken up."""
+        """Yield the record batches of the spool, which has a stream for each run that wrote it."""
         with reopen_from_start(self._spool) as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(0)

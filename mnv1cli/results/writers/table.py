@@ -22,21 +22,21 @@ _NARROW = 72
 
 
 class PipeConsole(Console):
-    """A console that tells of a closed pipe, where rich's own would end the program."""
+    """A console that raises an error for a closed pipe, where rich would end the program."""
 
     def on_broken_pipe(self) -> None:
-        """Raise again what rich has caught."""
+        """Raise the error that rich has caught."""
         raise BrokenPipeError
 
 
 class TableWriter:
-    """Image, rank, label and probability, in columns that fit the terminal."""
+    """Writes image, rank, label and probability in columns that fit the terminal."""
 
     def __init__(
         self,
         outputs: ResultFiles,
-        layout: Layout,  # noqa: ARG002 - as every writer
-        state: Mapping[str, Any] | None = None,  # noqa: ARG002 - it is not resumed
+        layout: Layout,  # noqa: ARG002 - every writer gets it
+        state: Mapping[str, Any] | None = None,  # noqa: ARG002 - a table is not resumed
     ) -> None:
         self._text = wrap_text(outputs.open_main())
         self._console = PipeConsole(file=self._text, highlight=False)
@@ -46,11 +46,11 @@ class TableWriter:
         room = self._console.width - _RANK - self._probability_width - 3 * _GAP
         self._label_width = min(_LABEL, room // 2)
         self._path_width = max(room - self._label_width, 1)
-        self._header = True
+        self._needs_header = True
 
     def write(self, table: Table) -> None:
-        """Write consecutive images' results."""
-        grid = self._grid()
+        """Write the results of consecutive images."""
+        grid = self._make_grid()
         entries = zip(table.paths, table.errors, table.predictions, strict=True)
         for path, error, predictions in entries:
             name = Text(display_path(path))
@@ -64,25 +64,28 @@ class TableWriter:
         self._console.print(grid)
 
     def state(self) -> Mapping[str, Any]:
-        """There is nothing to know."""
+        """Return nothing: a table is not resumed."""
         return {}
 
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Leave the stream below to its owner."""
-        if self._header:
-            self._console.print(self._grid())
+        """Print the header where there was no image, and leave the stream to its owner."""
+        if self._needs_header:
+            self._console.print(self._make_grid())
         self._text.detach()
 
-    def _grid(self) -> RichTable:
-        """An empty table; the first one has a header."""
+    def _make_grid(self) -> RichTable:
+        """Make an empty table; the first one has a header."""
         grid = RichTable(
-            box=None, show_header=self._header, header_style="underline", padding=(0, _GAP, 0, 0),
+            box=None,
+            show_header=self._needs_header,
+            header_style="underline",
+            padding=(0, _GAP, 0, 0),
             pad_edge=False,
-        )  # fmt: skip
-        # Fixed widths: the rows that are yet to come are not known.
+        )
+        # Fixed widths: the rows of later tables are not known yet.
         grid.add_column("image", width=self._path_width, overflow="fold")
         grid.add_column("rank", width=_RANK, justify="right")
         grid.add_column("label", width=self._label_width, overflow="fold")
         grid.add_column(self._probability, width=self._probability_width, justify="right")
-        self._header = False
+        self._needs_header = False
         return grid
