@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from mnv1cli.errors import OptionError, OutputError
+from mnv1cli.errors import OutputError
 from mnv1cli.results import rows as result_rows
-from mnv1cli.results.files import ResultFiles, refuse_to_replace
-from mnv1cli.results.formats import choose_rows_format
+from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.rows import write_rows
 from tests.support.shell import rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
 COLUMNS: Mapping[str, type] = {"path": bytes, "number": int, "label": str, "share": float}
 ROWS = st.lists(
@@ -38,20 +37,20 @@ ROWS = st.lists(
 )
 
 
-def written(file: Path, made: Iterable[Sequence[Any]], **options: Any) -> Path:
+def write(file: Path, made: Iterable[Sequence[Any]], **options: Any) -> Path:
     form = file.suffix[1:]
     outputs = ResultFiles(file, None, with_meta=form != "parquet", **options)
     write_rows(outputs, form, COLUMNS, made, lambda: {"command": "test"})
     return file
 
 
-def same(found: Iterable[Sequence[Any]], made: Iterable[Sequence[Any]]) -> bool:
-    """Whether rows are equal, their numbers as float32."""
+def are_equal(back: Iterable[Sequence[Any]], made: Iterable[Sequence[Any]]) -> bool:
+    """Return whether rows are equal, their numbers as float32."""
 
     def plain(rows: Iterable[Sequence[Any]]) -> list[Any]:
         return [(*row[:3], np.float32(row[3]).tobytes()) for row in rows]
 
-    return plain(found) == plain(made)
+    return plain(back) == plain(made)
 
 
 @pytest.mark.parametrize(("name", "delimiter"), [("csv", ","), ("tsv", "\t")])
@@ -60,9 +59,9 @@ def same(found: Iterable[Sequence[Any]], made: Iterable[Sequence[Any]]) -> bool:
 def test_delimited_rows_come_back(
     tmp_path_factory: pytest.TempPathFactory, name: str, delimiter: str, made: Any
 ) -> None:
-    file = written(tmp_path_factory.mktemp("rows") / f"x.{name}", made)
-    found = rows(file.read_bytes(), delimiter)
-    assert same(
+    file = write(tmp_path_factory.mktemp("rows") / f"x.{name}", made)
+    records = rows(file.read_bytes(), delimiter)
+    assert are_equal(
         [
             (
                 row["path"].encode("utf-8", "surrogateescape"),
@@ -70,7 +69,7 @@ def test_delimited_rows_come_back(
                 row["label"],
                 float(row["share"]),
             )
-            for row in found
+            for row in records
         ],
         made,
     )
@@ -79,9 +78,9 @@ def test_delimited_rows_come_back(
 @given(made=ROWS)
 @settings(max_examples=40, deadline=None)
 def test_json_lines_come_back(tmp_path_factory: pytest.TempPathFactory, made: Any) -> None:
-    file = written(tmp_path_factory.mktemp("rows") / "x.jsonl", made)
-    found = [json.loads(line) for line in file.read_bytes().split(b"\n")[:-1]]
-    assert same(
+    file = write(tmp_path_factory.mktemp("rows") / "x.jsonl", made)
+    records = [json.loads(line) for line in file.read_bytes().split(b"\n")[:-1]]
+    assert are_equal(
         [
             (
                 base64.b64decode(record["path_bytes"])
@@ -91,7 +90,7 @@ def test_json_lines_come_back(tmp_path_factory: pytest.TempPathFactory, made: An
                 record["label"],
                 record["share"],
             )
-            for record in found
+            for record in records
         ],
         made,
     )
@@ -102,9 +101,9 @@ def test_json_lines_come_back(tmp_path_factory: pytest.TempPathFactory, made: An
 def test_parquet_comes_back_with_its_metadata(
     tmp_path_factory: pytest.TempPathFactory, made: Any
 ) -> None:
-    file = written(tmp_path_factory.mktemp("rows") / "x.parquet", made)
-    found = parquet.read_table(file).to_pylist()
-    assert same(
+    file = write(tmp_path_factory.mktemp("rows") / "x.parquet", made)
+    records = parquet.read_table(file).to_pylist()
+    assert are_equal(
         [
             (
                 row["path"].encode() if row["path_bytes"] is None else row["path_bytes"],
@@ -112,24 +111,24 @@ def test_parquet_comes_back_with_its_metadata(
                 row["label"],
                 row["share"],
             )
-            for row in found
+            for row in records
         ],
         made,
     )
-    told: Any = parquet.read_metadata(file).metadata
-    assert json.loads(told[b"mnv1"]) == {"command": "test"}
+    footer: Any = parquet.read_metadata(file).metadata
+    assert json.loads(footer[b"mnv1"]) == {"command": "test"}
     assert os.listdir(file.parent) == ["x.parquet"]
 
 
 def test_many_rows_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(result_rows, "_GROUP_ROWS", 10)
-    file = written(tmp_path / "x.parquet", ((b"a", i, "", 0.0) for i in range(95)))
+    file = write(tmp_path / "x.parquet", ((b"a", i, "", 0.0) for i in range(95)))
     assert parquet.read_metadata(file).num_row_groups == 10
     assert parquet.read_table(file)["number"].to_pylist() == list(range(95))
 
 
 def test_what_is_no_number_is_null_in_json(tmp_path: Path) -> None:
-    file = written(tmp_path / "x.jsonl", [(b"a", 1, "b", math.nan)])
+    file = write(tmp_path / "x.jsonl", [(b"a", 1, "b", math.nan)])
     assert json.loads(file.read_text())["share"] is None
 
 
@@ -143,7 +142,7 @@ def test_table_shows_names_that_a_terminal_does_not_obey(tmp_path: Path) -> None
     assert line.split() == ["l\\xe9\\x1b[2J.jpg", "1", "[red]b[/red]", ":cat:", "0.123"]
 
 
-def test_metadata_is_asked_for_when_all_rows_are_there(tmp_path: Path) -> None:
+def test_metadata_are_made_after_the_last_row(tmp_path: Path) -> None:
     seen: list[int] = []
     outputs = ResultFiles(tmp_path / "x.csv", None)
     made = ((b"a", seen.append(i) or i, "", 0.0) for i in range(3))  # type: ignore[func-returns-value]
@@ -160,7 +159,7 @@ def test_failure_leaves_nothing(tmp_path: Path, name: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        written(tmp_path / f"x.{name}", failing())
+        write(tmp_path / f"x.{name}", failing())
     assert os.listdir(tmp_path) == []
 
 
@@ -170,52 +169,10 @@ def test_stdout_has_rows_and_no_metadata() -> None:
     assert stream.getvalue() == b"path,number,label,share\na,1,b,0.5\n"
 
 
-def test_file_that_is_there_stays(tmp_path: Path) -> None:
-    file = written(tmp_path / "x.csv", [])
+def test_existing_file_stays(tmp_path: Path) -> None:
+    file = write(tmp_path / "x.csv", [])
     with pytest.raises(OutputError, match="exists"):
-        written(file, [(b"a", 1, "b", 0.5)])
+        write(file, [(b"a", 1, "b", 0.5)])
     assert file.read_bytes().count(b"\n") == 1
-    written(file, [(b"a", 1, "b", 0.5)], force=True)
+    write(file, [(b"a", 1, "b", 0.5)], force=True)
     assert file.read_bytes().count(b"\n") == 2
-
-
-@pytest.mark.parametrize(
-    ("name", "file", "terminal", "form"),
-    [
-        (None, None, False, "csv"),
-        (None, None, True, "table"),
-        ("jsonl", None, True, "jsonl"),
-        (None, "x.tsv", True, "tsv"),
-        (None, "x.CSV", False, "csv"),
-        (None, "x.ndjson", False, "jsonl"),
-        (None, "x.pq", False, "parquet"),
-        ("csv", "x.npy", False, "csv"),
-    ],
-)
-def test_format_is_told_by_option_name_or_terminal(
-    name: str | None, file: str | None, terminal: bool, form: str
-) -> None:
-    assert choose_rows_format(name, Path(file) if file else None, terminal).name == form
-
-
-@pytest.mark.parametrize(
-    ("name", "file", "said"),
-    [
-        (None, "x.npy", "npy holds no rows of names"),
-        (None, "x", "the name x tells no format"),
-        ("parquet", None, "parquet needs a file"),
-    ],
-)
-def test_format_that_does_not_fit_is_refused(name: str | None, file: str | None, said: str) -> None:
-    with pytest.raises(OptionError, match=said):
-        choose_rows_format(name, Path(file) if file else None, False)
-
-
-def test_what_is_read_is_not_written(tmp_path: Path) -> None:
-    read = tmp_path / "x.csv"
-    read.touch()
-    (tmp_path / "link.csv").symlink_to(read)
-    for name in ("x.csv", "link.csv"):
-        with pytest.raises(OptionError, match="is read, and cannot be written"):
-            refuse_to_replace(ResultFiles(tmp_path / name, None, force=True), [read, None])
-    refuse_to_replace(ResultFiles(tmp_path / "y.csv", None, force=True), [read, None])

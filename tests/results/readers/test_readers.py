@@ -43,14 +43,14 @@ def write(file: Path, layout: Layout, tables: Iterable[Table]) -> None:
 
 
 def entries(tables: Iterable[Table]) -> list[tuple[Any, ...]]:
-    """Each image of the tables, in what can be compared."""
-    found: list[tuple[Any, ...]] = []
+    """List the images of tables, so that they can be compared."""
+    images: list[tuple[Any, ...]] = []
     for table in tables:
         results: Any = table.predictions
         if table.values is not None:
             results = [row.tobytes() for row in table.values]
-        found += zip(table.paths, table.errors, results, strict=True)
-    return found
+        images += zip(table.paths, table.errors, results, strict=True)
+    return images
 
 
 @st.composite
@@ -67,7 +67,7 @@ def vectors(draw: st.DrawFn, errors: bool) -> Table:
 def labels(draw: st.DrawFn, errors: bool, meta: bool = False) -> Table:
     paths = draw(st.lists(PATHS, min_size=1, max_size=5))
     reasons = [draw(ERRORS) if errors else "" for _ in paths]
-    found = tuple(
+    predictions = tuple(
         ()
         if reason
         else tuple(
@@ -79,7 +79,7 @@ def labels(draw: st.DrawFn, errors: bool, meta: bool = False) -> Table:
     image_info = (
         tuple(ImageInfo() if reason else draw(IMAGE_INFO) for reason in reasons) if meta else ()
     )
-    return Table(tuple(paths), tuple(reasons), predictions=found, image_info=image_info)
+    return Table(tuple(paths), tuple(reasons), predictions=predictions, image_info=image_info)
 
 
 IMAGE_INFO = st.builds(
@@ -99,8 +99,8 @@ def all_info(tables: Iterable[Table]) -> list[ImageInfo]:
 def as_float32(tables: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Entries with probabilities as Parquet has them."""
     return [
-        (path, error, [p._replace(probability=np.float32(p.probability)) for p in found])
-        for path, error, found in tables
+        (path, error, [p._replace(probability=np.float32(p.probability)) for p in predictions])
+        for path, error, predictions in tables
     ]
 
 
@@ -112,15 +112,15 @@ def test_vectors_come_back(name: str, data: st.DataObject, errors: bool) -> None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f"x.{name}")
         write(file, Layout((K,), errors=errors), tables)
-        found = open_result(file)
-        assert list(found.paths()) == [path for table in tables for path in table.paths]
-        assert found.metadata is not None
-        assert found.metadata.to_json() == METADATA
+        result = open_result(file)
+        assert list(result.paths()) == [path for table in tables for path in table.paths]
+        assert result.metadata is not None
+        assert result.metadata.to_json() == METADATA
         some = any(not error for table in tables for error in table.errors)
         # JSON lines of faults alone do not tell how long the others would be.
         if name != "jsonl" or some:
-            assert entries(found.tables()) == entries(tables)
-            assert found.layout == Layout((K,), errors=errors)
+            assert entries(result.tables()) == entries(tables)
+            assert result.layout == Layout((K,), errors=errors)
 
 
 @pytest.mark.parametrize("name", ["csv", "tsv", "jsonl", "parquet"])
@@ -131,12 +131,12 @@ def test_labels_come_back(name: str, data: st.DataObject, errors: bool, meta: bo
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f"x.{name}")
         write(file, Layout((K,), labels=True, errors=errors, meta=meta), tables)
-        found = open_result(file)
-        assert all_info(found.tables()) == all_info(tables)
-        assert as_float32(entries(found.tables())) == as_float32(entries(tables))
-        assert list(found.paths()) == [path for table in tables for path in table.paths]
+        result = open_result(file)
+        assert all_info(result.tables()) == all_info(tables)
+        assert as_float32(entries(result.tables())) == as_float32(entries(tables))
+        assert list(result.paths()) == [path for table in tables for path in table.paths]
         if name != "jsonl" or tables:
-            assert found.layout == Layout((0,), labels=True, errors=errors, meta=meta)
+            assert result.layout == Layout((0,), labels=True, errors=errors, meta=meta)
 
 
 @settings(max_examples=25, deadline=None)
@@ -145,11 +145,11 @@ def test_wide_labels_come_back_without_their_ids(tables: list[Table]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "x.csv")
         write(file, Layout((K,), labels=True, wide=True), tables)
-        found = open_result(file)
-        assert found.layout == Layout((K,), labels=True, wide=True)
+        result = open_result(file)
+        assert result.layout == Layout((K,), labels=True, wide=True)
         assert [
             (path, error, [(p.rank, p.label, p.probability) for p in predictions])
-            for path, error, predictions in entries(found.tables())
+            for path, error, predictions in entries(result.tables())
         ] == [
             (path, error, [(p.rank, p.label, p.probability) for p in predictions])
             for path, error, predictions in entries(tables)
@@ -162,9 +162,9 @@ def test_images_are_more_than_are_read_at_once(tmp_path: Path, name: str) -> Non
     paths = tuple(b"%d.jpg" % i for i in range(3000))
     table = Table(paths, ("",) * 3000, predictions=(tench,) * 3000)
     write(tmp_path / f"x.{name}", Layout((2,), labels=True), [table])
-    found = list(open_result(tmp_path / f"x.{name}").tables())
-    assert len(found) > 1
-    assert entries(found) == entries([table])
+    result = list(open_result(tmp_path / f"x.{name}").tables())
+    assert len(result) > 1
+    assert entries(result) == entries([table])
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_file_that_was_cut_is_named(made: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("x.csv", b"path,0,1\na.jpg,1\n", "row 2 of .*x.csv has 2 cells, not 3"),
         ("x.csv", b"path,0,1\na.jpg,1,x\n", "x.csv is damaged"),
@@ -206,10 +206,10 @@ def test_file_that_was_cut_is_named(made: Path, name: str) -> None:
         ("x.csv.meta.json", b"\xff", "cannot read .*x.csv.meta.json"),
     ],
 )
-def test_damage_is_named(made: Path, name: str, content: bytes, told: str) -> None:
+def test_damage_is_named(made: Path, name: str, content: bytes, message: str) -> None:
     (made / name).write_bytes(content)
     file = made / {"x.index.csv": "x.npy", "x.csv.meta.json": "x.csv"}.get(name, name)
-    with pytest.raises(ResultError, match=told):
+    with pytest.raises(ResultError, match=message):
         list(open_result(file).tables())
 
 

@@ -56,12 +56,12 @@ def results(tmp_path: Path) -> Path:
 
 def test_npz_holds_values_paths_errors_and_metadata(results: Path) -> None:
     assert not (results / "f.npz.meta.json").exists()
-    with np.load(results / "f.npz") as found:
-        np.testing.assert_array_equal(found["values"], np.load(results / "f.npy"))
+    with np.load(results / "f.npz") as arrays:
+        np.testing.assert_array_equal(arrays["values"], np.load(results / "f.npy"))
         index = rows((results / "f.index.csv").read_bytes())
-        assert found["paths"].tolist() == [row["path"] for row in index]
-        assert found["errors"].tolist() == ["", "", "", "the file is empty"]
-        meta = json.loads(str(found["meta"]))
+        assert arrays["paths"].tolist() == [row["path"] for row in index]
+        assert arrays["errors"].tolist() == ["", "", "", "the file is empty"]
+        meta = json.loads(str(arrays["meta"]))
     theirs = json.loads((results / "f.npy.meta.json").read_text())
     assert {**meta, "seconds": 0} == {**theirs, "seconds": 0}
 
@@ -77,8 +77,8 @@ def test_parquet_reads_in_pyarrow_pandas_and_duckdb(results: Path) -> None:
     assert frame["values"][3] is None
     assert frame["error"].tolist() == ["", "", "", "the file is empty"]
     assert frame["path_bytes"].isna().all()
-    found = duckdb.sql(f"select path, values[1] from '{file}' where error = ''").fetchall()
-    assert [value for _, value in found] == values[:3, 0].tolist()
+    records = duckdb.sql(f"select path, values[1] from '{file}' where error = ''").fetchall()
+    assert [value for _, value in records] == values[:3, 0].tolist()
     footer = pq.read_metadata(file).metadata or {}
     meta = json.loads(footer[b"mnv1"])
     assert meta["counts"] == {"done": 3, "failed": 1}
@@ -89,12 +89,12 @@ def test_parquet_of_labels_has_a_row_an_image_and_rank(tmp_path: Path) -> None:
     file = tmp_path / "l.parquet"
     mnv1("classify", PHOTOS, *BUNDLED, "--top", 2, "-o", file)
     expected = rows(mnv1("classify", PHOTOS, *BUNDLED, "--top", 2, "-f", "csv").stdout)
-    found = pq.read_table(file).drop_columns(["path_bytes"]).to_pylist()
-    assert [{k: str(v) for k, v in row.items() if k != "probability"} for row in found] == [
+    records = pq.read_table(file).drop_columns(["path_bytes"]).to_pylist()
+    assert [{k: str(v) for k, v in row.items() if k != "probability"} for row in records] == [
         {k: v for k, v in row.items() if k != "probability"} for row in expected
     ]
     np.testing.assert_array_equal(
-        np.array([row["probability"] for row in found], np.float32),
+        np.array([row["probability"] for row in records], np.float32),
         np.array([row["probability"] for row in expected], np.float32),
     )
 
@@ -103,9 +103,9 @@ def test_names_that_are_not_text_come_back(tmp_path: Path) -> None:
     layout = Layout((3,))
     for name in ("x.npz", "x.parquet"):
         write(tmp_path / name, layout, vectors("", "", "", ""), vectors("", "", "", ""))
-    with np.load(tmp_path / "x.npz") as found:
-        assert tuple(os.fsencode(str(path)) for path in found["paths"]) == PATHS * 2
-        assert "errors" not in found.files
+    with np.load(tmp_path / "x.npz") as arrays:
+        assert tuple(os.fsencode(str(path)) for path in arrays["paths"]) == PATHS * 2
+        assert "errors" not in arrays.files
     table = pq.read_table(tmp_path / "x.parquet").to_pylist()
     back = [row["path_bytes"] or row["path"].encode() for row in table]
     assert tuple(back) == PATHS * 2
@@ -125,9 +125,9 @@ def test_failed_labels_have_a_row_with_the_reason(tmp_path: Path) -> None:
 def test_no_rows_are_a_file_too(tmp_path: Path, name: str) -> None:
     write(tmp_path / name, Layout((3,)))
     if name == "x.npz":
-        with np.load(tmp_path / name) as found:
-            assert found["values"].shape == (0, 3)
-            assert found["paths"].shape == (0,)
+        with np.load(tmp_path / name) as arrays:
+            assert arrays["values"].shape == (0, 3)
+            assert arrays["paths"].shape == (0,)
     else:
         assert pq.read_table(tmp_path / name).num_rows == 0
 
@@ -184,5 +184,5 @@ def test_a_million_rows_are_written_in_flat_memory(tmp_path: Path, suffix: str) 
     if suffix == "parquet":
         assert pq.read_metadata(tmp_path / "1000000.parquet").num_rows == 1_000_000
     else:
-        with np.load(tmp_path / "1000000.npz") as found:
-            assert found["paths"][-1] == "photos/000999999.jpg"
+        with np.load(tmp_path / "1000000.npz") as arrays:
+            assert arrays["paths"][-1] == "photos/000999999.jpg"

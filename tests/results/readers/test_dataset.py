@@ -46,15 +46,15 @@ def write(
     **metadata: Any,
 ) -> Dataset:  # fmt: skip
     """Write one part of vectors, float32 [n, d], and finish the run, which took 1.5 s."""
-    found = Dataset(Location(f"{folder}/"))
+    dataset = Dataset(Location(f"{folder}/"))
     kind = layout(Task("embed"), values.shape[1:])
     of_run = replace(METADATA, **metadata)
     table = Table(tuple(paths), tuple(errors) or ("",) * len(paths), values=values)
     batch = ArrowRows(kind).batch(table)
-    found.begin()
-    found.write(pa.Table.from_batches([batch]).cast(found.schema(kind, of_run)))
-    found.finish(replace(of_run, seconds=1.5))
-    return found
+    dataset.begin()
+    dataset.write(pa.Table.from_batches([batch]).cast(dataset.schema(kind, of_run)))
+    dataset.finish(replace(of_run, seconds=1.5))
+    return dataset
 
 
 def vectors(count: int = 4, seed: int = 0) -> Any:
@@ -78,7 +78,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def same(one: Table, other: Table) -> bool:
+def are_equal(one: Table, other: Table) -> bool:
     values = one.values is other.values is None or np.array_equal(
         one.values, other.values, equal_nan=True  # type: ignore[arg-type]
     )  # fmt: skip
@@ -87,8 +87,8 @@ def same(one: Table, other: Table) -> bool:
     ) and values  # fmt: skip
 
 
-def joined(tables: Iterator[Table]) -> list[Table]:
-    """One table an image."""
+def split_images(tables: Iterator[Table]) -> list[Table]:
+    """Split tables into one for each image."""
     return [
         Table(
             (table.paths[i],),
@@ -102,7 +102,7 @@ def joined(tables: Iterator[Table]) -> list[Table]:
     ]
 
 
-# --- whole ones -------------------------------------------------------------------------
+# --- whole datasets ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["labels", "features"])
@@ -111,22 +111,22 @@ def test_dataset_is_read_as_the_file_is(results: Path, kind: str) -> None:
     other = open_result(results / f"{kind}.parquet")
     assert one.layout == other.layout
     assert list(one.paths()) == list(other.paths())
-    pairs = zip(joined(one.tables()), joined(other.tables()), strict=True)
-    assert all(same(*pair) for pair in pairs)
+    pairs = zip(split_images(one.tables()), split_images(other.tables()), strict=True)
+    assert all(are_equal(*pair) for pair in pairs)
     assert one.metadata
     assert other.metadata
     assert replace(one.metadata, seconds=0) == replace(other.metadata, seconds=0)
-    told = json.loads(runs(results / kind)[0].read_bytes())
-    assert one.metadata.to_json() == told
+    document = json.loads(runs(results / kind)[0].read_bytes())
+    assert one.metadata.to_json() == document
 
 
 def test_part_alone_is_a_result(results: Path) -> None:
-    every = [open_result(part) for part in parts(results / "labels")]
+    every = [open_result(file) for file in parts(results / "labels")]
     counts = [part.metadata.counts for part in every if part.metadata and part.metadata.counts]
     assert sum(count.done for count in counts) == COUNT
     assert sum(count.failed for count in counts) == 2
     whole = open_result(results / "labels")
-    assert [path for found in every for path in found.paths()] == list(whole.paths())
+    assert [path for part in every for path in part.paths()] == list(whole.paths())
 
 
 def test_commands_read_a_dataset_as_a_file(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,8 +143,8 @@ def test_commands_read_a_dataset_as_a_file(results: Path, monkeypatch: pytest.Mo
     ):
         outputs = []
         for name in (".parquet", "/", ""):
-            found = mnv1(*(str(word).format(name) for word in arguments))
-            outputs.append((found.exit_code, found.stdout_bytes))
+            result = mnv1(*(str(word).format(name) for word in arguments))
+            outputs.append((result.exit_code, result.stdout_bytes))
         assert outputs[0] == outputs[1] == outputs[2], arguments
         assert outputs[0][1]
 
@@ -152,11 +152,11 @@ def test_commands_read_a_dataset_as_a_file(results: Path, monkeypatch: pytest.Mo
 def test_report_shows_a_dataset(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(results)
     for name in ("labels/", "labels.parquet"):
-        found = mnv1("report", name, "-o", "-", "--title", "x")
-        assert found.exit_code == 0, found.stderr
-        assert f"{COUNT} images" in found.stderr
-        assert found.stdout.count("<figure") == COUNT or "0-00003.jpg" in found.stdout
-        assert "the file is empty" in found.stdout
+        result = mnv1("report", name, "-o", "-", "--title", "x")
+        assert result.exit_code == 0, result.stderr
+        assert f"{COUNT} images" in result.stderr
+        assert result.stdout.count("<figure") == COUNT or "0-00003.jpg" in result.stdout
+        assert "the file is empty" in result.stdout
 
 
 def test_python_takes_datasets(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,16 +168,16 @@ def test_python_takes_datasets(results: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_runs_add_up(tmp_path: Path) -> None:
     write(tmp_path / "out", vectors(), errors=("", "", "bad", ""))
     write(tmp_path / "out", vectors(2, 1), paths=(b"x", b"\xff"), errors=("", "worse"))
-    found = open_result(tmp_path / "out").metadata
-    assert found
-    assert found.counts == (4, 2)
-    assert found.seconds == 3.0
-    assert [fault.reason for fault in found.failures or ()] == ["bad", "worse"]
+    metadata = open_result(tmp_path / "out").metadata
+    assert metadata
+    assert metadata.counts == (4, 2)
+    assert metadata.seconds == 3.0
+    assert [fault.reason for fault in metadata.failures or ()] == ["bad", "worse"]
     runs(tmp_path / "out")[0].write_bytes(b"{half")
-    found = open_result(tmp_path / "out").metadata
-    assert found
-    assert found.seconds == 1.5
-    assert found.counts == (4, 2)
+    metadata = open_result(tmp_path / "out").metadata
+    assert metadata
+    assert metadata.seconds == 1.5
+    assert metadata.counts == (4, 2)
 
 
 def test_rows_of_two_runs_that_did_the_same_count_once(
@@ -202,9 +202,9 @@ def test_memory_does_not_grow_with_the_parts(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from mnv1cli.results.readers import open_result\n"
         "from tests.support.memory import most\n"
-        "found = open_result(Path(sys.argv[1]))\n"
+        "result = open_result(Path(sys.argv[1]))\n"
         "before = count = 0\n"
-        "for table in found.tables():\n"
+        "for table in result.tables():\n"
         "    count += len(table.paths)\n"
         "    before = before or (most() if count > 8000 else 0)\n"
         "print(count, most() - before)\n"
@@ -222,7 +222,7 @@ def test_memory_does_not_grow_with_the_parts(tmp_path: Path) -> None:
     assert grown < 12_000
 
 
-# --- damaged and mixed ones -------------------------------------------------------------
+# --- damaged and mixed datasets ----------------------------------------------------------
 
 
 def test_parts_with_other_settings_are_named_both(tmp_path: Path) -> None:
@@ -276,8 +276,8 @@ def test_no_flipped_byte_is_taken_for_a_value(tmp_path: Path) -> None:
         part.write_bytes(data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :])
         said = ""
         try:
-            found = open_result(part.parent)
-            tables = [t.values for t in found.tables() if t.values is not None]
+            result = open_result(part.parent)
+            tables = [t.values for t in result.tables() if t.values is not None]
         except Mnv1Error as error:
             said = str(error)
             caught += 1
@@ -286,7 +286,7 @@ def test_no_flipped_byte_is_taken_for_a_value(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["evaluate", "similar", "report"])
-def test_dataset_without_parts_is_told(
+def test_dataset_without_parts_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -300,25 +300,25 @@ def test_dataset_without_parts_is_told(
         ("out/", 1, "out/ is an empty dataset: it has no part-*.parquet"),
         ("none/", 2, "no such dataset: none/"),
     ):
-        found = mnv1(*words, name)
-        assert found.exit_code == code
-        assert said in found.stderr
+        result = mnv1(*words, name)
+        assert result.exit_code == code
+        assert said in result.stderr
     (tmp_path / "out" / "x.csv").touch()
-    found = mnv1(*words, "out")
-    assert found.exit_code == 1
-    assert "out is no dataset of mnv1: it has x.csv" in found.stderr
+    result = mnv1(*words, "out")
+    assert result.exit_code == 1
+    assert "out is no dataset of mnv1: it has x.csv" in result.stderr
 
 
 def test_dataset_of_labels_is_no_index(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(results)
-    found = mnv1("similar", "labels/", "--all-pairs")
-    assert found.exit_code == 1
-    assert "labels/ holds no features" in found.stderr
+    result = mnv1("similar", "labels/", "--all-pairs")
+    assert result.exit_code == 1
+    assert "labels/ holds no features" in result.stderr
 
 
 def test_faults_are_left_out_of_an_index(tmp_path: Path) -> None:
     write(tmp_path / "out", vectors(), errors=("", "bad", "", ""))
-    found = mnv1("similar", tmp_path / "out", "--all-pairs", "--threshold", "-1")
-    assert found.exit_code == 0
-    assert "among 3 images" in found.stderr
+    result = mnv1("similar", tmp_path / "out", "--all-pairs", "--threshold", "-1")
+    assert result.exit_code == 0
+    assert "among 3 images" in result.stderr
     assert len(rows(tmp_path / "out")) == 4
