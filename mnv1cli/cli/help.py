@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any, TypeVar
 
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-INPUT = "What is read"
-MODULE = "The module"
-PIXELS = "Pixels"
-RUN = "How it runs"
-OUTPUT = "What is written"
-# The order of the headings; options without a group, such as --help, come last.
-GROUPS = (INPUT, MODULE, PIXELS, RUN, OUTPUT)
+
+class Group(StrEnum):
+    """The headings of options, in the order of help."""
+
+    INPUT = "What is read"
+    MODULE = "The module"
+    PIXELS = "Pixels"
+    RUN = "How it runs"
+    OUTPUT = "What is written"
+
+
+# The heading of options without a group, such as --help, which come last.
 _OTHER = "Other"
 
 EXIT_CODES = """\b
@@ -29,7 +35,7 @@ _NAME_WIDTH = 28
 class GroupedOption(click.Option):
     """An option that help shows under the heading `group`."""
 
-    def __init__(self, *args: Any, group: str, **attributes: Any) -> None:
+    def __init__(self, *args: Any, group: Group, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.group = group
 
@@ -40,7 +46,7 @@ class GroupedOption(click.Option):
         return extra
 
 
-def option(group: str, *names: str, **attributes: Any) -> Callable[[F], F]:
+def option(group: Group, *names: str, **attributes: Any) -> Callable[[F], F]:
     """Return a decorator as click's, for an option that help shows under the heading `group`."""
     decorate: Callable[[F], F] = click.option(*names, cls=GroupedOption, group=group, **attributes)
     return decorate
@@ -51,13 +57,13 @@ class GroupedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under the headings of their groups, `--help` last."""
-        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in (*GROUPS, _OTHER)}
+        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in (*Group, _OTHER)}
         for parameter in self.get_params(ctx):
             # Arguments have a record, too, from click 8.2 on.
             record = parameter.get_help_record(ctx)
             if isinstance(parameter, click.Option) and record is not None:
                 sections[getattr(parameter, "group", _OTHER)].append(record)
-        if not any(sections[name] for name in GROUPS):
+        if not any(sections[name] for name in Group):
             sections = {"Options": sections[_OTHER]}
         _write_sections(formatter, sections)
 

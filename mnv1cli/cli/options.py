@@ -10,8 +10,7 @@ from typing import Any, TextIO, TypeVar, cast
 import click
 
 from mnv1cli.cli import console
-from mnv1cli.cli import help as groups
-from mnv1cli.cli.help import option
+from mnv1cli.cli.help import Group, option
 from mnv1cli.cli.param_types import FILE, LOCATION, SHARD, complete_files
 from mnv1cli.types import (
     DEFAULT_BATCH,
@@ -29,26 +28,26 @@ FORMATS = ("csv", "tsv", "jsonl", "npy", "npz", "parquet", "table")
 
 _FETCH_OPTIONS = (
     option(
-        groups.MODULE,
+        Group.MODULE,
         "--offline",
         is_flag=True,
         help="Never connect to the network for a module. [env: MNV1_OFFLINE]",
     ),
     option(
-        groups.MODULE,
+        Group.MODULE,
         "--insecure",
         is_flag=True,
         help="Accept a module over plain http even if its checksum is unknown.",
     ),
     option(
-        groups.MODULE,
+        Group.MODULE,
         "--trust-module",
         is_flag=True,
         help="Accept a module that does more than compute. It can do what any program can.",
     ),
 )
 MODULE = option(
-    groups.MODULE,
+    Group.MODULE,
     "--module",
     metavar="MODULE",
     envvar="MNV1_MODULE",
@@ -57,14 +56,14 @@ MODULE = option(
     "Default: hub, or bundled where the hub cannot be reached. [env: MNV1_MODULE]",
 )
 IMAGE_SIZE = option(
-    groups.MODULE,
+    Group.MODULE,
     "--image-size",
     metavar="N",
     type=click.IntRange(min=1),
     help="Image size in pixels, for modules that do not state it.",
 )
 PREPROCESS = option(
-    groups.PIXELS,
+    Group.PIXELS,
     "--preprocess",
     type=click.Choice(("slim", "squash", "square", "pad")),
     default="slim",
@@ -73,20 +72,20 @@ PREPROCESS = option(
     "square. pad: the whole image with its proportions, on grey.",
 )
 EXIF = option(
-    groups.PIXELS,
+    Group.PIXELS,
     "--exif/--no-exif",
     default=True,
     help="Turn images by their EXIF orientation (default).",
 )
 THREADS = option(
-    groups.RUN,
+    Group.RUN,
     "--threads",
     metavar="N",
     type=click.IntRange(1, MAX_THREADS),
     help="CPU cores to use. Default: all that the process may use.",
 )
 BATCH_SIZE = option(
-    groups.RUN,
+    Group.RUN,
     "--batch-size",
     metavar="N",
     type=click.IntRange(1, MAX_BATCH),
@@ -118,7 +117,7 @@ def with_progress(fetch: FetchOptions, stream: TextIO, quiet: bool) -> FetchOpti
 READING_OPTIONS = (
     click.argument("inputs", metavar="INPUT...", nargs=-1, shell_complete=complete_files),
     option(
-        groups.INPUT,
+        Group.INPUT,
         "--files-from",
         metavar="FILE",
         multiple=True,
@@ -126,27 +125,27 @@ READING_OPTIONS = (
         help="Read paths from FILE, one per line; '-' is stdin.",
     ),
     option(
-        groups.INPUT,
+        Group.INPUT,
         "-0",
         "--null",
         is_flag=True,
         help="Paths in lists end with NUL, not with a new line.",
     ),
     option(
-        groups.INPUT,
+        Group.INPUT,
         "--shard",
         metavar="I/N",
         type=SHARD,
         help="Read only part I of N of the images, counted from 0; 'mnv1 merge' joins the results.",
     ),
     option(
-        groups.INPUT,
+        Group.INPUT,
         "--recursive/--no-recursive",
         default=True,
         help="Read the folders inside folders, too (default).",
     ),
     option(
-        groups.INPUT,
+        Group.INPUT,
         "--max-bytes",
         metavar="N",
         type=click.IntRange(1, MAX_LIMIT),
@@ -159,7 +158,7 @@ READING_OPTIONS = (
     IMAGE_SIZE,
     PREPROCESS,
     option(
-        groups.PIXELS,
+        Group.PIXELS,
         "--decode",
         type=click.Choice(("scaled", "full")),
         default="scaled",
@@ -169,7 +168,7 @@ READING_OPTIONS = (
     ),
     EXIF,
     option(
-        groups.PIXELS,
+        Group.PIXELS,
         "--max-pixels",
         metavar="N",
         type=click.IntRange(1, MAX_LIMIT),
@@ -178,14 +177,14 @@ READING_OPTIONS = (
         help="Refuse images of more than N pixels.",
     ),
     option(
-        groups.RUN,
+        Group.RUN,
         "--engine",
         type=click.Choice(("litert", "tf")),
         help="litert: the module compiled for LiteRT (default where it is installed). "
         "tf: the module itself in TensorFlow.",
     ),
     option(
-        groups.RUN,
+        Group.RUN,
         "--precision",
         type=click.Choice(("float32", "int8")),
         default="float32",
@@ -197,17 +196,17 @@ READING_OPTIONS = (
 )
 
 LABELS = option(
-    groups.INPUT,
+    Group.INPUT,
     "--labels",
     metavar="FILE",
     type=FILE,
     help="Your own class names: one per line, or CSV with a column 'label'.",
 )
-FORCE = option(groups.OUTPUT, "--force", is_flag=True, help="Replace existing files.")
-AS_JSON = option(groups.OUTPUT, "--json", "as_json", is_flag=True, help="Print JSON.")
-QUIET = option(groups.RUN, "-q", "--quiet", is_flag=True, help="Show only errors.")
+FORCE = option(Group.OUTPUT, "--force", is_flag=True, help="Replace existing files.")
+AS_JSON = option(Group.OUTPUT, "--json", "as_json", is_flag=True, help="Print JSON.")
+QUIET = option(Group.RUN, "-q", "--quiet", is_flag=True, help="Show only errors.")
 VERBOSE = option(
-    groups.RUN,
+    Group.RUN,
     "-v",
     "--verbose",
     is_flag=True,
@@ -215,7 +214,7 @@ VERBOSE = option(
 )
 WRITING_OPTIONS = (
     option(
-        groups.OUTPUT,
+        Group.OUTPUT,
         "-o",
         "--output",
         metavar="FILE",
@@ -225,7 +224,7 @@ WRITING_OPTIONS = (
         "Default: stdout.",
     ),
     option(
-        groups.OUTPUT,
+        Group.OUTPUT,
         "-f",
         "--format",
         type=click.Choice(FORMATS),
@@ -233,33 +232,33 @@ WRITING_OPTIONS = (
     ),
     FORCE,
     option(
-        groups.OUTPUT,
+        Group.OUTPUT,
         "--resume",
         is_flag=True,
         help="Continue an interrupted run; repeat its other options.",
     ),
     option(
-        groups.INPUT,
+        Group.INPUT,
         "--skip-existing",
         metavar="FILE",
         type=LOCATION,
         help="Skip images that already have a row in FILE, a result or a dataset.",
     ),
     option(
-        groups.INPUT,
+        Group.INPUT,
         "--retry-failed",
         "retry",
         is_flag=True,
         help="For a dataset: try again the images that failed in earlier runs.",
     ),
     option(
-        groups.OUTPUT,
+        Group.OUTPUT,
         "--append",
         is_flag=True,
         help="Add rows to the existing FILE; without -o, to the result of --skip-existing.",
     ),
     option(
-        groups.OUTPUT,
+        Group.OUTPUT,
         "--on-error",
         type=click.Choice(("skip", "row", "fail")),
         default="skip",
@@ -268,21 +267,21 @@ WRITING_OPTIONS = (
         "and fail ends the run.",
     ),
     option(
-        groups.OUTPUT,
+        Group.OUTPUT,
         "--errors",
         metavar="FILE",
         type=FILE,
         help="Write the images that failed to FILE, as CSV with path and reason.",
     ),
     option(
-        groups.OUTPUT,
+        Group.OUTPUT,
         "--manifest",
         metavar="FILE",
         type=FILE,
         help="Write the run's metadata to FILE.",
     ),
     option(
-        groups.RUN,
+        Group.RUN,
         "--runner",
         type=click.Choice(("local", "ray")),
         default="local",
@@ -290,7 +289,7 @@ WRITING_OPTIONS = (
         help="local: this process. ray: a Ray cluster, which writes a dataset.",
     ),
     option(
-        groups.RUN,
+        Group.RUN,
         "--ray-address",
         metavar="ADDRESS",
         envvar="RAY_ADDRESS",

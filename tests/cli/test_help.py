@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from mnv1cli.cli.help import GROUPS
+from mnv1cli.cli.help import Group
 from mnv1cli.cli.main import cli
 from tests.support.shell import mnv1
 
@@ -64,7 +64,7 @@ OWN_OPTIONS = [
 @pytest.mark.parametrize("command", ["classify", "logits", "embed", "evaluate"])
 def test_options_stand_under_all_headings_with_help_last(command: str) -> None:
     headings = sections(mnv1(command, "--help").stdout)
-    assert list(headings)[:6] == [*GROUPS, "Other"]
+    assert list(headings)[:6] == [*Group, "Other"]
     assert headings["Other"] == ["--help"]
 
 
@@ -74,9 +74,9 @@ def test_options_stand_under_all_headings_with_help_last(command: str) -> None:
         (("similar",), ["What is read", "The module", "How it runs", "What is written"]),
         (("merge",), ["How it runs", "What is written"]),
         (("report",), ["What is read", "How it runs", "What is written"]),
-        (("bench",), list(GROUPS)),
-        (("finetune",), list(GROUPS)),
-        (("module", "quantize"), list(GROUPS)),
+        (("bench",), list(Group)),
+        (("finetune",), list(Group)),
+        (("module", "quantize"), list(Group)),
     ],
 )
 def test_headings_without_options_are_left_out(
@@ -96,7 +96,7 @@ def test_option_stands_in_its_group(command: str, flag: str, group: str) -> None
 def test_every_option_has_a_group_and_a_text(command: tuple[str, ...]) -> None:
     for option in find(command).params:
         if isinstance(option, click.Option):
-            assert vars(option)["group"] in GROUPS
+            assert vars(option)["group"] in Group
             assert option.help
             assert option.help[-1] in ".]"
 

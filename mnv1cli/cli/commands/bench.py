@@ -9,8 +9,7 @@ import click
 
 from mnv1cli._version import __version__
 from mnv1cli.cli import console
-from mnv1cli.cli import help as groups
-from mnv1cli.cli.help import GroupedCommand, option
+from mnv1cli.cli.help import Group, GroupedCommand, option
 from mnv1cli.cli.options import (
     AS_JSON,
     BATCH_SIZE,
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 @click.command(cls=GroupedCommand)
 @click.argument("inputs", metavar="[INPUT]...", nargs=-1, shell_complete=complete_files)
 @option(
-    groups.INPUT,
+    Group.INPUT,
     "--images",
     metavar="N",
     type=click.IntRange(min=1),

@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from mnv1cli.cli import console
-from mnv1cli.cli import help as groups
-from mnv1cli.cli.help import GroupedCommand, option
+from mnv1cli.cli.help import Group, GroupedCommand, option
 from mnv1cli.cli.options import AS_JSON, QUIET, VERBOSE
 from mnv1cli.errors import OptionError
 
@@ -17,35 +16,35 @@ _PATH = click.Path(path_type=Path)
 
 @click.command(cls=GroupedCommand)
 @option(
-    groups.INPUT,
+    Group.INPUT,
     "--checkpoint",
     metavar="PATH",
     type=_PATH,
     help="A TF-Slim checkpoint, or its .tgz archive.",
 )
 @option(
-    groups.INPUT,
+    Group.INPUT,
     "--weights",
     metavar="NPZ",
     type=_PATH,
     help="An .npz file of variables by their TF-Slim names.",
 )
 @option(
-    groups.MODULE,
+    Group.MODULE,
     "--depth-multiplier",
     metavar="M",
     type=click.FloatRange(min=0, min_open=True),
     help="Default: computed from the shapes of the variables.",
 )
 @option(
-    groups.MODULE,
+    Group.MODULE,
     "--image-size",
     metavar="N",
     type=click.IntRange(min=32),
     help="Image size in pixels. Default: by the checkpoint's name, else 128.",
 )
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "-o",
     "--output",
     metavar="DIR",
@@ -53,7 +52,7 @@ _PATH = click.Path(path_type=Path)
     required=True,
     help="Write the module to the directory DIR, or with --tar to the archive DIR.",
 )
-@option(groups.OUTPUT, "--tar", "as_tar", is_flag=True, help="Write a .tar.gz as the hub has it.")
+@option(Group.OUTPUT, "--tar", "as_tar", is_flag=True, help="Write a .tar.gz as the hub has it.")
 @QUIET
 @VERBOSE
 @AS_JSON

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mnv1cli.cli import help as groups
-from mnv1cli.cli.help import EXIT_CODES, GroupedCommand, option
+from mnv1cli.cli.help import EXIT_CODES, Group, GroupedCommand, option
 from mnv1cli.cli.options import LABELS
 from mnv1cli.cli.run import ImageRun, image_command
 from mnv1cli.types import Task
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=GroupedCommand, epilog=EXIT_CODES)
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "--top",
     metavar="K",
     type=click.IntRange(min=1),
@@ -28,16 +27,16 @@ if TYPE_CHECKING:
     help="Labels per image.",
 )
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "--min-probability",
     metavar="P",
     type=click.FloatRange(0, 1),
     default=0.0,
     help="Write only labels with at least probability P, from 0 to 1.",
 )
-@option(groups.OUTPUT, "--wide", is_flag=True, help="CSV and TSV: one row per image.")
+@option(Group.OUTPUT, "--wide", is_flag=True, help="CSV and TSV: one row per image.")
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "--with-meta",
     "meta",
     is_flag=True,

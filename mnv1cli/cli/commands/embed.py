@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import click
 
-from mnv1cli.cli import help as groups
-from mnv1cli.cli.help import EXIT_CODES, GroupedCommand, option
+from mnv1cli.cli.help import EXIT_CODES, Group, GroupedCommand, option
 from mnv1cli.cli.run import ImageRun, image_command
 from mnv1cli.types import Task
 
 
 @click.command(cls=GroupedCommand, epilog=EXIT_CODES)
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "--endpoint",
     metavar="NAME",
     default="",
     help="Write the values of this layer instead; 'mnv1 module show' lists the names.",
 )
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "--pool/--no-pool",
     default=True,
     help="Average a layer over height and width (default), or keep all of its values as "

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from mnv1cli.cli import console
-from mnv1cli.cli import help as groups
-from mnv1cli.cli.help import GroupedCommand, option
+from mnv1cli.cli.help import Group, GroupedCommand, option
 from mnv1cli.cli.image_options import Reading, reading_command
 from mnv1cli.cli.options import AS_JSON, FORCE, LABELS, QUIET, VERBOSE
 from mnv1cli.cli.param_types import FILE, LOCATION
@@ -27,14 +26,14 @@ if TYPE_CHECKING:
 
 @click.command(cls=GroupedCommand)
 @option(
-    groups.INPUT,
+    Group.INPUT,
     "--truth",
     metavar="FILE",
     type=FILE,
     help="What the images show: CSV with path and label. Default: the names of their folders.",
 )
 @option(
-    groups.INPUT,
+    Group.INPUT,
     "--from",
     "saved",
     metavar="FILE",
@@ -44,21 +43,21 @@ if TYPE_CHECKING:
 @reading_command
 @LABELS
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "--per-class",
     metavar="FILE",
     type=FILE,
     help="Write the accuracy of each class to FILE, as CSV.",
 )
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "--confusion",
     metavar="FILE",
     type=FILE,
     help="Write the confusion matrix to FILE: CSV with a count per pair of classes.",
 )
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "--mistakes",
     metavar="FILE",
     type=FILE,

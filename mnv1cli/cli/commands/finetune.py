@@ -10,8 +10,7 @@ import click
 from click.core import ParameterSource
 
 from mnv1cli.cli import console
-from mnv1cli.cli import help as groups
-from mnv1cli.cli.help import GroupedCommand, option
+from mnv1cli.cli.help import Group, GroupedCommand, option
 from mnv1cli.cli.options import (
     AS_JSON,
     EXIF,
@@ -41,7 +40,7 @@ _DEFAULTS = FinetuneOptions()
 @click.command(cls=GroupedCommand)
 @click.argument("folder", metavar="DIR", type=FILE)
 @option(
-    groups.INPUT,
+    Group.INPUT,
     "--held-out",
     metavar="FRACTION",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -50,7 +49,7 @@ _DEFAULTS = FinetuneOptions()
     help="Fraction of each class that is held out of the training to test the result.",
 )
 @option(
-    groups.INPUT,
+    Group.INPUT,
     "--seed",
     metavar="S",
     type=click.IntRange(0, 2**32 - 1),
@@ -63,9 +62,9 @@ _DEFAULTS = FinetuneOptions()
 @IMAGE_SIZE
 @PREPROCESS
 @EXIF
-@option(groups.RUN, "--full", is_flag=True, help="Train all layers, not only the last one.")
+@option(Group.RUN, "--full", is_flag=True, help="Train all layers, not only the last one.")
 @option(
-    groups.RUN,
+    Group.RUN,
     "--epochs",
     metavar="N",
     type=click.IntRange(1, 100_000),
@@ -74,7 +73,7 @@ _DEFAULTS = FinetuneOptions()
     help="With --full: largest number of passes over the images.",
 )
 @option(
-    groups.RUN,
+    Group.RUN,
     "--learning-rate",
     metavar="RATE",
     type=click.FloatRange(0, min_open=True),
@@ -83,7 +82,7 @@ _DEFAULTS = FinetuneOptions()
     help="With --full: highest learning rate; it rises to RATE, then falls as a cosine.",
 )
 @option(
-    groups.RUN,
+    Group.RUN,
     "--batch-size",
     metavar="N",
     type=click.IntRange(2, MAX_BATCH),
@@ -95,7 +94,7 @@ _DEFAULTS = FinetuneOptions()
 @QUIET
 @VERBOSE
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "-o",
     "--output",
     metavar="MODULE",
@@ -103,9 +102,9 @@ _DEFAULTS = FinetuneOptions()
     required=True,
     help="Write the new module to the folder MODULE.",
 )
-@option(groups.OUTPUT, "--force", is_flag=True, help="Replace an existing module.")
+@option(Group.OUTPUT, "--force", is_flag=True, help="Replace an existing module.")
 @option(
-    groups.OUTPUT, "--resume", is_flag=True, help="With --full: continue an interrupted training."
+    Group.OUTPUT, "--resume", is_flag=True, help="With --full: continue an interrupted training."
 )
 @AS_JSON
 def finetune(

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mnv1cli.cli import console
-from mnv1cli.cli import help as groups
-from mnv1cli.cli.help import GroupedCommand, option
+from mnv1cli.cli.help import Group, GroupedCommand, option
 from mnv1cli.cli.param_types import FILE
 from mnv1cli.errors import LabelsError
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(cls=GroupedCommand)
 @click.argument("pattern", required=False)
 @option(
-    groups.INPUT,
+    Group.INPUT,
     "--labels",
     "own",
     metavar="FILE",
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     help="Search your own class names: one per line, or CSV with a column 'label'.",
 )
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "-f",
     "--format",
     "form",

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import click
 
-from mnv1cli.cli import help as groups
-from mnv1cli.cli.help import EXIT_CODES, GroupedCommand, option
+from mnv1cli.cli.help import EXIT_CODES, Group, GroupedCommand, option
 from mnv1cli.cli.run import ImageRun, image_command
 from mnv1cli.types import Task
 
 
 @click.command(cls=GroupedCommand, epilog=EXIT_CODES)
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "--probabilities",
     is_flag=True,
     help="Write probabilities: the softmax of the scores.",

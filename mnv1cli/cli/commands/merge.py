@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from mnv1cli.cli import console
-from mnv1cli.cli import help as groups
-from mnv1cli.cli.help import GroupedCommand, option
+from mnv1cli.cli.help import Group, GroupedCommand, option
 from mnv1cli.cli.options import FORCE, QUIET, VERBOSE
 from mnv1cli.cli.param_types import FILE
 from mnv1cli.errors import OptionError
@@ -18,7 +17,7 @@ from mnv1cli.errors import OptionError
 @click.command(cls=GroupedCommand)
 @click.argument("parts", metavar="PART...", nargs=-1, required=True, type=FILE)
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "-o",
     "--output",
     metavar="FILE",
@@ -27,7 +26,7 @@ from mnv1cli.errors import OptionError
     help="Write to FILE, and its metadata to FILE.meta.json.",
 )
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "-f",
     "--format",
     "form",

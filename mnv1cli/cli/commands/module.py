@@ -11,10 +11,9 @@ import click
 from click.core import ParameterSource
 
 from mnv1cli.cli import console
-from mnv1cli.cli import help as groups
 from mnv1cli.cli.commands.build import build
 from mnv1cli.cli.commands.quantize import quantize
-from mnv1cli.cli.help import CommandGroup, option
+from mnv1cli.cli.help import CommandGroup, Group, option
 from mnv1cli.cli.options import (
     AS_JSON,
     IMAGE_SIZE,
@@ -39,7 +38,7 @@ def _module_options(function: F) -> F:
         QUIET,
         fetch_options,
         option(
-            groups.MODULE,
+            Group.MODULE,
             "--module",
             "named",
             metavar="MODULE",
@@ -189,7 +188,7 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
 
 @module.command()
 @click.argument("names", metavar="[MODULE]...", nargs=-1)
-@option(groups.MODULE, "--all", "every", is_flag=True, help="Remove all modules in the cache.")
+@option(Group.MODULE, "--all", "every", is_flag=True, help="Remove all modules in the cache.")
 @AS_JSON
 def remove(names: tuple[str, ...], every: bool, as_json: bool) -> None:
     """Remove modules and their compiled models from the cache.

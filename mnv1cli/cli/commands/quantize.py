@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mnv1cli.cli import console
-from mnv1cli.cli import help as groups
-from mnv1cli.cli.help import GroupedCommand, option
+from mnv1cli.cli.help import Group, GroupedCommand, option
 from mnv1cli.cli.options import (
     AS_JSON,
     IMAGE_SIZE,
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     "inputs", metavar="INPUT...", nargs=-1, required=True, shell_complete=complete_files
 )
 @option(
-    groups.INPUT,
+    Group.INPUT,
     "--samples",
     metavar="N",
     type=click.IntRange(min=1),
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     help="Calibrate with at most N images. As many others are held back for the comparison.",
 )
 @option(
-    groups.INPUT,
+    Group.INPUT,
     "--seed",
     metavar="S",
     type=int,
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
     help="Seed of the random choice of images.",
 )
 @option(
-    groups.MODULE,
+    Group.MODULE,
     "--endpoint",
     metavar="NAME",
     default="",

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mnv1cli.cli import console
-from mnv1cli.cli import help as groups
-from mnv1cli.cli.help import GroupedCommand, option
+from mnv1cli.cli.help import Group, GroupedCommand, option
 from mnv1cli.cli.options import FORCE, LABELS, QUIET, VERBOSE
 from mnv1cli.cli.param_types import FILE, LOCATION
 
@@ -21,21 +20,21 @@ if TYPE_CHECKING:
 @click.command(cls=GroupedCommand)
 @click.argument("results", metavar="RESULTS", type=LOCATION)
 @option(
-    groups.INPUT,
+    Group.INPUT,
     "--truth",
     metavar="FILE",
     type=FILE,
     help="Evaluate the labels; FILE says what the images show: CSV with path and label.",
 )
 @option(
-    groups.INPUT,
+    Group.INPUT,
     "--truth-folders",
     is_flag=True,
     help="Evaluate the labels; the names of the images' folders say what they show.",
 )
 @LABELS
 @option(
-    groups.INPUT,
+    Group.INPUT,
     "--base",
     metavar="DIR",
     type=FILE,
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     "RESULTS.",
 )
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "-o",
     "--output",
     metavar="FILE",
@@ -52,14 +51,14 @@ if TYPE_CHECKING:
     help="Write the page to FILE, whose name ends with .html; '-' is stdout.",
 )
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "--sort",
     type=click.Choice(("results", "certain", "uncertain", "label", "name", "mistakes")),
     help="Order of the images at first. Default: mistakes if the labels are evaluated, else "
     "results.",
 )
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "--limit",
     metavar="N",
     type=click.IntRange(min=1),
@@ -68,7 +67,7 @@ if TYPE_CHECKING:
     help="Show the first N images of that order.",
 )
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "--title",
     metavar="TEXT",
     default="",

@@ -12,8 +12,7 @@ import click
 from click.core import ParameterSource
 
 from mnv1cli.cli import console
-from mnv1cli.cli import help as groups
-from mnv1cli.cli.help import GroupedCommand, option
+from mnv1cli.cli.help import Group, GroupedCommand, option
 from mnv1cli.cli.options import FORCE, QUIET, THREADS, VERBOSE, fetch_options
 from mnv1cli.cli.param_types import FILE, LOCATION, complete_files
 from mnv1cli.errors import OptionError
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 @click.argument("index", metavar="INDEX", type=LOCATION)
 @click.argument("queries", metavar="[QUERY]...", nargs=-1, shell_complete=complete_files)
 @option(
-    groups.INPUT,
+    Group.INPUT,
     "--from",
     "saved",
     metavar="FILE",
@@ -35,13 +34,13 @@ if TYPE_CHECKING:
     help="Take the features of the queries from FILE, another result of embed.",
 )
 @option(
-    groups.INPUT,
+    Group.INPUT,
     "--all-pairs",
     is_flag=True,
     help="Compare the images of INDEX with one another, and write groups of similar ones.",
 )
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "--top",
     metavar="K",
     type=click.IntRange(min=1),
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
     help="Images of INDEX per query.",
 )
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "--threshold",
     metavar="T",
     type=click.FloatRange(-1, 1),
@@ -59,7 +58,7 @@ if TYPE_CHECKING:
     help="With --all-pairs: smallest similarity within a group, from -1 to 1.",
 )
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "-o",
     "--output",
     metavar="FILE",
@@ -67,7 +66,7 @@ if TYPE_CHECKING:
     help="Write to FILE. Default: stdout.",
 )
 @option(
-    groups.OUTPUT,
+    Group.OUTPUT,
     "-f",
     "--format",
     "form",
@@ -76,7 +75,7 @@ if TYPE_CHECKING:
 )
 @FORCE
 @option(
-    groups.MODULE,
+    Group.MODULE,
     "--module",
     metavar="MODULE",
     shell_complete=complete_files,
