@@ -23,8 +23,6 @@ from mnv1cli.system import signals
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mnv1cli.inputs.listing import Listing
-
 log = logging.getLogger("mnv1cli")
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -85,12 +83,6 @@ def binary_stdout() -> BinaryIO | None:
 def stdout_is_terminal() -> bool:
     """Return whether stdout is a terminal."""
     return bool(sys.stdout and sys.stdout.isatty())
-
-
-def warn_of_empty(listing: Listing) -> None:
-    """Warn of each folder that has no images."""
-    for folder in listing.empty:
-        log.warning("no images in %s", display_path(folder))
 
 
 @contextlib.contextmanager

@@ -9,8 +9,23 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
-from mnv1cli.cli.options import READING_OPTIONS
+import click
+
+from mnv1cli.cli import console
+from mnv1cli.cli.help import Group, option
+from mnv1cli.cli.options import (
+    BATCH_SIZE,
+    EXIF,
+    IMAGE_SIZE,
+    MODULE,
+    PREPROCESS,
+    THREADS,
+    fetch_options,
+)
+from mnv1cli.cli.param_types import SHARD, complete_files
 from mnv1cli.errors import OptionError
+from mnv1cli.path_text import display_path
+from mnv1cli.types import MAX_BYTES, MAX_LIMIT, MAX_PIXELS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +36,88 @@ if TYPE_CHECKING:
     from mnv1cli.types import Engine, FetchOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+_READING_OPTIONS = (
+    click.argument("inputs", metavar="INPUT...", nargs=-1, shell_complete=complete_files),
+    option(
+        Group.INPUT,
+        "--files-from",
+        metavar="FILE",
+        multiple=True,
+        shell_complete=complete_files,
+        help="Read paths from FILE, one per line; '-' is stdin.",
+    ),
+    option(
+        Group.INPUT,
+        "-0",
+        "--null",
+        is_flag=True,
+        help="Paths in lists end with NUL, not with a new line.",
+    ),
+    option(
+        Group.INPUT,
+        "--shard",
+        metavar="I/N",
+        type=SHARD,
+        help="Read only part I of N of the images, counted from 0; 'mnv1 merge' joins the results.",
+    ),
+    option(
+        Group.INPUT,
+        "--recursive/--no-recursive",
+        default=True,
+        help="Read the folders inside folders, too (default).",
+    ),
+    option(
+        Group.INPUT,
+        "--max-bytes",
+        metavar="N",
+        type=click.IntRange(1, MAX_LIMIT),
+        default=MAX_BYTES,
+        show_default=True,
+        help="Refuse files of more than N bytes.",
+    ),
+    MODULE,
+    fetch_options,
+    IMAGE_SIZE,
+    PREPROCESS,
+    option(
+        Group.PIXELS,
+        "--decode",
+        type=click.Choice(("scaled", "full")),
+        default="scaled",
+        show_default=True,
+        help="scaled: decode large JPEGs at 1/2, 1/4 or 1/8 where that is enough. "
+        "full: always at full size.",
+    ),
+    EXIF,
+    option(
+        Group.PIXELS,
+        "--max-pixels",
+        metavar="N",
+        type=click.IntRange(1, MAX_LIMIT),
+        default=MAX_PIXELS,
+        show_default=True,
+        help="Refuse images of more than N pixels.",
+    ),
+    option(
+        Group.RUN,
+        "--engine",
+        type=click.Choice(("litert", "tf")),
+        help="litert: the module compiled for LiteRT (default where it is installed). "
+        "tf: the module itself in TensorFlow.",
+    ),
+    option(
+        Group.RUN,
+        "--precision",
+        type=click.Choice(("float32", "int8")),
+        default="float32",
+        show_default=True,
+        help="int8 is faster and less exact; 'mnv1 module quantize' prepares it.",
+    ),
+    THREADS,
+    BATCH_SIZE,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +193,15 @@ class Reading:
         )
 
 
+def warn_of_empty(listing: Listing) -> None:
+    """Warn of each folder that has no images."""
+    for folder in listing.empty:
+        console.log.warning("no images in %s", display_path(folder))
+
+
 def reading_command(function: F) -> F:
     """Give a command the options of reading images, folded into `reading`."""
-    return folding(function, Reading, "reading", READING_OPTIONS)
+    return folding(function, Reading, "reading", _READING_OPTIONS)
 
 
 def folding(function: F, kind: Any, argument: str, options: Iterable[Any]) -> F:
@@ -111,6 +214,6 @@ def folding(function: F, kind: Any, argument: str, options: Iterable[Any]) -> F:
         return function(**{argument: value}, **values)
 
     decorated = cast("F", folded)
-    for option in reversed(tuple(options)):
-        decorated = option(decorated)
+    for decorate in reversed(tuple(options)):
+        decorated = decorate(decorated)
     return decorated

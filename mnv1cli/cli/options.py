@@ -11,13 +11,10 @@ import click
 
 from mnv1cli.cli import console
 from mnv1cli.cli.help import Group, option
-from mnv1cli.cli.param_types import FILE, LOCATION, SHARD, complete_files
+from mnv1cli.cli.param_types import FILE, LOCATION, complete_files
 from mnv1cli.types import (
     DEFAULT_BATCH,
     MAX_BATCH,
-    MAX_BYTES,
-    MAX_LIMIT,
-    MAX_PIXELS,
     MAX_THREADS,
     FetchOptions,
 )
@@ -113,87 +110,6 @@ def with_progress(fetch: FetchOptions, stream: TextIO, quiet: bool) -> FetchOpti
     """Return the options of fetching a module, with a bar where `stream` is a terminal."""
     return dataclasses.replace(fetch, bar=console.progress(stream, quiet))
 
-
-READING_OPTIONS = (
-    click.argument("inputs", metavar="INPUT...", nargs=-1, shell_complete=complete_files),
-    option(
-        Group.INPUT,
-        "--files-from",
-        metavar="FILE",
-        multiple=True,
-        shell_complete=complete_files,
-        help="Read paths from FILE, one per line; '-' is stdin.",
-    ),
-    option(
-        Group.INPUT,
-        "-0",
-        "--null",
-        is_flag=True,
-        help="Paths in lists end with NUL, not with a new line.",
-    ),
-    option(
-        Group.INPUT,
-        "--shard",
-        metavar="I/N",
-        type=SHARD,
-        help="Read only part I of N of the images, counted from 0; 'mnv1 merge' joins the results.",
-    ),
-    option(
-        Group.INPUT,
-        "--recursive/--no-recursive",
-        default=True,
-        help="Read the folders inside folders, too (default).",
-    ),
-    option(
-        Group.INPUT,
-        "--max-bytes",
-        metavar="N",
-        type=click.IntRange(1, MAX_LIMIT),
-        default=MAX_BYTES,
-        show_default=True,
-        help="Refuse files of more than N bytes.",
-    ),
-    MODULE,
-    fetch_options,
-    IMAGE_SIZE,
-    PREPROCESS,
-    option(
-        Group.PIXELS,
-        "--decode",
-        type=click.Choice(("scaled", "full")),
-        default="scaled",
-        show_default=True,
-        help="scaled: decode large JPEGs at 1/2, 1/4 or 1/8 where that is enough. "
-        "full: always at full size.",
-    ),
-    EXIF,
-    option(
-        Group.PIXELS,
-        "--max-pixels",
-        metavar="N",
-        type=click.IntRange(1, MAX_LIMIT),
-        default=MAX_PIXELS,
-        show_default=True,
-        help="Refuse images of more than N pixels.",
-    ),
-    option(
-        Group.RUN,
-        "--engine",
-        type=click.Choice(("litert", "tf")),
-        help="litert: the module compiled for LiteRT (default where it is installed). "
-        "tf: the module itself in TensorFlow.",
-    ),
-    option(
-        Group.RUN,
-        "--precision",
-        type=click.Choice(("float32", "int8")),
-        default="float32",
-        show_default=True,
-        help="int8 is faster and less exact; 'mnv1 module quantize' prepares it.",
-    ),
-    THREADS,
-    BATCH_SIZE,
-)
 
 LABELS = option(
     Group.INPUT,

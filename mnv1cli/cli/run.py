@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from mnv1cli.cli import console
-from mnv1cli.cli.image_options import Reading, folding, reading_command
+from mnv1cli.cli.image_options import Reading, folding, reading_command, warn_of_empty
 from mnv1cli.cli.options import WRITING_OPTIONS
 from mnv1cli.errors import OptionError
 from mnv1cli.results.formats import FORMATS, find_format
@@ -91,7 +91,7 @@ class ImageRun:
             raise SystemExit(0)
         tally = classifier.export(listing, task, target, progress)
         delivery.send(target.outputs.paths)
-        console.warn_of_empty(listing)
+        warn_of_empty(listing)
         place = f", in {delivery.name or target.outputs.name}" if target.options.file else ""
         passed = target.before.passed
         skipped = f", {passed:,} {'was' if passed == 1 else 'were'} there already" if passed else ""
@@ -116,7 +116,7 @@ class ImageRun:
         # Ray prints messages about its processes to stdout, and has no setting against it.
         with contextlib.redirect_stdout(sys.stderr):
             tally = classifier.fill(listing, depot, task, self.runner, self.ray_address, progress)
-        console.warn_of_empty(listing)
+        warn_of_empty(listing)
         if depot.passed and not tally.done and not tally.failed:
             console.log.info("%s is complete: nothing is left to do", dataset)
         else:

@@ -10,7 +10,7 @@ import click
 
 from mnv1cli.cli import console
 from mnv1cli.cli.help import Group, GroupedCommand, option
-from mnv1cli.cli.image_options import Reading, reading_command
+from mnv1cli.cli.image_options import Reading, reading_command, warn_of_empty
 from mnv1cli.cli.options import AS_JSON, FORCE, LABELS, QUIET, VERBOSE
 from mnv1cli.cli.param_types import FILE, LOCATION
 from mnv1cli.errors import OptionError
@@ -137,7 +137,7 @@ def _evaluate_images(
     with contextlib.closing(reading.listing()) as listing:
         listing.require_images()
         results = reading.classifier(own, progress).evaluate(listing, truth, progress)
-        console.warn_of_empty(listing)
+        warn_of_empty(listing)
         return results
 
 

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from mnv1cli.cli import console
 from mnv1cli.cli.help import Group, GroupedCommand, option
+from mnv1cli.cli.image_options import warn_of_empty
 from mnv1cli.cli.options import FORCE, QUIET, THREADS, VERBOSE, fetch_options
 from mnv1cli.cli.param_types import FILE, LOCATION, complete_files
 from mnv1cli.errors import OptionError
@@ -131,7 +132,7 @@ def similar(
         else:
             rows = search.of_images(listing, top, module, fetch, threads)
         write_rows(outputs, chosen.name, search.columns, rows, search.told)
-        console.warn_of_empty(listing)
+        warn_of_empty(listing)
         console.log.info("%s%s", search.summary(), f", in {outputs.name}" if file else "")
         raise SystemExit(search.tally.exit_code)
 
