@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mnv1cli.analysis.metrics import Calibration, wilson
-from mnv1cli.analysis.truth import SavedTruth
+from mnv1cli.analysis.truth import ListTruth, Resolved, SavedTruth
 from mnv1cli.errors import LabelsError, ResultError
 from mnv1cli.inference import ranking
 from mnv1cli.labels import names as labels
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from mnv1cli.analysis.truth import Resolved
     from mnv1cli.labels.names import ClassName
     from mnv1cli.storage.location import Source
     from mnv1cli.types import FloatArray, Prediction
@@ -267,3 +266,25 @@ def evaluated(
         why = "; ".join([*remarks, *truth.remarks()]) or "there is no image"
         raise LabelsError(f"nothing can be evaluated: {why}")
     return evaluation
+
+
+def evaluate_result(
+    file: Source, truth: Path | None = None, labels: Path | None = None
+) -> tuple[Evaluation, Resolved]:
+    """Evaluate a result of classify or logits; return the evaluation, and its truth.
+
+    `truth` is a list of what the images show; without it the names of their folders are the
+    truth. `labels` has the names of classes where they are not ImageNet's.
+
+    Raises:
+        MissingInputError: there is no such file.
+        ResultError: it cannot be read, or is no result of classify or logits.
+        LabelsError: names or truth do not fit, or the truth of no image is known.
+    """
+    saved = SavedPredictions(file)
+    names = saved.names(labels)
+    resolved = Resolved(saved.folders() if truth is None else ListTruth(truth), names)
+    evaluation = evaluated(saved.tables(names), resolved, names, saved.failed)
+    # What has failed is known only after the last table.
+    evaluation.failed = saved.failed
+    return evaluation, resolved

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mnv1cli.errors import ResultError
+from mnv1cli.results.files import META
 from mnv1cli.results.readers import open_result
+from mnv1cli.storage.location import Location, source
 from mnv1cli.types import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -230,3 +233,13 @@ def _measured(rows: FloatArray) -> tuple[Wide, Wide]:
     lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
     lengths[lengths == 0] = 1
     return wide, lengths
+
+
+def list_index_files(location: Location) -> list[Path]:
+    """Return the files on this machine that are read with an index; they may not exist."""
+    index = source(location)
+    if isinstance(index, Location):
+        return []
+    if not index.name:
+        return [index]
+    return [index, index.with_suffix(".index.csv"), index.with_name(index.name + META)]

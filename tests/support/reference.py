@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mnv1cli.cli.help import GROUPS
+from mnv1cli.cli.help import Group
 from mnv1cli.cli.main import cli
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _body(name: str, command: click.Command, level: str) -> str:
 
 def _groups(parameters: Sequence[click.Parameter]) -> dict[str, list[click.Option]]:
     """Sort options under the headings of the help, in its order; those without one come last."""
-    sections: dict[str, list[click.Option]] = {name: [] for name in (*GROUPS, "Other")}
+    sections: dict[str, list[click.Option]] = {name: [] for name in (*Group, "Other")}
     for option in parameters:
         if isinstance(option, click.Option) and not option.hidden:
             sections[getattr(option, "group", "Other")].append(option)

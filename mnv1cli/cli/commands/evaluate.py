@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from mnv1cli.analysis.evaluate import Evaluation
     from mnv1cli.analysis.truth import Resolved
-    from mnv1cli.storage.location import Source
 
 
 @click.command(cls=GroupedCommand)
@@ -88,6 +87,7 @@ def evaluate(
     the folders may have any names; without INPUT all images of its FILE are evaluated.
     """
     with console.session(quiet, verbose) as stream:
+        from mnv1cli.analysis.evaluate import evaluate_result
         from mnv1cli.analysis.evaluation_files import EvaluationFiles
 
         if saved is not None and not reading.is_empty:
@@ -98,7 +98,7 @@ def evaluate(
         read = result if not isinstance(result, Location) else None
         files = EvaluationFiles(per_class, confusion, mistakes, (truth, read, labels), force)
         if result is not None:
-            evaluation, resolved = _evaluate_saved(result, truth, labels)
+            evaluation, resolved = evaluate_result(result, truth, labels)
         else:
             progress = console.progress(stream, quiet)
             evaluation, resolved = _evaluate_images(reading, truth, labels, progress)
@@ -107,20 +107,6 @@ def evaluate(
         files.write(evaluation)
         _print(evaluation, as_json)
         raise SystemExit(3 if evaluation.failed else 0)
-
-
-def _evaluate_saved(
-    file: Source, truth: Path | None, own: Path | None
-) -> tuple[Evaluation, Resolved]:
-    from mnv1cli.analysis.evaluate import SavedPredictions, evaluated
-    from mnv1cli.analysis.truth import ListTruth, Resolved
-
-    saved = SavedPredictions(file)
-    names = saved.names(own)
-    resolved = Resolved(saved.folders() if truth is None else ListTruth(truth), names)
-    evaluation = evaluated(saved.tables(names), resolved, names, saved.failed)
-    evaluation.failed = saved.failed
-    return evaluation, resolved
 
 
 def _evaluate_images(

@@ -138,24 +138,19 @@ def fetch(
     """
     with console.session(quiet, verbose) as stream:
         from mnv1cli.cli.show import format_megabytes, print_facts
-        from mnv1cli.modules import files, locate
-        from mnv1cli.modules.fetch import forget_unreachable
+        from mnv1cli.modules.files import compute_fingerprint, measure_size
+        from mnv1cli.modules.locate import HUB
+        from mnv1cli.modules.manage import fetch_module
 
         start = time.monotonic()
-        wanted = _choose(name, named) or locate.HUB
         options = with_progress(fetch, stream, quiet)
-        if Path(wanted).is_dir():
-            raise ModuleError(f"{wanted} is a directory: there is nothing to download")
-        if handle := locate.resolve_handle(wanted):
-            forget_unreachable(handle)
-        cached = locate.is_cached(wanted)
-        located = locate.locate(wanted, options, locate.is_intact)
+        located, cached = fetch_module(_choose(name, named) or HUB, options)
         seconds = time.monotonic() - start
         facts: dict[str, Any] = {
             "handle": located.handle,
             "path": str(located.path),
-            "size": files.measure_size(located.path),
-            "fingerprint": files.compute_fingerprint(located.path),
+            "size": measure_size(located.path),
+            "fingerprint": compute_fingerprint(located.path),
             "cached": cached,
             "seconds": round(seconds, 3),
         }
@@ -197,19 +192,11 @@ def remove(names: tuple[str, ...], every: bool, as_json: bool) -> None:
     """
     with console.session():
         from mnv1cli.cli.commands.module_listings import print_removed
-        from mnv1cli.modules import artifacts, cache, files, locate
+        from mnv1cli.modules.manage import remove_modules
 
         if bool(names) == every:
             raise OptionError("give either modules or --all")
-        removed = locate.list_cached(names)
-        for entry in removed:
-            artifacts.remove(files.compute_fingerprint(entry.path))
-            cache.remove(entry.path)
-        if every:
-            # Also what was compiled from modules outside the cache.
-            artifacts.remove_all()
-        cache.remove_leftovers()
-        print_removed(removed, as_json)
+        print_removed(remove_modules(names), as_json)
 
 
 def _choose(name: str | None, named: str | None) -> str | None:

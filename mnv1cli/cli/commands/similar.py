@@ -111,7 +111,7 @@ def similar(
     with console.session(quiet, verbose) as stream:
         _check(bool(queries), saved is not None, all_pairs, threshold)
         from mnv1cli.analysis.search import Search
-        from mnv1cli.analysis.search_index import Index
+        from mnv1cli.analysis.search_index import Index, list_index_files
         from mnv1cli.inputs.listing import InputOptions, Listing
         from mnv1cli.results.files import ResultFiles, refuse_to_replace
         from mnv1cli.results.formats import choose_rows_format
@@ -121,7 +121,8 @@ def similar(
         chosen = choose_rows_format(form, file, console.stdout_is_terminal())
         with_meta = not chosen.holds_metadata
         outputs = ResultFiles(file, console.binary_stdout(), force=force, with_meta=with_meta)
-        refuse_to_replace(outputs, [*_files(index), *(_files(saved) if saved else ())])
+        for read in (index, saved):
+            refuse_to_replace(outputs, list_index_files(read) if read else ())
         search = Search(Index(source(index)), console.progress(stream, quiet))
         stdin = sys.stdin.buffer if sys.stdin else None
         listing = Listing([os.fsencode(name) for name in queries], (), InputOptions(stdin=stdin))
@@ -148,15 +149,3 @@ def _check(queries: bool, saved: bool, all_pairs: bool, threshold: float) -> Non
         if origin(name) is ParameterSource.COMMANDLINE and not fits:
             use = "cannot be used with" if all_pairs else "can only be used with"
             raise OptionError(f"--{name} {use} --all-pairs")
-
-
-def _files(location: Location) -> list[Path]:
-    """Return the files on this machine that are read with an index."""
-    from mnv1cli.results.files import META
-
-    index = source(location)
-    if isinstance(index, Location):
-        return []
-    if not index.name:
-        return [index]
-    return [index, index.with_suffix(".index.csv"), index.with_name(index.name + META)]
