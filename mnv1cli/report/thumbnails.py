@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mnv1cli.errors import ImageError
 from mnv1cli.images import decode
-from mnv1cli.images import file as imagefile
+from mnv1cli.images.file import read_file, read_image
 from mnv1cli.inputs import prefetch
 from mnv1cli.inputs.archives import Archive, is_archive
 from mnv1cli.inputs.listing import MEMBER
@@ -56,11 +56,7 @@ def _make_thumbnail(ref: ImageRef, spec: PixelSpec) -> Thumbnail:
     try:
         if ref.problem:
             raise ImageError(ref.problem)
-        data = (
-            imagefile.read_image(ref, spec.max_bytes)
-            if ref.member
-            else imagefile.read_file(ref.source)
-        )
+        data = read_image(ref, spec.max_bytes) if ref.member else read_file(ref.source)
         return _encode(decode.decode(data, spec), spec.size)
     except ImageError as error:
         return Thumbnail(reason=str(error))

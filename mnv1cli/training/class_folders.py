@@ -12,7 +12,8 @@ import numpy as np
 
 from mnv1cli.errors import MissingInputError, NoImagesError, OptionError
 from mnv1cli.inputs.listing import Listing
-from mnv1cli.labels import names as labels
+from mnv1cli.labels.names import FIELDS as LABEL_FIELDS
+from mnv1cli.labels.names import imagenet
 from mnv1cli.path_text import count, display_path, text, text_path
 from mnv1cli.results.writers.delimited import encode_rows
 from mnv1cli.types import IMAGE_SUFFIXES, ImageRef
@@ -113,19 +114,19 @@ def _suffix(name: bytes) -> bytes:
 
 
 def encode_label_table(names: Sequence[str]) -> bytes:
-    """Encode class names as the CSV that `labels.read_labels` reads.
+    """Encode class names as the CSV that `read_labels` reads.
 
     A folder whose name is a WordNet id has it in `wnid` too, and ImageNet's
     names for that id among the synonyms.
     """
-    by_wnid = {name.wnid: name for name in labels.imagenet()}
+    by_wnid = {name.wnid: name for name in imagenet()}
     rows = []
     for i, name in enumerate(names):
         wnid = name if _WNID.fullmatch(name) else ""
         same = by_wnid.get(wnid) if wnid else None
         synonyms = [part for part in (same.label, same.synonyms) if part] if same else []
         rows.append((str(i), wnid, name, ", ".join(synonyms)))
-    return encode_rows([labels.FIELDS, *rows])
+    return encode_rows([LABEL_FIELDS, *rows])
 
 
 def copies(features: FloatArray, similarity: float = COPY_SIMILARITY) -> Numbers:

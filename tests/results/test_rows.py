@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from mnv1cli.errors import OutputError
-from mnv1cli.results import rows as result_rows
 from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.rows import write_rows
 from tests.support.shell import rows
@@ -120,11 +119,10 @@ def test_parquet_comes_back_with_its_metadata(
     assert os.listdir(file.parent) == ["x.parquet"]
 
 
-def test_many_rows_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(result_rows, "_GROUP_ROWS", 10)
-    file = write(tmp_path / "x.parquet", ((b"a", i, "", 0.0) for i in range(95)))
-    assert parquet.read_metadata(file).num_row_groups == 10
-    assert parquet.read_table(file)["number"].to_pylist() == list(range(95))
+def test_many_rows_are_written_in_groups(tmp_path: Path) -> None:
+    file = write(tmp_path / "x.parquet", ((b"a", i, "", 0.0) for i in range(9000)))
+    assert parquet.read_metadata(file).num_row_groups == 3
+    assert parquet.read_table(file)["number"].to_pylist() == list(range(9000))
 
 
 def test_what_is_no_number_is_null_in_json(tmp_path: Path) -> None:

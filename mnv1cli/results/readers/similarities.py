@@ -1,4 +1,4 @@
-"""What `similar` wrote, read back: queries with their matches, or groups with their members."""
+"""Results of `similar`, read back: queries with their matches, or groups with their members."""
 
 from __future__ import annotations
 
