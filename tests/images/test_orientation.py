@@ -1,0 +1,103 @@
+"""The EXIF orientation of every kind of image is applied, unless it is damaged or not wanted."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnv1cli.images import decode
+from mnv1cli.types import PixelSpec
+from tests.support import images
+from tests.support.images import chunk, colours, encode
+from tests.support.oriented import ORIENTED
+
+if TYPE_CHECKING:
+    from mnv1cli.types import ByteArray
+
+
+SPEC = PixelSpec(64)
+UNTURNED = PixelSpec(64, exif=False)
+ORIENTATIONS = range(1, 9)
+
+
+def upright(stored: ByteArray, orientation: int) -> ByteArray:
+    """What EXIF says is seen: its value names the edges where row 0 and column 0 belong."""
+    h, w = stored.shape[:2]
+    y, x = np.ogrid[: (h, w)[orientation > 4], : (w, h)[orientation > 4]]
+    rows_and_columns = {
+        1: (y, x),  # top, left
+        2: (y, w - 1 - x),  # top, right
+        3: (h - 1 - y, w - 1 - x),  # bottom, right
+        4: (h - 1 - y, x),  # bottom, left
+        5: (x, y),  # left, top
+        6: (h - 1 - x, y),  # right, top
+        7: (h - 1 - x, w - 1 - y),  # right, bottom
+        8: (x, w - 1 - y),  # left, bottom
+    }
+    rows, columns = rows_and_columns[orientation]
+    seen: ByteArray = stored[rows, columns]
+    return seen
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("kind", ORIENTED)
+def test_orientation_is_applied(kind: str, orientation: int) -> None:
+    stored = decode.decode(ORIENTED[kind](), SPEC)[:, :, :3]
+    turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
+    np.testing.assert_array_equal(
+        decode.decode(turned, SPEC)[:, :, :3], upright(stored, orientation)
+    )
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("kind", ORIENTED)
+def test_orientation_is_left_without_exif(kind: str, orientation: int) -> None:
+    stored = decode.decode(ORIENTED[kind](), SPEC)[:, :, :3]
+    turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
+    np.testing.assert_array_equal(decode.decode(turned, UNTURNED)[:, :, :3], stored)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_orientation_after_the_pixels_of_a_png(orientation: int) -> None:
+    data = encode(Image.fromarray(colours()), "PNG")
+    exif = chunk(b"eXIf", images.orientation_exif(orientation).tobytes().removeprefix(b"Exif\0\0"))
+    end = chunk(b"IEND", b"")
+    late = data.removesuffix(end) + exif + end
+    np.testing.assert_array_equal(
+        decode.decode(late, SPEC)[:, :, :3], upright(colours(), orientation)
+    )
+    np.testing.assert_array_equal(decode.decode(late, UNTURNED)[:, :, :3], colours())
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255, 65535])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WebP"])
+def test_unknown_orientation_is_none(kind: str, orientation: int) -> None:
+    turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
+    np.testing.assert_array_equal(
+        decode.decode(turned, SPEC)[:, :, :3], decode.decode(ORIENTED[kind](), SPEC)[:, :, :3]
+    )
+
+
+DAMAGED_EXIF = {
+    "nothing": b"",
+    "no TIFF": b"garbage, and more garbage",
+    "directory beyond the end": b"MM\0*\xff\xff\xff\xff",
+    "directory cut short": b"II*\0\x08\0\0\0\xff\xff\x12\x01\x03\0\x01",
+    "value beyond the end": b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 0x112, 2, 999, 999),
+    "text for a number": b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHI4s", 0x112, 2, 2, b"6"),
+}
+
+
+# Pillow warns of it; whether that is an error is up to the program.
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("damage", DAMAGED_EXIF)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP"])
+def test_damaged_exif_leaves_the_image_readable(kind: str, damage: str) -> None:
+    data = ORIENTED[kind](exif=b"Exif\0\0" + DAMAGED_EXIF[damage])
+    np.testing.assert_array_equal(
+        decode.decode(data, SPEC)[:, :, :3], decode.decode(ORIENTED[kind](), SPEC)[:, :, :3]
+    )
