@@ -189,9 +189,7 @@ def _make_session(pace: Pace, plain: bool) -> Any:
             return manager
 
         def send(self, request: Any, *arguments: Any, **options: Any) -> Any:
-            if not plain and (
-                host := _find_exposed_host(request.url, options.get("proxies") or {})
-            ):
+            if not plain and (host := find_exposed_host(request.url, options.get("proxies") or {})):
                 raise SourceError(
                     f"plain http to {host}, where the content can be changed on the way, and no "
                     "checksum of it is known; --insecure accepts it"
@@ -214,7 +212,7 @@ def _make_session(pace: Pace, plain: bool) -> Any:
     return session
 
 
-def _find_exposed_host(url: str, proxies: Mapping[str, str]) -> str:
+def find_exposed_host(url: str, proxies: Mapping[str, str]) -> str:
     """Return the host of a request in plain http if it leaves this machine, else an empty text."""
     from requests.utils import prepend_scheme_if_needed, select_proxy
     from urllib3.util import parse_url

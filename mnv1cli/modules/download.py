@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from mnv1cli.modules.connections import DownloadPolicy, HttpClient
 
 _CHUNK = 1 << 16
-_RESUMES = 3
-_MAX_BYTES = 2 << 30
+MAX_RESUMES = 3
+MAX_BYTES = 2 << 30
 
 GZIP = b"\x1f\x8b"
 
@@ -92,7 +92,7 @@ class _Transfer:
 
         broken: list[Exception] = []
         with self._target.open("wb") as file:
-            while len(broken) <= _RESUMES:
+            while len(broken) <= MAX_RESUMES:
                 if not self._client.pause(connections.PAUSE_SECONDS * len(broken)):
                     break
                 try:
@@ -127,8 +127,8 @@ class _Transfer:
                 start = 0
                 self._total = _parse_length(answer)
                 self._version = _read_validator(answer)
-            if (self._total or 0) > _MAX_BYTES:
-                raise SourceError(f"it sends more than {_MAX_BYTES >> 30} GiB")
+            if (self._total or 0) > MAX_BYTES:
+                raise SourceError(f"it sends more than {MAX_BYTES >> 30} GiB")
             with self._client.reading():
                 self._copy(answer, file, start)
 
@@ -140,8 +140,8 @@ class _Transfer:
                     kind = answer.headers.get("Content-Type", "unknown type")
                     raise SourceError(f"it sent no archive but {kind.partition(';')[0]}")
                 file.write(chunk)
-                if file.tell() > _MAX_BYTES:
-                    raise SourceError(f"it sends more than {_MAX_BYTES >> 30} GiB")
+                if file.tell() > MAX_BYTES:
+                    raise SourceError(f"it sends more than {MAX_BYTES >> 30} GiB")
                 bar.update(len(chunk))
 
 

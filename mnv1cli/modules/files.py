@@ -19,7 +19,7 @@ MODULE_FILES = (
 # It is in the module's own directory, so that both come and go together.
 CHECKSUMS = ".mnv1-sha256"
 
-_CHUNK = 1 << 20
+CHUNK_BYTES = 1 << 20
 
 
 def find_missing_file(directory: Path) -> str | None:
@@ -75,7 +75,7 @@ def compute_fingerprint(directory: Path) -> str:
         path = directory / name
         digest.update(os.fsencode(name) + b"\0" + path.stat().st_size.to_bytes(8, "big"))
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
+            while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
     return digest.hexdigest()
 

@@ -119,7 +119,7 @@ def _read(located: LocatedModule, image_size: int | None, trust: bool) -> HubMod
     foreign = audit.audit_module(saved_model, graph)
     if tags == ():
         signatures = _read_tf1_signatures(graph)
-        size = _read_tf1_image_size(graph, signatures, located.handle)
+        size = read_image_size(graph, signatures, located.handle)
     else:
         if not trust:
             audit.refuse_foreign(located.handle, located.path, foreign)
@@ -197,7 +197,7 @@ def _read_specs(tensors: Any) -> dict[str, TensorSpec]:
     }
 
 
-def _read_tf1_image_size(
+def read_image_size(
     meta_graph: Any, signatures: Mapping[str, Signature], handle: str
 ) -> int | None:
     """Read the size that `hub.get_expected_image_size` would return, else the one in the handle."""

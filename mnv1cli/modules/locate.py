@@ -28,7 +28,7 @@ _BUNDLED_VARIANT = Variant(depth_multiplier=1.0, image_size=128)
 _WEIGHTS = "weights/mobilenet_v1_1.0_224.fp16.npz"
 
 # The seconds spent to fetch the default module before the bundled one takes its place.
-_ALL_SECONDS = 15.0
+DEFAULT_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ def _locate_default(options: FetchOptions, is_sound: Callable[[Path], bool]) -> 
     else:
         # For the log: a damaged module is fetched again.
         _describe_state(place)
-        deadline = time.monotonic() + _ALL_SECONDS
+        deadline = time.monotonic() + DEFAULT_SECONDS
 
         def fill(directory: Path) -> None:
             fetch.fetch_module(

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # The limits of what an archive unpacks to; a module of the family has 17 MB.
-_MAX_MEMBERS = 10_000
-_MAX_BYTES = 2 << 30
+MAX_MEMBERS = 10_000
+MAX_BYTES = 2 << 30
 _MAX_DEPTH = 32
 # Weights hardly compress: an archive that unpacks to so many times its size is a bomb.
 _MAX_RATIO = 100
@@ -60,7 +60,7 @@ def _walk_members(
     tar: tarfile.TarFile, stream: Gauge, archive: Path
 ) -> Iterator[tuple[tarfile.TarInfo, Path]]:
     """Yield the members with their safe relative paths, and refuse what could do harm."""
-    max_bytes = min(_MAX_BYTES, max(_ALWAYS_BYTES, _MAX_RATIO * archive.stat().st_size))
+    max_bytes = min(MAX_BYTES, max(_ALWAYS_BYTES, _MAX_RATIO * archive.stat().st_size))
     total = count = 0
     places: set[Path] = set()
     while (member := tar.next()) is not None:
@@ -71,10 +71,10 @@ def _walk_members(
         total, count = total + member.size, count + 1
         places.update((relative, *relative.parents))
         # The folders on the way to a file count too, except the root.
-        if total > max_bytes or max(count, len(places) - 1) > _MAX_MEMBERS:
+        if total > max_bytes or max(count, len(places) - 1) > MAX_MEMBERS:
             raise ModuleError(
                 f"{archive} is refused: it unpacks to more than "
-                f"{max_bytes >> 20:,} MB or {_MAX_MEMBERS:,} files"
+                f"{max_bytes >> 20:,} MB or {MAX_MEMBERS:,} files"
             )
         # The rest of its last block, and the header of the next one.
         stream.allow(member.size + MAX_HEADER)

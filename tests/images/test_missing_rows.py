@@ -12,7 +12,6 @@ from PIL import Image, ImageFile, features
 
 from mnv1cli.errors import ImageError
 from mnv1cli.images import decode
-from mnv1cli.images.formats import png
 from mnv1cli.types import PixelSpec
 from tests.support import images
 from tests.support.bombs import LONG, tiff
@@ -25,6 +24,17 @@ KINDS = {
     "LA": (8, 4), "RGBA": (8, 6), "RGBA, 16 bits": (16, 6),
 }  # fmt: skip
 WIDTH, HEIGHT = 11, 9
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# The first column and row of each pass of Adam7, and the steps to the next ones.
+PASSES = (
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
+)  # fmt: skip
+
+
+def interlaced_bytes(bits: int) -> int:
+    """Count the bytes of the rows of all passes, at so many bits per pixel."""
+    sizes = [(len(range(x, WIDTH, dx)), len(range(y, HEIGHT, dy))) for x, y, dx, dy in PASSES]
+    return sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sizes if columns)
 
 
 def made(kind: str, lost: int, interlaced: bool, filling: int = 0x55) -> bytes:
@@ -32,8 +42,9 @@ def made(kind: str, lost: int, interlaced: bool, filling: int = 0x55) -> bytes:
     depth, colour_type = KINDS[kind]
     header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, colour_type, 0, 0, interlaced)
     start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
-    rows = bytearray(png._count_expected_bytes(start))
-    stride = 1 + (WIDTH * depth * png._CHANNELS[colour_type] + 7) // 8
+    bits = depth * CHANNELS[colour_type]
+    stride = 1 + (WIDTH * bits + 7) // 8
+    rows = bytearray(interlaced_bytes(bits) if interlaced else HEIGHT * stride)
     if not interlaced:
         for i in range(len(rows)):
             rows[i] = filling if i % stride else 0

@@ -1,9 +1,8 @@
-"""Servers that stall, trickle, lead astray, or are asked in plain http."""
+"""Servers that stall, trickle, redirect without end, or ask to wait."""
 
 from __future__ import annotations
 
 import email.utils
-import hashlib
 import itertools
 import re
 import socket
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mnv1cli.errors import ChecksumError, SourceError
-from mnv1cli.modules import connections, download, pace
+from mnv1cli.errors import SourceError
+from mnv1cli.modules import download, pace
 from mnv1cli.modules.connections import DownloadPolicy
 from tests.support import hub as hubs
+from tests.support.downloads import BODY, PLACE, fetched, refusal
 from tests.support.shell import peak_megabytes
 
 if TYPE_CHECKING:
@@ -24,39 +24,14 @@ if TYPE_CHECKING:
 
     from tests.support.hub import Hub, Request
 
-# What a download looks at: two bytes of gzip. The rest is for whoever unpacks it.
-BODY = download.GZIP + bytes(range(256)) * 400
-PLACE = "/m.tgz"
 
 MOVED = b"HTTP/1.1 302 Found\r\nLocation: "
 LONG = b"HTTP/1.1 200 OK\r\nContent-Length: "
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with hubs.serving() as server:
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
-        # Any other host is this server too, asked as a proxy.
-        monkeypatch.setenv("http_proxy", server.url)
-        monkeypatch.setattr(connections, "PAUSE_SECONDS", 0.01)
-        yield server
-
-
-def fetched(
-    hub: Hub, tmp_path: Path, policy: DownloadPolicy | None = None, sha256: str | None = None
-) -> bytes:
-    target = tmp_path / "m.tgz"
-    download.download(hub.url + PLACE, target, policy or DownloadPolicy(), sha256)
-    return target.read_bytes()
-
-
-def refusal(hub: Hub, tmp_path: Path, policy: DownloadPolicy) -> tuple[str, float]:
-    """What is said, and after how long."""
-    start = time.monotonic()
-    with pytest.raises(SourceError) as caught:
-        fetched(hub, tmp_path, policy)
-    assert "\n" not in str(caught.value)
-    return str(caught.value), time.monotonic() - start
+def hub(hub_of_all_hosts: Hub) -> Hub:
+    return hub_of_all_hosts
 
 
 # --- stalls and trickles ---------------------------------------------------------
@@ -250,7 +225,7 @@ def test_nonsense_is_one_line(hub: Hub, tmp_path: Path, head: bytes, says: str) 
 def test_file_that_exceeds_what_it_claims_takes_no_more_than_the_limit(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "_MAX_BYTES", 200_000)
+    monkeypatch.setattr(download, "MAX_BYTES", 200_000)
 
     def endless() -> Iterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\n\r\n" + BODY
@@ -319,72 +294,6 @@ def test_nonsense_in_the_place_of_a_wait(hub: Hub, tmp_path: Path, told: str) ->
 def test_time_that_has_come_is_no_wait(hub: Hub, tmp_path: Path) -> None:
     hub.answers[PLACE] = busy(in_seconds(-100))
     assert fetched(hub, tmp_path) == BODY
-
-
-# --- plain http ------------------------------------------------------------------
-
-PLAIN = "http://modules.example/m.tgz"
-REFUSED = (
-    "plain http to modules.example, where the content can be changed on the way, and no "
-    "checksum of it is known; --insecure accepts it"
-)
-
-
-def test_plain_http_is_refused_before_anybody_is_asked(hub: Hub, tmp_path: Path) -> None:
-    hub.answers[PLAIN] = hubs.sends(BODY)
-    with pytest.raises(SourceError) as caught:
-        download.download(PLAIN, tmp_path / "x", DownloadPolicy())
-    assert str(caught.value) == REFUSED
-    assert hub.asked == []
-
-
-def test_redirect_to_plain_http_is_refused_before_it_is_followed(hub: Hub, tmp_path: Path) -> None:
-    hub.answers = {PLACE: hubs.redirects("/on"), "/on": hubs.redirects(PLAIN),
-                   PLAIN: hubs.sends(BODY)}  # fmt: skip
-    said, _ = refusal(hub, tmp_path, DownloadPolicy())
-    assert said == REFUSED
-    assert hub.asked == [PLACE, "/on"]
-
-
-def test_plain_http_is_taken_when_told(hub: Hub, tmp_path: Path) -> None:
-    hub.answers = {PLACE: hubs.redirects(PLAIN), PLAIN: hubs.sends(BODY)}
-    assert fetched(hub, tmp_path, DownloadPolicy(insecure=True)) == BODY
-
-
-def test_plain_http_is_taken_where_the_checksum_is_known(hub: Hub, tmp_path: Path) -> None:
-    hub.answers = {PLACE: hubs.redirects(PLAIN), PLAIN: hubs.sends(BODY)}
-    assert fetched(hub, tmp_path, sha256=hashlib.sha256(BODY).hexdigest()) == BODY
-    with pytest.raises(ChecksumError, match=r"m\.tgz has the sha256 .*, not 000"):
-        fetched(hub, tmp_path, sha256="0" * 64)
-
-
-@pytest.mark.parametrize(
-    ("url", "proxy", "host"),
-    [
-        ("http://127.0.0.1/x", "", ""),
-        ("http://127.8.9.1:80/x", "", ""),
-        ("http://localhost:8080/x", "", ""),
-        ("http://LOCALHOST/x", "", ""),
-        ("http://[::1]:80/x", "", ""),
-        ("https://modules.example/x", "", ""),
-        ("https://modules.example/x", "http://proxy.example:3128", ""),
-        ("http://modules.example/x", "http://127.0.0.1:9", "modules.example"),
-        ("http://127.0.0.1/x", "http://proxy.example:3128", "proxy.example"),
-        ("http://127.0.0.1/x", "proxy.example:3128", "proxy.example"),
-        ("http://127.0.0.1/x", "http://localhost:3128", ""),
-        ("http://127.0.0.1.modules.example/x", "", "127.0.0.1.modules.example"),
-        ("http://localhost.modules.example/x", "", "localhost.modules.example"),
-        ("http://127.0.0.1@modules.example/x", "", "modules.example"),
-        # Other parsers see 127.0.0.1 here; the connection would go to modules.example.
-        ("http://modules.example\\@127.0.0.1/x", "", "modules.example"),
-        ("http://10.0.0.1/x", "", "10.0.0.1"),
-        ("http://[2001:db8::1]/x", "", "[2001:db8::1]"),
-        ("http:///x", "", "nowhere"),
-    ],
-)
-def test_only_what_stays_on_this_machine_may_be_plain(url: str, proxy: str, host: str) -> None:
-    proxies = {"http": proxy, "https": proxy} if proxy else {}
-    assert connections._find_exposed_host(url, proxies) == host
 
 
 # --- what it costs ---------------------------------------------------------------

@@ -111,7 +111,7 @@ class TestFingerprint:
     def test_reads_files_of_any_length(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(files, "_CHUNK", 7)
+        monkeypatch.setattr(files, "CHUNK_BYTES", 7)
         assert files.compute_fingerprint(lay(tmp_path)) == self.defined(FILES)
 
     def test_digest_of_a_file_is_its_sha256(self, tmp_path: Path) -> None:

@@ -206,13 +206,13 @@ def test_image_size_is_asked_of_attachment_shape_and_name_in_turn(
     attachments: list[bytes], shape: tuple[int, ...], handle: str, size: int | None
 ) -> None:
     graph: Any = FakeGraph(attachments)
-    assert inspection._read_tf1_image_size(graph, signature(*shape), handle) == size
+    assert inspection.read_image_size(graph, signature(*shape), handle) == size
 
 
 def test_module_of_oblong_images_is_refused() -> None:
     graph: Any = FakeGraph([])
     with pytest.raises(ModuleError, match="96x128"):
-        inspection._read_tf1_image_size(graph, signature(-1, 96, 128, 3), "some/module")
+        inspection.read_image_size(graph, signature(-1, 96, 128, 3), "some/module")
 
 
 # What a module says of itself is noted, so that the next run need not ask TensorFlow.

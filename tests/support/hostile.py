@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+    Maker = Callable[[Path, str], Path]
 
 SIZE, CLASSES = 8, 4
 
@@ -86,3 +88,168 @@ def tf2(
 
 def node(meta_graph: Any, name: str) -> Any:
     return next(each for each in meta_graph.graph_def.node if each.name == name)
+
+
+def write(mark: str) -> Any:
+    import tensorflow as tf
+
+    return tf.io.write_file(mark, "written", name="evil/write")
+
+
+def called(body: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The body as a function of its own, which the graph calls."""
+    import tensorflow as tf
+
+    function: Callable[[Any], Any] = tf.function(body, autograph=False)
+    return function
+
+
+def in_loop(mark: str) -> Callable[[Any], Any]:
+    import tensorflow as tf
+
+    def loop(scores: Any) -> Any:
+        (result,) = tf.while_loop(
+            lambda x: tf.reduce_sum(x) < -1e9, lambda x: (after(write(mark), x),), (scores,)
+        )
+        return result
+
+    return called(loop)
+
+
+def in_branch(mark: str) -> Callable[[Any], Any]:
+    import tensorflow as tf
+
+    def branch(scores: Any) -> Any:
+        wanted = tf.reduce_sum(scores) < -1e9
+        return tf.cond(wanted, lambda: after(write(mark), scores), lambda: scores)
+
+    return called(branch)
+
+
+def read(scores: Any) -> Any:
+    import tensorflow as tf
+
+    return scores + tf.cast(tf.strings.length(tf.io.read_file(__file__)), tf.float32)
+
+
+def shaped_by_a_file(directory: Path, mark: str) -> Path:
+    """Nothing that is asked for leads to the file: its content is a shape's."""
+    import tensorflow as tf
+
+    def spoil(scores: Any) -> Any:
+        content = tf.io.decode_raw(tf.io.read_file(__file__), tf.uint8)
+        tf.zeros(tf.cast(content[:2], tf.int32))
+        return scores
+
+    return tf1(directory, spoil)
+
+
+def on_restore(mark: str) -> dict[str, Any]:
+    def change(meta_graph: Any) -> None:
+        node(meta_graph, meta_graph.saver_def.restore_op_name).input.append("^evil/write")
+
+    return {"spoil": lambda scores: (scores, write(mark))[0], "change": change}
+
+
+def other_checkpoint(meta_graph: Any) -> None:
+    elsewhere = meta_graph.graph_def.node.add()
+    elsewhere.CopyFrom(node(meta_graph, "save/RestoreV2/tensor_names"))
+    elsewhere.name = "elsewhere"
+    node(meta_graph, "save/RestoreV2").input[0] = "elsewhere"
+
+
+def unknown_operation(meta_graph: Any) -> None:
+    node(meta_graph, "Relu").op = "NoSuchOperation"
+
+
+def initialiser_of_tables(mark: str) -> dict[str, Any]:
+    def change(meta_graph: Any) -> None:
+        tables = meta_graph.collection_def["table_initializer"]
+        tables.node_list.value.append("evil/write")
+
+    return {"spoil": lambda scores: (scores, write(mark))[0], "change": change}
+
+
+def mapped(scores: Any) -> Any:
+    import tensorflow as tf
+
+    return scores + tf.raw_ops.ImmutableConst(
+        dtype=tf.float32, shape=[CLASSES], memory_region_name=__file__
+    )
+
+
+def debugged(mark: str) -> Callable[[Any], Any]:
+    import tensorflow as tf
+
+    return lambda scores: tf.raw_ops.DebugIdentity(
+        input=scores, tensor_name="scores:0", debug_urls=[f"file://{mark}"]
+    )
+
+
+def python(name: str) -> Callable[[Any], Any]:
+    import tensorflow as tf
+
+    return lambda scores: getattr(tf, name)(lambda x: x, [scores], tf.float32)
+
+
+def printing(scores: Any) -> Any:
+    import tensorflow as tf
+
+    return after(tf.print("scores"), scores)
+
+
+def unused_function(mark: str) -> Callable[[Any], None]:
+    """A function that nothing calls, by a name that the loader calls."""
+    import tensorflow as tf
+
+    def add(network: Any) -> None:
+        network.harmless = tf.function(
+            lambda: after(write(mark), tf.constant(1.0)), input_signature=[]
+        )
+
+    return add
+
+
+def table(mark: str) -> Callable[[Any], None]:
+    """A table that is filled from a file when the model is loaded."""
+    import tensorflow as tf
+
+    lines = Path(f"{mark}.txt")
+    lines.write_text("cat\ndog\n")
+    columns = (tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER)
+    file = tf.lookup.TextFileInitializer(str(lines), tf.string, columns[0], tf.int64, columns[1])
+    found = tf.lookup.StaticHashTable(file, -1)
+    return lambda network: setattr(network, "table", found)
+
+
+def spoilt(make: Callable[..., Path], spoil: Callable[[str], Any]) -> Maker:
+    return lambda directory, mark: make(directory, spoil(mark))
+
+
+WRITERS: dict[str, Maker] = {
+    "before the scores": spoilt(tf1, lambda mark: lambda x: after(write(mark), x)),
+    "initialiser": lambda d, mark: tf1(d, main_op=lambda: write(mark)),
+    "initialiser of tables": lambda d, mark: tf1(d, **initialiser_of_tables(mark)),
+    "restore": lambda d, mark: tf1(d, **on_restore(mark)),
+    "function": spoilt(tf1, lambda mark: called(lambda x: after(write(mark), x))),
+    "call": spoilt(tf2, lambda mark: lambda x: after(write(mark), x)),
+    "nested call": spoilt(tf2, lambda mark: called(lambda x: after(write(mark), x))),
+}
+SLEEPERS: dict[str, tuple[str, Maker]] = {
+    "loop": ("WriteFile", spoilt(tf1, in_loop)),
+    "branch": ("WriteFile", spoilt(tf1, in_branch)),
+    "read": ("ReadFile", lambda d, mark: tf1(d, read)),
+    "shape": ("ReadFile", shaped_by_a_file),
+    "other checkpoint": ("RestoreV2", lambda d, mark: tf1(d, change=other_checkpoint)),
+    "unknown": ("NoSuchOperation", lambda d, mark: tf1(d, change=unknown_operation)),
+    "mapped file": ("ImmutableConst", lambda d, mark: tf1(d, mapped)),
+    "debugger": ("DebugIdentity", spoilt(tf1, debugged)),
+    "numpy": ("PyFunc", lambda d, mark: tf1(d, python("numpy_function"))),
+    "print": ("PrintV2", lambda d, mark: tf1(d, printing)),
+    "TF2 read": ("ReadFile", lambda d, mark: tf2(d, read)),
+    "TF2 print": ("PrintV2", lambda d, mark: tf2(d, printing)),
+    "TF2 Python": ("EagerPyFunc", lambda d, mark: tf2(d, python("py_function"))),
+    "TF2 unused": ("WriteFile", lambda d, mark: tf2(d, add=unused_function(mark))),
+    "TF2 table": ("HashTableV2", lambda d, mark: tf2(d, add=table(mark))),
+}
+HOSTILE = {**{name: ("WriteFile", make) for name, make in WRITERS.items()}, **SLEEPERS}

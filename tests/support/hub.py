@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HANDLE_PATH = "/google/imagenet/mobilenet_v1_100_128/classification/1"
+QUERY = f"{HANDLE_PATH}?tf-hub-format=compressed"
+# The directory of the hub's default module in a cache: the sha1 of its handle.
+SLOT = "5503b6afe269a54d2c6b31e191da98c2a85ddf04"
 
 Answer = Callable[["Request"], None]
 

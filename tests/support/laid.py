@@ -31,3 +31,8 @@ def found_in(directory: Path) -> dict[str, bytes]:
         for path in directory.rglob("*")
         if path.is_file() and path.name != ".mnv1-sha256"
     }
+
+
+def left_in(cache: Path) -> set[str]:
+    """Return the names in a cache, except those of locks."""
+    return {path.name for path in cache.iterdir() if not path.name.endswith(".mnv1-lock")}

@@ -1,0 +1,166 @@
+"""Files of modules that are damaged after they were installed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mnv1cli.errors import ModuleError, UnreachableError
+from mnv1cli.modules import artifacts, cache, files, inspection, locate
+from mnv1cli.modules.catalog import DEFAULT_HANDLE
+from mnv1cli.types import FetchOptions
+from tests.conftest import ROOT
+from tests.support import hub as hubs
+from tests.support.hub import HANDLE_PATH
+from tests.support.laid import left_in
+from tests.support.shell import mnv1
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.hub import Hub
+
+
+PHOTO = ROOT / "examples" / "photos" / "chelsea.png"
+WEIGHTS = "variables/variables.data-00000-of-00001"
+OFFLINE = FetchOptions(offline=True)
+
+
+pytestmark = pytest.mark.usefixtures("online")
+
+
+def flip(file: Path) -> None:
+    """Change one bit."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [flip, os.unlink])
+@pytest.mark.parametrize("name", [WEIGHTS, "saved_model.pb", "tfhub_module.pb"])
+def test_damaged_module_is_fetched_anew(
+    hub: Hub, own_cache: Path, bundled: Path, name: str, harm: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    hub.answers[HANDLE_PATH] = hubs.sends(hubs.packed(bundled))
+    known = inspection.open_module("hub")
+    harm(known.path / name)
+    found = mnv1("module", "verify", "hub")
+    assert found.exit_code == 1
+    assert f"{name} {'is missing' if harm is os.unlink else 'has changed'}" in found.stdout
+    with caplog.at_level(logging.INFO):
+        assert inspection.open_module("hub").fingerprint == known.fingerprint
+    assert len(hub.asked) == 2
+    assert mnv1("module", "verify", "hub").exit_code == 0
+    if harm is flip:
+        assert (
+            f"the module in {known.path} is damaged: {name} has changed since the module came"
+            in [record.getMessage() for record in caplog.records]
+        )
+    assert left_in(own_cache) - {"compiled"} == {
+        known.path.name,
+        f"{known.path.name}.descriptor.txt",
+    }
+
+
+def test_damaged_module_that_nothing_serves_is_refused_and_stays(
+    hub: Hub, own_cache: Path, bundled: Path
+) -> None:
+    hub.answers[HANDLE_PATH] = hubs.sends(hubs.packed(bundled))
+    place = locate.locate("hub").path
+    flip(place / WEIGHTS)
+    hub.answers.clear()
+    damaged = f"is damaged: {WEIGHTS} has changed since the module came"
+    with pytest.raises(UnreachableError) as caught:
+        inspection.open_module("hub", OFFLINE)
+    assert str(caught.value) == (
+        f"module {DEFAULT_HANDLE} is not in the cache ({place} {damaged}), and mnv1 is offline; "
+        "put it there, name its directory or its .tar.gz, or use --module bundled"
+    )
+    with pytest.raises(UnreachableError) as caught:
+        inspection.open_module("hub")
+    assert str(caught.value).startswith(
+        f"the module in {place} {damaged}, and no source serves {DEFAULT_HANDLE} ({hub.url}"
+    )
+    assert files.find_problems(place) == [f"{WEIGHTS} has changed since the module came"]
+    # By its directory nothing tells what to fetch.
+    with pytest.raises(ModuleError) as named:
+        inspection.open_module(str(place))
+    assert str(named.value) == (
+        f"the module in {place} {damaged}; "
+        "put it there again, or remove its .mnv1-sha256 if the change is on purpose"
+    )
+
+
+def test_damaged_default_gives_way_to_the_bundled_one_with_a_warning(
+    with_bundled: Path, own_cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = cache.cache_directory(DEFAULT_HANDLE)
+    shutil.copytree(with_bundled, place)
+    flip(place / WEIGHTS)
+    assert inspection.open_module(None, OFFLINE).handle == "bundled"
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert (
+        f"is not available: in the cache it is damaged: {WEIGHTS} has changed since the module "
+        "came, and mnv1 is offline" in warning
+    )
+
+
+def test_damaged_bundled_module_is_built_anew_without_a_network(with_bundled: Path) -> None:
+    before = inspection.open_module("bundled", OFFLINE).fingerprint
+    flip(with_bundled / WEIGHTS)
+    assert inspection.open_module("bundled", OFFLINE).fingerprint == before
+    assert files.find_problems(with_bundled) == []
+
+
+def test_damaged_module_of_an_archive_is_unpacked_anew(
+    bundled: Path, own_cache: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "m.tar.gz").write_bytes(hubs.packed(bundled))
+    before = inspection.open_module(str(tmp_path / "m.tar.gz"))
+    flip(before.path / WEIGHTS)
+    assert inspection.open_module(str(tmp_path / "m.tar.gz")) == before
+
+
+def test_nothing_is_computed_with_damaged_weights(hub: Hub, own_cache: Path, bundled: Path) -> None:
+    """Not even where the compiled model is there, and would be made anew of them."""
+    hub.answers[HANDLE_PATH] = hubs.sends(hubs.packed(bundled))
+    words = ("classify", PHOTO, "--module", "hub", "--top", "1", "-f", "csv")
+    before = mnv1(*words)
+    assert "Egyptian cat" in before.stdout
+    flip(cache.cache_directory(DEFAULT_HANDLE) / WEIGHTS)
+    refused = mnv1(*words, "--offline")
+    assert refused.exit_code == 1
+    assert refused.stdout == ""
+    assert f"is damaged: {WEIGHTS} has changed" in refused.stderr
+    healed = mnv1(*words)
+    assert healed.stdout == before.stdout
+    assert "preparing the module" not in healed.stderr
+    assert len(artifacts.list_fingerprints()) == 1
+
+
+def test_start_with_a_known_module_reads_its_files_once(
+    with_bundled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspection.open_module("bundled")
+
+    def never(*_: object) -> None:
+        raise AssertionError("the files are read again")
+
+    monkeypatch.setattr(files, "find_problems", never)
+    monkeypatch.setattr(files, "hash_file", keeps_to("npz", files.hash_file))
+    inspection.open_module("bundled")
+
+
+def keeps_to(suffix: str, function: Any) -> Any:
+    """The function, for files of one kind alone."""
+
+    def checked(path: Path) -> Any:
+        assert path.name.endswith(suffix)
+        return function(path)
+
+    return checked
