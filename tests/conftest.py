@@ -24,8 +24,9 @@ os.environ["MNV1_OFFLINE"] = "1"
 
 # The files that take longest, so that no core is left with one of them at the end.
 LONG = (
-    "resume", "run", "full", "locate", "sources", "source_failures", "tf_data", "tf_data_pixels", "run_store", "docs", "accidents",
-    "quantize", "results", "search", "finetune", "build", "mobilenet", "benchmark", "convert",
+    "resume", "run", "full", "locate", "sources", "source_failures", "tf_data", "tf_data_pixels",
+    "run_store", "docs", "accidents", "quantize", "results", "search", "finetune", "build",
+    "mobilenet", "benchmark", "convert",
 )  # fmt: skip
 
 
