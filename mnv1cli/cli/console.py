@@ -34,7 +34,7 @@ class Terminated(BaseException):
 
 @contextlib.contextmanager
 def session(quiet: bool = False, verbose: bool = False) -> Iterator[TextIO]:
-    """Run a command's body; yields the stream of the messages to the user.
+    """Run a command's body, and yield the stream of the messages to the user.
 
     Errors become one line and an exit code. Descriptor 2 is diverted until the end, because
     TensorFlow and the image libraries write their diagnostics there, whatever their settings.

@@ -1,4 +1,4 @@
-"""Help in sections: options under the headings of their groups, commands under those of theirs."""
+"""Help under headings: the groups of options, and the sections of commands."""
 
 from __future__ import annotations
 

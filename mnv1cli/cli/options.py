@@ -1,4 +1,4 @@
-"""The options that several commands have, each with the group that help shows it in."""
+"""The options that several commands share, each in a group of the help."""
 
 from __future__ import annotations
 

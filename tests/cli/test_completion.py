@@ -1,4 +1,4 @@
-"""Completion: scripts for three shells, and what they are told."""
+"""Completion: scripts for three shells, and the answers that they get."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="there is n
 
 
 def completed(words: str, shell: str = "bash") -> list[str]:
-    """What the program says to a shell's script for the last of these words."""
+    """Return the answer to a shell's script that completes the last word."""
     number = len(words.split(" ")) - 1
     environment = {
         **os.environ,
@@ -29,9 +29,9 @@ def completed(words: str, shell: str = "bash") -> list[str]:
         "COMP_CWORD": words.split(" ")[-1] if shell == "fish" else str(number),
         "PYTHONPATH": str(ROOT),
     }
-    found = subprocess.run(command(), capture_output=True, env=environment, check=True, timeout=60)
-    assert found.stderr == b""
-    return found.stdout.decode().splitlines()
+    run = subprocess.run(command(), capture_output=True, env=environment, check=True, timeout=60)
+    assert run.stderr == b""
+    return run.stdout.decode().splitlines()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -75,10 +75,10 @@ def test_names_of_files_are_left_to_the_shell(words: str) -> None:
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_are_told_with_help(shell: str) -> None:
-    said = "\n".join(completed("mnv1 sim", shell))
-    assert "similar" in said
-    assert "Find the images of INDEX" in said
+def test_other_shells_get_help_texts(shell: str) -> None:
+    answer = "\n".join(completed("mnv1 sim", shell))
+    assert "similar" in answer
+    assert "Find the images of INDEX" in answer
 
 
 @needs_bash
@@ -87,7 +87,7 @@ def test_bash_takes_the_script_and_completes(tmp_path: Path) -> None:
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mnv1cli "$@"\n')
     program.chmod(0o755)
     (tmp_path / "script").write_text(mnv1("completion", "bash").stdout)
-    asked = """
+    script = """
 set -eu
 source "$1/script"
 complete -p mnv1
@@ -97,17 +97,17 @@ echo "${COMPREPLY[@]}"
 """
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     environment["PYTHONPATH"] = str(ROOT)
-    found = subprocess.run(
-        ["bash", "--norc", "-c", asked, "bash", str(tmp_path)],
+    run = subprocess.run(
+        ["bash", "--norc", "-c", script, "bash", str(tmp_path)],
         capture_output=True, text=True, env=environment, check=False,
     )  # fmt: skip
-    assert (found.returncode, found.stderr) == (0, "")
-    assert found.stdout.splitlines()[-1] == "--all-pairs"
-    assert "_mnv1_completion" in found.stdout
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.splitlines()[-1] == "--all-pairs"
+    assert "_mnv1_completion" in run.stdout
 
 
 @needs_bash
 def test_bash_parses_the_script() -> None:
     script = mnv1("completion", "bash").stdout
-    found = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=True)
-    assert found.stderr == ""
+    run = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=True)
+    assert run.stderr == ""

@@ -100,7 +100,7 @@ def test_start_with_a_warm_cache_pays_for_no_tensorflow(task: tuple[str, ...]) -
     expected = mnv1(*run)
     assert expected.exit_code == 0
     words = [sys.executable, "-c", WITHOUT_TENSORFLOW, *run]
-    found = subprocess.run(words, capture_output=True, check=False)
-    assert found.returncode == 0, found.stderr
-    assert found.stdout == expected.stdout_bytes
-    assert found.stderr == b""
+    process = subprocess.run(words, capture_output=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == expected.stdout_bytes
+    assert process.stderr == b""

@@ -69,10 +69,10 @@ def test_bad_images_are_told_and_leave_their_neighbours_alone(
     errors = tmp_path / "errors.csv"
     result = mnv1("logits", *BUNDLED, "--files-from", file, "--errors", errors)
     assert result.exit_code == 3
-    told = rows(errors.read_bytes())
-    assert list(told[0]) == ["path", "reason"]
-    assert [row["path"] for row in told] == [str(path) for path in bad]
-    assert all(row["reason"] for row in told)
+    failures = rows(errors.read_bytes())
+    assert list(failures[0]) == ["path", "reason"]
+    assert [row["path"] for row in failures] == [str(path) for path in bad]
+    assert all(row["reason"] for row in failures)
     assert result.stdout_bytes == mnv1("logits", *BUNDLED, *good).stdout_bytes
     for path in bad:
         assert result.stderr.count(str(path)) == 1
@@ -92,9 +92,9 @@ def test_bad_images_keep_their_rows_where_that_is_wanted(
     np.testing.assert_array_equal(values[::2], np.load(tmp_path / "good.npy"))
     index = rows((tmp_path / "x.index.csv").read_bytes())
     assert [bool(row["error"]) for row in index] == [False, True] * 12
-    found = rows(mnv1("classify", *run, "-f", "csv", "--top", 2).stdout)
-    assert list(found[0])[-1] == "error"
-    assert [bool(r["error"]) for r in found] == [False, False, True] * 12
+    labels = rows(mnv1("classify", *run, "-f", "csv", "--top", 2).stdout)
+    assert list(labels[0])[-1] == "error"
+    assert [bool(r["error"]) for r in labels] == [False, False, True] * 12
     objects = [json.loads(x) for x in mnv1("classify", *run, "-f", "jsonl").stdout.splitlines()]
     assert [o["predictions"] is None for o in objects] == [False, True] * 12
     assert [bool(o["error"]) for o in objects] == [False, True] * 12

@@ -91,8 +91,8 @@ def test_any_name_goes_through(few: Path, tmp_path: Path) -> None:
         shutil.copy(os.fsencode(few / "a.jpg"), path)
     stdin = b"\0".join(paths)
     run = ("classify", "-0", "-", *BUNDLED, "--top", "1", "-f")
-    found = rows(mnv1(*run, "csv", stdin=stdin).stdout_bytes)
-    assert [os.fsencode(row["path"]) for row in found] == paths
+    results = rows(mnv1(*run, "csv", stdin=stdin).stdout_bytes)
+    assert [os.fsencode(row["path"]) for row in results] == paths
     tabbed = rows(mnv1(*run, "tsv", stdin=stdin).stdout_bytes, "\t")
     assert [os.fsencode(row["path"]) for row in tabbed] == paths
     lines = mnv1(*run, "jsonl", stdin=stdin).stdout_bytes.splitlines()

@@ -38,8 +38,8 @@ def module(own_cache: Path) -> Path:
 def listed() -> list[dict[str, Any]]:
     result = mnv1("module", "list", "--json")
     assert result.exit_code == 0
-    found: list[dict[str, Any]] = json.loads(result.stdout)
-    return found
+    entries: list[dict[str, Any]] = json.loads(result.stdout)
+    return entries
 
 
 def test_list_shows_what_was_compiled(module: Path) -> None:

@@ -21,11 +21,11 @@ TURNED = "n02951585_can_opener.JPEG"
 def test_classify_is_as_accurate_as_the_reference(photos: Path, reference: Any) -> None:
     result = mnv1("classify", photos, *BUNDLED, "-f", "csv", "--top", 5, "--no-exif")
     assert result.exit_code == 0
-    found = rows(result.stdout)
-    assert len(found) == 465
-    assert list(dict.fromkeys(file_names(found))) == list(reference["names"])
-    hits = [os.path.basename(row["path"]).startswith(row["wnid"]) for row in found]
-    top1 = sum(hit for hit, row in zip(hits, found, strict=True) if row["rank"] == "1")
+    results = rows(result.stdout)
+    assert len(results) == 465
+    assert list(dict.fromkeys(file_names(results))) == list(reference["names"])
+    hits = [os.path.basename(row["path"]).startswith(row["wnid"]) for row in results]
+    top1 = sum(hit for hit, row in zip(hits, results, strict=True) if row["rank"] == "1")
     assert (round(top1 / 93, 3), round(sum(hits) / 93, 3)) == (0.591, 0.806)
 
 
@@ -128,9 +128,9 @@ def test_unknown_endpoint_is_refused_with_those_there_are(few: Path) -> None:
 
 
 def test_top_is_clipped_to_the_classes(few: Path) -> None:
-    found = rows(mnv1("classify", few / "a.jpg", *BUNDLED, "--top", 5000, "-f", "csv").stdout)
-    assert len(found) == 1001
-    assert sum(float(row["probability"]) for row in found) == pytest.approx(1, abs=1e-4)
+    results = rows(mnv1("classify", few / "a.jpg", *BUNDLED, "--top", 5000, "-f", "csv").stdout)
+    assert len(results) == 1001
+    assert sum(float(row["probability"]) for row in results) == pytest.approx(1, abs=1e-4)
 
 
 def test_min_probability_leaves_out_what_is_less_probable(few: Path) -> None:
@@ -155,8 +155,8 @@ def test_nan_is_no_probability(few: Path) -> None:
 def test_own_labels_must_fit_and_are_used(few: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.txt"
     own.write_text("".join(f"thing {i}\n" for i in range(1001)))
-    found = rows(mnv1("classify", few, *BUNDLED, "--labels", own, "-f", "csv").stdout)
-    assert all(row["label"] == f"thing {row['class_id']}" for row in found)
+    results = rows(mnv1("classify", few, *BUNDLED, "--labels", own, "-f", "csv").stdout)
+    assert all(row["label"] == f"thing {row['class_id']}" for row in results)
     own.write_text("".join(f"thing {i}\n" for i in range(1000)))
     result = mnv1("classify", few, *BUNDLED, "--labels", own)
     assert result.exit_code == 1

@@ -81,7 +81,8 @@ def evaluate(
 ) -> NoReturn:
     """Measure how often the labels of images are right.
 
-    It reports how often the first label is right, and how often one of the first five is.
+    It reports the share of images whose first label is right (top-1), and of those with the
+    right label among the first five (top-5).
 
     INPUT holds one folder per class, named by WordNet id, class id or label. With --truth
     the folders may have any names; without INPUT all images of its FILE are evaluated.
