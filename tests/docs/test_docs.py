@@ -48,6 +48,11 @@ def test_readme_is_short() -> None:
     assert len(README.splitlines()) <= 150
 
 
+@pytest.mark.parametrize("name", sorted(set(TEXTS) - {"README.md"}))
+def test_page_is_short(name: str) -> None:
+    assert len(TEXTS[name].split()) <= 600
+
+
 def test_reference_is_current() -> None:
     assert reference.stale() == [], "'python -m tests.support.reference --write' makes it so"
 
