@@ -1,4 +1,4 @@
-"""What `mnv1 module` prints: tables for people, JSON for programs."""
+"""Tables and JSON that the commands of `mnv1 module` print."""
 
 from __future__ import annotations
 
