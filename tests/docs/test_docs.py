@@ -116,6 +116,16 @@ def test_transcript_is_real(name: str) -> None:
         )
 
 
+def test_recipes_of_the_readme_run() -> None:
+    recipes = re.findall(r"^(?!#).+", re.findall(r"```sh\n(.*?)```", README, re.S)[2], re.M)
+    assert len(recipes) == 5
+    # jq and a bucket are not at hand everywhere.
+    steps = [transcripts.Step(recipe.partition(" | jq")[0], "") for recipe in recipes[:4]]
+    for step in transcripts.run(steps):
+        assert step.printed
+        assert "error" not in step.printed, step.command
+
+
 def test_what_is_left_out_of_the_transcripts_exists() -> None:
     for command in transcripts.LEFT_OUT:
         assert any(f"$ {command}\n" in text for text in TEXTS.values())
