@@ -1,4 +1,4 @@
-"""Harmed files in masses: what takes too long for the tests of every day.
+"""Damaged files in large numbers, which take too long for everyday tests.
 
 The targets `fuzz_*.py` are for atheris, which is no dependency of the tests:
 

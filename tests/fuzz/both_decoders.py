@@ -23,7 +23,7 @@ from mnv1cli.images import decode
 from mnv1cli.images.tf_data import Stream
 from mnv1cli.types import ImageRef, PixelSpec
 from tests.fuzz.mutations import forms, mutated
-from tests.support.reading import different, unpacked
+from tests.support.reading import find_differences, unpack_batches
 
 SLOW_SECONDS = 2.0
 SPEC = PixelSpec(64)
@@ -50,8 +50,8 @@ def main(photos: Path, count: int, seed: int) -> int:
             if time.process_time() - started > SLOW_SECONDS:
                 bad.append(f"slow: {path}")
             refs.append(ImageRef(i, os.fsencode(path)))
-        results = list(unpacked(Stream(SPEC, 16, 2).load_batches(refs), SPEC))
-        bad += [os.fsdecode(path) for path in different(results, refs, SPEC)]
+        results = list(unpack_batches(Stream(SPEC, 16, 2).load_batches(refs), SPEC))
+        bad += [os.fsdecode(path) for path in find_differences(results, refs, SPEC)]
         for name in bad:
             kept = Path(tempfile.gettempdir(), "mnv1-different", Path(name).name)
             kept.parent.mkdir(exist_ok=True)
@@ -63,7 +63,7 @@ def main(photos: Path, count: int, seed: int) -> int:
 
 
 def _source(files: list[Path], chance: random.Random) -> tuple[str, bytes]:
-    """A photo as it is, or in another form."""
+    """Return a photo as it is, or in another form."""
     photo = chance.choice(files)
     if chance.random() < 0.5:
         return photo.name, photo.read_bytes()

@@ -1,4 +1,4 @@
-"""Files to begin with, for each target.
+"""The first files for each target.
 
 python -m tests.fuzz.corpus CORPUS [PHOTOS]
 """

@@ -1,4 +1,4 @@
-"""Unpack any bytes, as a `.tar.gz` or as the tar in one: what comes of it stays in its folder."""
+"""Unpack any bytes, as a `.tar.gz` or as the tar in one: the result stays in its folder."""
 
 from __future__ import annotations
 

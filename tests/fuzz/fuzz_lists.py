@@ -1,4 +1,4 @@
-"""Read a list of paths from any bytes; the first one says whether NUL ends them."""
+"""Read a list of paths from any bytes; the first byte decides whether NUL ends them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the targets have in common."""
+"""The common part of the fuzz targets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS = 2.0
 
 
 def fuzz(load: Callable[[], Callable[[bytes], None]]) -> None:
-    """Fuzz what `load` gives, which imports it: only then can it be watched.
+    """Fuzz the function that `load` imports and returns: only later imports are instrumented.
 
     An input that takes more than two seconds of the processor's time is a finding.
     """

@@ -53,7 +53,7 @@ TENSORFLOW = _PROGRAM.format(
 
 
 class Run(NamedTuple):
-    """What one run gave: rows by path, reasons by path, and what it took."""
+    """The results of a run: rows by path, reasons by path, and its cost."""
 
     rows: dict[str, list[str]]
     reasons: dict[str, str]
@@ -63,7 +63,7 @@ class Run(NamedTuple):
 
 
 def written(photos: Path, folder: Path, count: int, seed: int = 7) -> list[Path]:
-    """Photos with bytes appended, cut or flipped, every tenth as it was."""
+    """Write photos with bytes appended, cut or flipped, every tenth unchanged."""
     chance = random.Random(seed)
     sources = sorted(photos.iterdir())
     paths = []
@@ -79,7 +79,7 @@ def written(photos: Path, folder: Path, count: int, seed: int = 7) -> list[Path]
 
 
 def classified(paths: Sequence[Path], program: str, folder: Path) -> Run:
-    """The rows and the reasons of a run over a list of files."""
+    """Classify a list of files; return the rows and the reasons."""
     names, errors = folder / "names", folder / "errors.csv"
     names.write_text("\n".join(map(str, paths)))
     peak = folder / "peak"
@@ -101,7 +101,7 @@ def classified(paths: Sequence[Path], program: str, folder: Path) -> Run:
 
 
 def compared(photos: Path, folder: Path, count: int) -> tuple[Run, Run, list[str]]:
-    """A run through each decoder, each in an order of its own, and the files that differ."""
+    """Run each decoder in its own order of files; return the runs and the files that differ."""
     paths = written(photos, folder, count)
     first = classified(paths, PILLOW, folder)
     shuffled = random.Random(1).sample(paths, len(paths))

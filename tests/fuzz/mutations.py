@@ -1,4 +1,4 @@
-"""Real files, harmed in the ways of disks, networks and people who mean it."""
+"""Real files, damaged as disks, networks and attackers damage them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIDE = 96
 
 
 def flipped(data: bytes, chance: random.Random) -> bytes:
-    """Some bits changed; in every other file among its first bytes, which decide the most."""
+    """Flip some bits; in every other file among its first bytes, which matter most."""
     harmed = bytearray(data)
     end = chance.choice([min(len(data), 700), len(data)])
     for _ in range(chance.choice([1, 1, 1, 2, 5, 30])):
@@ -27,7 +27,7 @@ def flipped(data: bytes, chance: random.Random) -> bytes:
 
 
 def overwritten(data: bytes, chance: random.Random) -> bytes:
-    """A byte with a value that is often a limit."""
+    """Overwrite a byte with a value that is often a limit."""
     harmed = bytearray(data)
     end = chance.choice([min(len(data), 700), len(data)])
     for _ in range(chance.choice([1, 1, 2, 4])):
@@ -36,51 +36,51 @@ def overwritten(data: bytes, chance: random.Random) -> bytes:
 
 
 def cut(data: bytes, chance: random.Random) -> bytes:
-    """The end lost, often only a little of it."""
+    """Cut the end, often only a little of it."""
     lost = chance.choice([1, 2, 3, 10, 100, chance.randrange(1, len(data))])
     return data[: max(len(data) - lost, 1)]
 
 
 def appended(data: bytes, chance: random.Random) -> bytes:
-    """Something after the end."""
+    """Append bytes after the end."""
     return data + chance.choice([chance.randbytes(chance.randrange(1, 3000)), bytes(500), data])
 
 
 def torn(data: bytes, chance: random.Random) -> bytes:
-    """A part in the middle lost."""
+    """Remove a part in the middle."""
     start = chance.randrange(len(data))
     return data[:start] + data[start + chance.choice([1, 2, 16, 512, 4096]) :]
 
 
 def blotted(data: bytes, chance: random.Random) -> bytes:
-    """A sector of zeros or of other bytes."""
+    """Overwrite a sector with zeros or other bytes."""
     start, length = chance.randrange(len(data)), chance.choice([16, 512, 4096])
     blot = chance.choice([bytes(length), b"\xff" * length, chance.randbytes(length)])
     return (data[:start] + blot + data[start + length :])[: len(data)]
 
 
 def zeroed_end(data: bytes, chance: random.Random) -> bytes:
-    """The end as it is of a download that was cut, in a file that had its length already."""
+    """Zero the end, as in a download that was cut after its file had been allocated."""
     start = chance.randrange(len(data))
     return data[:start] + bytes(len(data) - start)
 
 
 def marked(data: bytes, chance: random.Random) -> bytes:
-    """A marker where none belongs, inserted or written over what was there."""
+    """Insert a marker where none belongs, or write it over other bytes."""
     start = chance.randrange(2, len(data))
     marker = chance.choice(MARKERS)
     return data[:start] + marker + data[start + chance.choice([0, 2]) :]
 
 
 def spliced(data: bytes, chance: random.Random) -> bytes:
-    """A part of the file once more, or in another place."""
+    """Repeat a part of the file, or move it."""
     first, second = sorted(chance.randrange(len(data)) for _ in range(2))
     place = chance.randrange(len(data))
     return data[:place] + data[first : min(second, first + 5000)] + data[place:]
 
 
 def twice(data: bytes, chance: random.Random) -> bytes:
-    """Two of the others."""
+    """Apply two of the other mutations."""
     for mutation in chance.sample(MUTATIONS, 2):
         data = mutation(data or b"\0", chance)
     return data
@@ -92,13 +92,13 @@ MUTATIONS: list[Callable[[bytes, random.Random], bytes]] = [
 
 
 def mutated(data: bytes, seed: int) -> bytes:
-    """The file, harmed in one way or two."""
+    """Mutate a file in one or two ways."""
     chance = random.Random(seed)
     return chance.choice([*MUTATIONS, twice])(data, chance)
 
 
 def forms(photo: Image.Image) -> dict[str, bytes]:
-    """A photo in every format, and in some forms of each."""
+    """Encode a photo in every format, and in several forms of each."""
     small = photo.convert("RGB").resize((SIDE, SIDE * 3 // 4))
     deep = Image.frombytes("I;16", (20, 12), bytes(range(240)) * 2)
     alpha = small.copy()

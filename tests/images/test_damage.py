@@ -92,7 +92,7 @@ def test_reason_why_bytes_are_no_image(kind: str, exif: bool) -> None:
 
 
 def fate(data: bytes, spec: PixelSpec) -> str | bytes:
-    """The reason, or the pixels."""
+    """Return the reason, or the pixels."""
     try:
         return decode.load(data, spec).tobytes()
     except ImageError as error:

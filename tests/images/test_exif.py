@@ -22,7 +22,7 @@ SHORT = 3
 
 
 def block(order: str, tag: int, kind: int, count: int, value: bytes, head: bytes = b"") -> bytes:
-    """An EXIF block of one entry; order "<" or ">"."""
+    """Make an EXIF block of one entry; `order` is "<" or ">"."""
     head = head or {"<": b"II*\0", ">": b"MM\0*"}[order]
     entry = struct.pack(f"{order}HHI", tag, kind, count) + value.ljust(4, b"\0")
     return head + struct.pack(f"{order}IH", 8, 1) + entry + bytes(4)

@@ -1,4 +1,4 @@
-"""Images made to harm: they cost no more than what they are, and say so in one line."""
+"""Images made to harm: they cost no more than others, and are refused in one line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mnv1cli.types import ImageRef, PixelSpec
 from tests.conftest import ROOT
 from tests.support import images
 from tests.support.images import SAMPLES, colours, encode, jpeg
-from tests.support.reading import unpacked, written
+from tests.support.reading import unpack_batches, write_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ MOST_KB = 50_000
 
 @pytest.fixture(scope="module")
 def bombs() -> dict[str, list[dict[str, Any]]]:
-    """What came of each bomb, in a process of their own."""
+    """Decode each bomb in another process, and return the outcomes."""
     run = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.support.bombs"],
         capture_output=True,
@@ -76,13 +76,15 @@ def test_what_is_never_unpacked_does_no_harm(bombs: dict[str, list[dict[str, Any
 
 
 def decoders() -> dict[str, Callable[[list[ImageRef], PixelSpec], list[str]]]:
-    """How to have the reasons of some images, by each of the two paths."""
+    """Return functions that read images' reasons, with either decoder."""
 
     def pool(refs: list[ImageRef], spec: PixelSpec) -> list[str]:
-        return [read.reason for read in unpacked(loader.load_with_pillow(refs, spec, 4, 2), spec)]
+        return [
+            read.reason for read in unpack_batches(loader.load_with_pillow(refs, spec, 4, 2), spec)
+        ]
 
     def stream(refs: list[ImageRef], spec: PixelSpec) -> list[str]:
-        return [read.reason for read in unpacked(Stream(spec, 4, 2).load_batches(refs), spec)]
+        return [read.reason for read in unpack_batches(Stream(spec, 4, 2).load_batches(refs), spec)]
 
     return {"pool": pool, "stream": stream}
 
@@ -95,7 +97,7 @@ def test_limit_of_pixels_holds_for_every_format_and_in_memory(path: str, tmp_pat
         for name, sample in SAMPLES.items()
         if sample.rgb.shape[:2] == (images.HEIGHT, images.WIDTH)
     }
-    refs = written(tmp_path, files)
+    refs = write_files(tmp_path, files)
     refs.append(ImageRef(len(refs), b"", source=colours()))
     refs.append(ImageRef(len(refs), b"", source=Image.fromarray(colours())))
     assert len(refs) > 30
@@ -108,7 +110,7 @@ def test_limit_of_pixels_holds_for_every_format_and_in_memory(path: str, tmp_pat
 @pytest.mark.parametrize("path", ["pool", "stream"])
 def test_limit_of_bytes_holds_before_a_file_is_read(path: str, tmp_path: Path) -> None:
     data = jpeg(40, 56)
-    refs = written(tmp_path, {"a.jpg": data, "b.jpg": data + bytes(1), "c.jpg": b""})
+    refs = write_files(tmp_path, {"a.jpg": data, "b.jpg": data + bytes(1), "c.jpg": b""})
     sparse = tmp_path / "d.jpg"
     sparse.write_bytes(data)
     os.truncate(sparse, 3_100_000_000)
@@ -230,7 +232,7 @@ def test_no_plugin_is_imported_before_its_format_comes() -> None:
 
 @pytest.fixture
 def special(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[bytes, str]:
-    """Things with a name that must not be opened, each also through a link."""
+    """Make special files that must not be opened, each also through a link."""
     # The name of a socket may not be as long as that of a temporary folder.
     monkeypatch.chdir(tmp_path)
     os.mkdir("in")
@@ -297,7 +299,7 @@ def test_file_that_becomes_a_pipe_between_two_looks_is_refused_at_once(
 
 @pytest.fixture
 def ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Folders that hold links to each other and to themselves."""
+    """Make folders that contain links to each other and to themselves."""
     monkeypatch.chdir(tmp_path)
     os.makedirs("top/below")
     (tmp_path / "top/below/a.jpg").write_bytes(jpeg(8, 8))

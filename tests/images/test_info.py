@@ -27,7 +27,7 @@ TAKEN = "2024-05-17T08:09:10"
 
 
 def described(orientation: int | None = None, *, made: str = "", taken: str = "") -> Image.Exif:
-    """EXIF with an orientation, and with the times of the file and of the picture."""
+    """Make EXIF with an orientation, and with the times of the file and of the picture."""
     found = Image.Exif()
     if orientation:
         found[0x0112] = orientation
@@ -96,7 +96,7 @@ def test_images_from_memory_have_a_size() -> None:
 
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
-    """A photo of a dog's month, one without a time, and a broken one."""
+    """Write a photo with a time, one without a time, and a damaged one."""
     photo = Image.open(ROOT / "examples" / "photos" / "chelsea.png").convert("RGB")
     folder = tmp_path / "album"
     folder.mkdir()

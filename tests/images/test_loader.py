@@ -1,4 +1,4 @@
-"""Pillow first, tf.data when there are many: what comes out tells nothing of who did it."""
+"""Pillow first, tf.data when there are many: the results do not depend on the decoder."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests.support.reading import (
     KINDS,
     SPEC,
     Endless,
-    alone,
-    different,
-    mixture_in,
-    numbered,
-    unpacked,
-    written,
+    find_differences,
+    number_refs,
+    read_alone,
+    unpack_batches,
+    write_files,
+    write_mixture,
 )
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ PATIENCE = 60.0
 
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ImageRef]:
-    return mixture_in(tmp_path_factory.mktemp("mixture"))
+    return write_mixture(tmp_path_factory.mktemp("mixture"))
 
 
 class Watched(Stream):
-    """A stream that tells when it takes over."""
+    """A stream that signals when it takes over."""
 
     begun = threading.Event()
 
@@ -57,7 +57,7 @@ class Watched(Stream):
 
 
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let five images be many, however small."""
+    """Make five images count as many, however small."""
     monkeypatch.setattr(loader, "MIN_MEAN_BYTES", 0)
     monkeypatch.setattr(loader, "MIN_IMAGES", 4)
     monkeypatch.setattr(loader, "MIN_IMAGES_WITH_TENSORFLOW", 4)
@@ -65,7 +65,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set when tf.data takes over, which it is made ready for from the fifth image on."""
+    """Return the event that tf.data takes over; it is prepared from the fifth image on."""
     soon(monkeypatch)
     monkeypatch.setattr(loader, "Stream", Watched)
     Watched.begun = threading.Event()
@@ -75,7 +75,7 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 def until_it_takes_over(
     stream: threading.Event, refs: Iterable[ImageRef], after: int, given: list[ImageRef]
 ) -> Iterator[ImageRef]:
-    """The refs again and again until the stream has begun, and then `after` more of them."""
+    """Yield the refs again and again until the stream has begun, and then `after` more of them."""
     deadline = time.monotonic() + PATIENCE
     left = after
     for ref in itertools.cycle(refs):
@@ -95,15 +95,15 @@ def test_handover_moves_no_row_and_changes_no_bit(
     mixture: dict[str, ImageRef], stream: threading.Event, batch_size: int
 ) -> None:
     given: list[ImageRef] = []
-    refs = until_it_takes_over(stream, numbered(mixture, KINDS), 40, given)
-    expected = {kind: alone(mixture[kind], SPEC) for kind in KINDS}
+    refs = until_it_takes_over(stream, number_refs(mixture, KINDS), 40, given)
+    expected = {kind: read_alone(mixture[kind], SPEC) for kind in KINDS}
     count = 0
     for result, kind in zip(
-        unpacked(loader.load_batches(refs, SPEC, batch_size, 2)),
+        unpack_batches(loader.load_batches(refs, SPEC, batch_size, 2)),
         itertools.cycle(KINDS),
         strict=False,
     ):
-        assert result.same(expected[kind]), (count, kind)
+        assert result.equals(expected[kind]), (count, kind)
         count += 1
     assert stream.is_set()
     assert count == len(given)
@@ -112,7 +112,7 @@ def test_handover_moves_no_row_and_changes_no_bit(
 def test_batches_are_no_larger_than_asked_for(
     mixture: dict[str, ImageRef], stream: threading.Event
 ) -> None:
-    refs = until_it_takes_over(stream, numbered(mixture, KINDS), 40, [])
+    refs = until_it_takes_over(stream, number_refs(mixture, KINDS), 40, [])
     lengths = [len(batch.paths) for batch in loader.load_batches(refs, SPEC, 7, 2)]
     assert max(lengths) == 7
     assert min(lengths) > 0
@@ -126,7 +126,7 @@ def test_what_the_refs_raise_after_the_handover_comes_in_its_turn(
     error = MissingInputError("no more")
 
     def failing() -> Iterator[ImageRef]:
-        yield from until_it_takes_over(stream, numbered(mixture, KINDS), after, given)
+        yield from until_it_takes_over(stream, number_refs(mixture, KINDS), after, given)
         raise error
 
     results: list[bytes] = []
@@ -146,15 +146,15 @@ def iter_paths(batches: Iterable[Batch]) -> Iterator[bytes]:
 def test_few_images_and_what_their_refs_raise(
     mixture: dict[str, ImageRef], count: int, fails: bool
 ) -> None:
-    refs = numbered(mixture, KINDS[:count])
+    refs = number_refs(mixture, KINDS[:count])
 
     def possibly_failing() -> Iterator[ImageRef]:
         yield from refs
         if fails:
             raise LookupError("no more")
 
-    results = unpacked(loader.load_batches(possibly_failing(), SPEC, 16, 2))
-    assert different(itertools.islice(results, count), refs, SPEC) == []
+    results = unpack_batches(loader.load_batches(possibly_failing(), SPEC, 16, 2))
+    assert find_differences(itertools.islice(results, count), refs, SPEC) == []
     with pytest.raises(LookupError if fails else StopIteration):
         next(results)
 
@@ -163,8 +163,11 @@ def test_images_that_end_while_the_stream_is_made_ready_are_all_there(
     mixture: dict[str, ImageRef], stream: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for count in (4, 5, 6, 9):
-        refs = numbered(mixture, KINDS[:count])
-        assert different(unpacked(loader.load_batches(refs, SPEC, 2, 2)), refs, SPEC) == []
+        refs = number_refs(mixture, KINDS[:count])
+        assert (
+            find_differences(unpack_batches(loader.load_batches(refs, SPEC, 2, 2)), refs, SPEC)
+            == []
+        )
     finish(prepared())
 
 
@@ -173,7 +176,7 @@ def prepared() -> list[threading.Thread]:
 
 
 def finish(threads: list[threading.Thread]) -> None:
-    """Let no work of one test go on in the next."""
+    """Wait until the work of a test has ended, so that it does not disturb the next one."""
     for thread in threads:
         thread.join(PATIENCE)
         assert not thread.is_alive()
@@ -201,8 +204,10 @@ def test_without_tensorflow_pillow_does_all(
 ) -> None:
     soon(monkeypatch)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    refs = numbered(mixture, KINDS * 4)
-    assert different(unpacked(loader.load_batches(refs, SPEC, 16, 2)), refs, SPEC) == []
+    refs = number_refs(mixture, KINDS * 4)
+    assert (
+        find_differences(unpack_batches(loader.load_batches(refs, SPEC, 16, 2)), refs, SPEC) == []
+    )
     finish(prepared())
 
 
@@ -236,7 +241,7 @@ print("tensorflow" in sys.modules)
 def test_only_many_images_of_some_size_pay_for_tensorflow(
     tmp_path: Path, count: int, many: int, worth: int, imported: str
 ) -> None:
-    (ref,) = written(tmp_path, {"a.jpg": jpeg(20, 20)})
+    (ref,) = write_files(tmp_path, {"a.jpg": jpeg(20, 20)})
     assert 300 < os.stat(ref.path).st_size < 10_000
     numbers = [str(number) for number in (count, many, worth)]
     words = [sys.executable, "-c", COUNTED, *numbers, os.fsdecode(ref.path)]

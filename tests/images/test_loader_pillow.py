@@ -1,4 +1,4 @@
-"""Images through Pillow in threads: the bits of `pixels.load`, in order, whatever lies between."""
+"""Images through Pillow in threads: the bits of `decode.load`, in order."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.support.reading import (
     Endless,
     Read,
     Stopped,
-    alone,
-    different,
-    mixture_in,
-    numbered,
-    unpacked,
-    written,
+    find_differences,
+    number_refs,
+    read_alone,
+    unpack_batches,
+    write_files,
+    write_mixture,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ImageRef]:
-    return mixture_in(tmp_path_factory.mktemp("mixture"))
+    return write_mixture(tmp_path_factory.mktemp("mixture"))
 
 
 def batches(
@@ -56,11 +56,11 @@ def test_files_have_the_bits_of_pixels_alone(
     tmp_path: Path, preprocess: Preprocess, decode: Decode, exif: bool
 ) -> None:
     files = {name: sample.data for name, sample in SAMPLES.items()}
-    refs = written(tmp_path, {**files, "large": jpeg(901, 1200)})
+    refs = write_files(tmp_path, {**files, "large": jpeg(901, 1200)})
     spec = PixelSpec(64, preprocess, decode, exif)
-    results = list(unpacked(batches(refs, spec), spec))
+    results = list(unpack_batches(batches(refs, spec), spec))
     assert [result.reason for result in results] == [""] * len(refs)
-    assert different(results, refs, spec) == []
+    assert find_differences(results, refs, spec) == []
 
 
 @settings(derandomize=True, deadline=None, max_examples=30)
@@ -68,27 +68,27 @@ def test_files_have_the_bits_of_pixels_alone(
 def test_images_keep_their_order_whatever_lies_between(
     mixture: dict[str, ImageRef], kinds: list[str], batch_size: int, workers: int
 ) -> None:
-    refs = numbered(mixture, kinds)
-    results = unpacked(batches(refs, SPEC, batch_size, workers))
-    assert different(results, refs, SPEC) == []
+    refs = number_refs(mixture, kinds)
+    results = unpack_batches(batches(refs, SPEC, batch_size, workers))
+    assert find_differences(results, refs, SPEC) == []
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
 def test_batches_are_no_larger_than_asked_for(
     mixture: dict[str, ImageRef], batch_size: int
 ) -> None:
-    lengths = [len(batch.paths) for batch in batches(numbered(mixture, KINDS), SPEC, batch_size)]
+    lengths = [len(batch.paths) for batch in batches(number_refs(mixture, KINDS), SPEC, batch_size)]
     assert sum(lengths) == len(KINDS)
     assert max(lengths) <= batch_size
 
 
 def test_a_handful_of_images_is_spread_over_the_workers(tmp_path: Path) -> None:
-    refs = written(tmp_path, {f"{i}.jpg": jpeg(20, 20) for i in range(10)})
+    refs = write_files(tmp_path, {f"{i}.jpg": jpeg(20, 20) for i in range(10)})
     assert len(list(batches(refs, SPEC, batch_size=1000))) > 1
 
 
 def test_batches_of_bad_images_have_no_rows(mixture: dict[str, ImageRef]) -> None:
-    for batch in batches(numbered(mixture, ["missing", "text", "problem"])):
+    for batch in batches(number_refs(mixture, ["missing", "text", "problem"])):
         assert all(batch.reasons)
         assert batch.pixels.shape == (0, 64, 64, 3)
         assert batch.pixels.dtype == np.float32
@@ -102,14 +102,14 @@ def test_no_images_are_no_batches() -> None:
 def test_one_image_is_read_or_refused_with_its_reason(
     mixture: dict[str, ImageRef], kind: str
 ) -> None:
-    expected = alone(mixture[kind], SPEC)
+    expected = read_alone(mixture[kind], SPEC)
     try:
         out = np.full((64, 64, 3), np.nan, np.float32)
         loader.load_image(mixture[kind], SPEC, out)
         found = Read(mixture[kind].path, "", out)
     except ImageError as error:
         found = Read(mixture[kind].path, str(error), None)
-    assert found.same(expected)
+    assert found.equals(expected)
 
 
 @pytest.mark.parametrize("error", [ValueError("of Python"), MissingInputError("ours"), Stopped()])
@@ -117,14 +117,14 @@ def test_one_image_is_read_or_refused_with_its_reason(
 def test_what_the_refs_raise_comes_in_its_turn(
     mixture: dict[str, ImageRef], kinds: list[str], error: BaseException
 ) -> None:
-    refs = numbered(mixture, kinds)
+    refs = number_refs(mixture, kinds)
 
     def failing() -> Iterator[ImageRef]:
         yield from refs
         raise error
 
-    stream = unpacked(batches(failing()))
-    assert different(itertools.islice(stream, len(refs)), refs, SPEC) == []
+    stream = unpack_batches(batches(failing()))
+    assert find_differences(itertools.islice(stream, len(refs)), refs, SPEC) == []
     with pytest.raises(type(error)) as caught:
         next(stream)
     assert caught.value is error
@@ -153,5 +153,5 @@ def test_name_of_any_bytes_is_read(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/\xff\n'.jpg"
     with open(path, "wb") as file:
         file.write(jpeg(30, 40))
-    (result,) = unpacked(batches([ImageRef(0, path)]))
+    (result,) = unpack_batches(batches([ImageRef(0, path)]))
     assert (result.path, result.reason) == (path, "")

@@ -1,4 +1,4 @@
-"""Pictures that end early: where Pillow leaves the rest black, they are refused."""
+"""Images that end early: where Pillow leaves the rest black, they are refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def interlaced_bytes(bits: int) -> int:
 
 
 def made(kind: str, lost: int, interlaced: bool, filling: int = 0x55) -> bytes:
-    """A PNG whose packed pixels have so few bytes less than they should, all else in order."""
+    """Make a PNG that is correct, except that its packed pixels lack some bytes."""
     depth, colour_type = KINDS[kind]
     header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, colour_type, 0, 0, interlaced)
     start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
@@ -95,7 +95,7 @@ def test_png_with_an_unknown_critical_chunk_is_refused() -> None:
 
 
 def gif(image: Image.Image, rows: int, **options: Any) -> bytes:
-    """A GIF with a header for the whole image, and the pixels of some rows alone."""
+    """Make a GIF with a header for the whole image, but the pixels of only some rows."""
     whole = encode(image, "GIF", **options)
     part = encode(image.crop((0, 0, image.width, rows)), "GIF", **options)
     assert whole.index(b",\0\0\0\0") == part.index(b",\0\0\0\0")

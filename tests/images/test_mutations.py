@@ -1,4 +1,4 @@
-"""Mutated files: no crash, nothing slow, no neighbour touched, and both decoders of one mind."""
+"""Mutated files: no crash, nothing slow, no effect on others, and both decoders agree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.fuzz import mutated_photos
 from tests.fuzz.mutations import forms, mutated
 from tests.support import images
 from tests.support.images import SAMPLES, colours, encode
-from tests.support.reading import alone, different, unpacked, written
+from tests.support.reading import find_differences, read_alone, unpack_batches, write_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 
 def fate(data: bytes) -> str | bytes:
-    """The reason, or the pixels."""
+    """Return the reason, or the pixels."""
     try:
         return decode.load(data, SPEC).tobytes()
     except ImageError as error:
@@ -59,22 +59,25 @@ def test_both_decoders_are_of_one_mind_on_mutated_photos(
     photo_files: list[bytes], tmp_path: Path
 ) -> None:
     harmed = {f"{i}.jpg": mutated(photo_files[i % 93], 1000 + i) for i in range(150)}
-    refs = written(tmp_path, harmed)
-    results = list(unpacked(Stream(SPEC, 16, 2).load_batches(refs), SPEC))
-    assert different(results, refs, SPEC) == []
+    refs = write_files(tmp_path, harmed)
+    results = list(unpack_batches(Stream(SPEC, 16, 2).load_batches(refs), SPEC))
+    assert find_differences(results, refs, SPEC) == []
     assert {bool(result.reason) for result in results} == {True, False}
 
 
 def test_both_decoders_are_of_one_mind_on_mutated_forms(tmp_path: Path) -> None:
     harmed = {f"{i}-{name}": mutated(FORMS[name], i) for name in FORMS for i in range(25)}
-    refs = written(tmp_path, harmed)
-    assert different(unpacked(Stream(SPEC, 16, 2).load_batches(refs), SPEC), refs, SPEC) == []
+    refs = write_files(tmp_path, harmed)
+    assert (
+        find_differences(unpack_batches(Stream(SPEC, 16, 2).load_batches(refs), SPEC), refs, SPEC)
+        == []
+    )
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRef]:
     names = ("baseline.jpg", "grey.jpg", "progressive.jpg", "rgb.png", "lossy.webp", "fine.jpg")
-    return written(tmp_path_factory.mktemp("good"), {name: FORMS[name] for name in names})
+    return write_files(tmp_path_factory.mktemp("good"), {name: FORMS[name] for name in names})
 
 
 @pytest.mark.parametrize("path", ["pool", "stream"])
@@ -92,16 +95,16 @@ def test_mutated_image_leaves_its_neighbours_alone(
     path: str, good: list[ImageRef], tmp_path: Path, harmed: list[tuple[str, int]], size: int
 ) -> None:
     files = {f"{i}-{name}": mutated(FORMS[name], seed) for i, (name, seed) in enumerate(harmed)}
-    bad = written(tmp_path, files)
+    bad = write_files(tmp_path, files)
     refs = [ref for i, one in enumerate(bad) for ref in (good[i % len(good)], one)]
     if path == "pool":
         batches = loader.load_with_pillow(refs, SPEC, size, 2)
     else:
         batches = Stream(SPEC, size, 2).load_batches(refs)
-    results = list(unpacked(batches, SPEC))
-    assert different(results, refs, SPEC) == []
+    results = list(unpack_batches(batches, SPEC))
+    assert find_differences(results, refs, SPEC) == []
     for result, ref in zip(results[::2], refs[::2], strict=True):
-        assert result.same(alone(ref, SPEC))
+        assert result.equals(read_alone(ref, SPEC))
         assert result.pixels is not None
 
 
@@ -144,6 +147,6 @@ FOUND = {
 def test_what_was_found_stays_mended(name: str, tmp_path: Path) -> None:
     data, reason = FOUND[name]
     assert fate(data) == reason
-    (ref,) = written(tmp_path, {"it": data})
-    (result,) = unpacked(Stream(SPEC, 1, 1).load_batches([ref]), SPEC)
+    (ref,) = write_files(tmp_path, {"it": data})
+    (result,) = unpack_batches(Stream(SPEC, 1, 1).load_batches([ref]), SPEC)
     assert result.reason == reason

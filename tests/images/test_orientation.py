@@ -25,7 +25,7 @@ ORIENTATIONS = range(1, 9)
 
 
 def upright(stored: ByteArray, orientation: int) -> ByteArray:
-    """What EXIF says is seen: its value names the edges where row 0 and column 0 belong."""
+    """Turn pixels as EXIF defines: its value names the edges where row 0 and column 0 belong."""
     h, w = stored.shape[:2]
     y, x = np.ogrid[: (h, w)[orientation > 4], : (w, h)[orientation > 4]]
     rows_and_columns = {

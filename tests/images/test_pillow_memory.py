@@ -1,4 +1,4 @@
-"""The pixels of a Pillow image as an array: the right ones, for as long as the array lives."""
+"""The pixels of a Pillow image as an array: correct for as long as the array exists."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.images import jpeg, noise
     ("height", "width"), [(1, 1), (1, 700), (700, 1), (13, 19), (480, 640), (2500, 3000)]
 )
 def test_array_has_the_colours_of_the_image(height: int, width: int) -> None:
-    """The largest is one that Pillow holds in several blocks of memory."""
+    """Include an image that Pillow has in several blocks of memory."""
     rgb = noise(height, width, 1)
     found = view_rgbx(Image.fromarray(rgb))
     assert found.shape == (height, width, 4)

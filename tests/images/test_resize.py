@@ -1,4 +1,4 @@
-"""Which part of an image is used, at which reduction, and how it is resized."""
+"""The part of an image that is used, its reduction, and its resize."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ any_spec = st.builds(PixelSpec, sizes, st.sampled_from(MODES))
 
 
 def used_side(height: int, width: int, spec: PixelSpec) -> int:
-    """The shorter side of the part that is used."""
+    """Return the shorter side of the part that is used."""
     if spec.preprocess == "slim":
         return min(n - 2 * floor(n / 16) for n in (height, width))
     if spec.preprocess == "square":
@@ -208,7 +208,7 @@ def test_oblong_images_have_the_bits_of_tensorflow(
 def test_memory_does_not_grow_with_the_image(
     height: int, width: int, preprocess: Preprocess
 ) -> None:
-    """An image of 16 MB takes a few more, whatever its shape."""
+    """Allow a few MB beside an image of 16 MB, whatever its shape."""
     image = np.zeros((height, width, 4), np.uint8)
     tracemalloc.start()
     try:

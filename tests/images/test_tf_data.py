@@ -25,10 +25,10 @@ from tests.support.reading import (
     Endless,
     Read,
     Stopped,
-    different,
-    mixture_in,
-    numbered,
-    unpacked,
+    find_differences,
+    number_refs,
+    unpack_batches,
+    write_mixture,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def batches(refs: Iterable[ImageRef], spec: PixelSpec, batch_size: int) -> Itera
 
 
 def read(refs: Iterable[ImageRef], spec: PixelSpec = SPEC, batch_size: int = 8) -> Iterator[Read]:
-    return unpacked(batches(refs, spec, batch_size), spec)
+    return unpack_batches(batches(refs, spec, batch_size), spec)
 
 
 # The same bits
@@ -54,7 +54,7 @@ def read(refs: Iterable[ImageRef], spec: PixelSpec = SPEC, batch_size: int = 8) 
 
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ImageRef]:
-    return mixture_in(tmp_path_factory.mktemp("mixture"))
+    return write_mixture(tmp_path_factory.mktemp("mixture"))
 
 
 @settings(derandomize=True, deadline=None, max_examples=25)
@@ -62,8 +62,8 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ImageRef]:
 def test_images_keep_their_order_whatever_lies_between(
     mixture: dict[str, ImageRef], kinds: list[str], batch_size: int
 ) -> None:
-    refs = numbered(mixture, kinds)
-    assert different(read(refs, SPEC, batch_size), refs, SPEC) == []
+    refs = number_refs(mixture, kinds)
+    assert find_differences(read(refs, SPEC, batch_size), refs, SPEC) == []
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_images_keep_their_order_whatever_lies_between(
 def test_bad_images_shift_no_row(
     mixture: dict[str, ImageRef], kinds: list[str], batch_size: int
 ) -> None:
-    refs = numbered(mixture, kinds)
-    assert different(read(refs, SPEC, batch_size), refs, SPEC) == []
+    refs = number_refs(mixture, kinds)
+    assert find_differences(read(refs, SPEC, batch_size), refs, SPEC) == []
 
 
 def test_kinds_are_those_of_the_mixture(mixture: dict[str, ImageRef]) -> None:
@@ -97,7 +97,7 @@ def test_kinds_are_those_of_the_mixture(mixture: dict[str, ImageRef]) -> None:
 def test_batch_of_bad_images_has_no_rows(
     mixture: dict[str, ImageRef], kinds: list[str], size: int
 ) -> None:
-    refs = numbered(mixture, kinds)
+    refs = number_refs(mixture, kinds)
     (batch,) = batches(refs, PixelSpec(size), 8)
     assert batch.paths == tuple(ref.path for ref in refs)
     assert all(batch.reasons)
@@ -115,16 +115,16 @@ def test_no_images_are_no_batches() -> None:
 def test_batches_are_full_but_for_the_last(
     mixture: dict[str, ImageRef], batch_size: int, lengths: list[int]
 ) -> None:
-    refs = numbered(mixture, ["jpeg", "missing", "png", "array", "jpeg"])
+    refs = number_refs(mixture, ["jpeg", "missing", "png", "array", "jpeg"])
     assert [len(batch.paths) for batch in batches(refs, SPEC, batch_size)] == lengths
 
 
 def test_batches_are_no_larger_where_images_fall_out(mixture: dict[str, ImageRef]) -> None:
-    refs = numbered(mixture, ["jpeg", *["bad tables"] * 9, "jpeg", "png", "bad tables"])
+    refs = number_refs(mixture, ["jpeg", *["bad tables"] * 9, "jpeg", "png", "bad tables"])
     lengths = [len(batch.paths) for batch in batches(refs, SPEC, 4)]
     assert sum(lengths) == len(refs)
     assert max(lengths) == 4
-    assert different(read(refs, SPEC, 4), refs, SPEC) == []
+    assert find_differences(read(refs, SPEC, 4), refs, SPEC) == []
 
 
 # In memory
@@ -145,7 +145,7 @@ def test_opened_pil_image_may_be_given_several_times() -> None:
         results = list(read(ImageRef(i, b"", source=image) for i in range(12)))
     expected = Read(b"", "", decode.load(data, SPEC))
     assert [result.reason for result in results] == [""] * 12
-    assert all(result.same(expected) for result in results)
+    assert all(result.equals(expected) for result in results)
 
 
 @pytest.mark.parametrize("source", [np.zeros((4, 5)), "photo.jpg", [[1], [1, 2]]])
@@ -167,14 +167,14 @@ def test_problem_is_the_reason(mixture: dict[str, ImageRef]) -> None:
 def test_what_the_refs_raise_comes_in_its_turn(
     mixture: dict[str, ImageRef], kinds: list[str], error: BaseException
 ) -> None:
-    refs = numbered(mixture, kinds)
+    refs = number_refs(mixture, kinds)
 
     def failing() -> Iterator[ImageRef]:
         yield from refs
         raise error
 
     stream = read(failing(), SPEC, 2)
-    assert different(itertools.islice(stream, len(refs)), refs, SPEC) == []
+    assert find_differences(itertools.islice(stream, len(refs)), refs, SPEC) == []
     with pytest.raises(type(error)) as caught:
         next(stream)
     assert caught.value is error
@@ -223,6 +223,6 @@ def test_nothing_is_read_before_the_first_batch_is_asked_for() -> None:
 
 
 def test_refs_are_taken_once(mixture: dict[str, ImageRef]) -> None:
-    refs = iter(numbered(mixture, KINDS))
+    refs = iter(number_refs(mixture, KINDS))
     assert len(list(read(refs))) == len(KINDS)
     assert next(refs, None) is None

@@ -18,9 +18,9 @@ from tests.support import images
 from tests.support.images import SAMPLES, colours, encode, grey_jpeg, jpeg
 from tests.support.reading import (
     Read,
-    different,
-    unpacked,
-    written,
+    find_differences,
+    unpack_batches,
+    write_files,
 )
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ SPEC = PixelSpec(64)
 
 
 def read(refs: Iterable[ImageRef], spec: PixelSpec = SPEC, batch_size: int = 8) -> Iterator[Read]:
-    return unpacked(Stream(spec, batch_size, workers=2).load_batches(refs), spec)
+    return unpack_batches(Stream(spec, batch_size, workers=2).load_batches(refs), spec)
 
 
 # The same bits
 
 
 def jpegs() -> dict[str, bytes]:
-    """JPEG of every size and making; the largest are reduced by 2, 4 and 8."""
+    """Make JPEGs of many sizes and encodings; the largest are reduced by 2, 4 and 8."""
     sizes = [(1, 1), (1, 50), (50, 1), (8, 8), (17, 33), (333, 250), (901, 1200), (1799, 2399)]
     makings: dict[str, dict[str, Any]] = {
         "420": {"subsampling": "4:2:0"},
@@ -73,9 +73,11 @@ def jpegs() -> dict[str, bytes]:
 def files(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> list[ImageRef]:
-    """Every kind of file, and the photos."""
+    """Write every kind of file, and the photos."""
     folder = tmp_path_factory.mktemp("files")
-    refs = written(folder, {**{name: sample.data for name, sample in SAMPLES.items()}, **jpegs()})
+    refs = write_files(
+        folder, {**{name: sample.data for name, sample in SAMPLES.items()}, **jpegs()}
+    )
     # In one pass with the photos, because each pass traces a graph anew; where
     # there are none, the others are tested all the same.
     with contextlib.suppress(pytest.skip.Exception):
@@ -92,7 +94,7 @@ def test_files_have_the_bits_of_pixels_alone(
     files: list[ImageRef], preprocess: Preprocess, decode: Decode, exif: bool, size: int
 ) -> None:
     spec = PixelSpec(size, preprocess, decode, exif)
-    assert different(read(files, spec), files, spec) == []
+    assert find_differences(read(files, spec), files, spec) == []
 
 
 def test_the_files_are_good_and_of_every_reduction(files: list[ImageRef]) -> None:
@@ -109,7 +111,7 @@ def test_the_files_are_good_and_of_every_reduction(files: list[ImageRef]) -> Non
 
 
 def flipped(data: bytes, random: np.random.Generator) -> bytes:
-    """The file with one or two bytes changed, or its end lost."""
+    """Change one or two bytes of a file, or cut its end."""
     damaged = bytearray(data)
     for _ in range(random.integers(1, 3)):
         damaged[random.integers(len(damaged))] = random.integers(256)
@@ -135,10 +137,10 @@ def test_damaged_jpeg_fares_as_with_pixels_alone(
 ) -> None:
     random = np.random.default_rng(size)
     whole = jpeg(101, 143, **making)
-    refs = written(tmp_path, {f"{i}.jpg": flipped(whole, random) for i in range(150)})
+    refs = write_files(tmp_path, {f"{i}.jpg": flipped(whole, random) for i in range(150)})
     spec = PixelSpec(size)
     results = list(read(refs, spec))
-    assert different(results, refs, spec) == []
+    assert find_differences(results, refs, spec) == []
     assert {bool(result.reason) for result in results} == {True, False}
 
 
@@ -146,15 +148,15 @@ def test_damaged_jpeg_fares_as_with_pixels_alone(
 def test_damaged_photo_fares_as_with_pixels_alone(photos: Path, tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     whole = min(photos.iterdir()).read_bytes()
-    refs = written(tmp_path, {f"{i}.jpg": flipped(whole, random) for i in range(150)})
-    assert different(read(refs), refs, SPEC) == []
+    refs = write_files(tmp_path, {f"{i}.jpg": flipped(whole, random) for i in range(150)})
+    assert find_differences(read(refs), refs, SPEC) == []
 
 
 def test_jpeg_that_tensorflow_refuses_has_the_pixels_of_pillow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = jpeg(61, 83)
-    (ref,) = written(tmp_path, {"it.jpg": data})
+    (ref,) = write_files(tmp_path, {"it.jpg": data})
     # Such files are too large to be made here.
     monkeypatch.setattr(
         decode, "read_plain_jpeg", lambda *_: decode.JpegHeader(data[:-200], 61, 83, 1)
@@ -169,7 +171,7 @@ def test_jpeg_that_both_refuse_is_a_reason(others: int, tmp_path: Path) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError):
         tf.io.decode_jpeg(data)
     good = {f"{i}.jpg": jpeg(20 + i, 30) for i in range(others)}
-    refs = written(tmp_path, {**good, "bad.jpg": data})
+    refs = write_files(tmp_path, {**good, "bad.jpg": data})
     results = list(read(refs))
     assert [result.reason for result in results[:-1]] == [""] * others
     assert "broken data stream" in results[-1].reason

@@ -23,7 +23,7 @@ from mnv1cli.inputs.archives import Archive, Member
 from mnv1cli.inputs.listing import Listing
 from mnv1cli.types import PixelSpec
 from tests.runs.test_resume import Cut, cut_at
-from tests.support.reading import unpacked
+from tests.support.reading import unpack_batches
 from tests.support.shell import mnv1
 
 if TYPE_CHECKING:
@@ -237,10 +237,10 @@ def test_archive_through_tensorflow_gives_the_same(folder: Path, tmp_path: Path)
     with contextlib.closing(Listing([os.fsencode(packed(folder, tmp_path / "x.tgz"))])) as listing:
         refs = list(listing)
     spec = PixelSpec(64)
-    plain = list(unpacked(loader.load_with_pillow(iter(refs), spec, 4, 2), spec))
-    found = list(unpacked(Stream(spec, 4, 2).load_batches(iter(refs)), spec))
+    plain = list(unpack_batches(loader.load_with_pillow(iter(refs), spec, 4, 2), spec))
+    found = list(unpack_batches(Stream(spec, 4, 2).load_batches(iter(refs)), spec))
     assert len(found) == 7
-    assert all(a.same(b) for a, b in zip(plain, found, strict=True))
+    assert all(a.equals(b) for a, b in zip(plain, found, strict=True))
 
 
 def test_archive_without_images_is_named(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """Serve as the only mirror."""
-    with hubs.serving() as server:
+    with hubs.serve() as server:
         monkeypatch.setenv("MNV1_MIRRORS", server.url)
         yield server
 
@@ -40,7 +40,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 @pytest.fixture
 def hub_of_all_hosts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """Serve as every host, for which the server is asked as a proxy."""
-    with hubs.serving() as server:
+    with hubs.serve() as server:
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         monkeypatch.setenv("http_proxy", server.url)
         monkeypatch.setattr(connections, "PAUSE_SECONDS", 0.01)
@@ -56,7 +56,7 @@ def bundled(cache: Path) -> Path:
 @pytest.fixture(scope="module")
 def packed(bundled: Path) -> bytes:
     """Return the bundled module as the hub packs it."""
-    return hubs.packed(bundled)
+    return hubs.pack(bundled)
 
 
 @pytest.fixture

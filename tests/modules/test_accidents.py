@@ -18,7 +18,7 @@ from mnv1cli.modules import artifacts, cache, files, inspection
 from mnv1cli.types import FetchOptions
 from tests.conftest import ROOT
 from tests.support import hub as hubs
-from tests.support.laid import FILES, found_in, lay, left_in
+from tests.support.laid import FILES, lay, list_left, read_files
 from tests.support.shell import command, mnv1, program
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def test_process_that_is_killed_leaves_nothing_to_the_next(
     hub: Hub, own_cache: Path, tmp_path: Path, phase: str
 ) -> None:
     handle = f"{hub.url}/m/1"
-    hub.answers["/m/1"] = hubs.sends(hubs.packed(lay(tmp_path / "module")))
+    hub.answers["/m/1"] = hubs.sends(hubs.pack(lay(tmp_path / "module")))
     assert run(FETCH, phase, handle).returncode == -signal.SIGKILL
     place = cache.cache_directory(handle)
     if place.exists():
@@ -103,8 +103,8 @@ def test_process_that_is_killed_leaves_nothing_to_the_next(
     assert after.stdout == f"{place}\n", after.stderr
     assert files.has_checksums(place)
     assert files.find_problems(place) == []
-    assert found_in(place) == FILES
-    assert left_in(own_cache) == {place.name, f"{place.name}.descriptor.txt"}
+    assert read_files(place) == FILES
+    assert list_left(own_cache) == {place.name, f"{place.name}.descriptor.txt"}
 
 
 def test_process_that_is_killed_while_it_compiles_is_no_obstacle(
@@ -126,7 +126,7 @@ def test_process_that_is_killed_while_it_compiles_is_no_obstacle(
 
 
 def limited(size: int, *words: Any) -> subprocess.CompletedProcess[str]:
-    """A command on a disk that takes no file longer than `size`."""
+    """Run a command that can write no file longer than `size`."""
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -149,7 +149,7 @@ def limited(size: int, *words: Any) -> subprocess.CompletedProcess[str]:
 def test_full_disk_is_one_line_and_the_next_run_succeeds(
     hub: Hub, own_cache: Path, tmp_path: Path, files: dict[str, bytes], limit: int, phase: str
 ) -> None:
-    archive = hubs.packed(lay(tmp_path / "module", files))
+    archive = hubs.pack(lay(tmp_path / "module", files))
     # The phase is the first to write so long a file.
     assert (len(archive) > limit) == (phase == ".download")
     assert (max(map(len, files.values())) > limit) == (phase != ".mnv1-sha256")
@@ -163,9 +163,9 @@ def test_full_disk_is_one_line_and_the_next_run_succeeds(
         f"mnv1: error: cannot write a module to {own_cache}: File too large; "
         "make room there, or set MNV1_CACHE_DIR to another directory"
     )
-    assert left_in(own_cache) == set()
+    assert list_left(own_cache) == set()
     assert program("module", "fetch", handle).returncode == 0
-    assert found_in(cache.cache_directory(handle)) == files
+    assert read_files(cache.cache_directory(handle)) == files
 
 
 def test_full_disk_while_building_is_one_line(own_cache: Path) -> None:
@@ -176,7 +176,7 @@ def test_full_disk_while_building_is_one_line(own_cache: Path) -> None:
     )
     assert "make room there" in full.stderr
     assert "Traceback" not in full.stderr
-    assert left_in(own_cache) == set()
+    assert list_left(own_cache) == set()
 
 
 def test_full_disk_while_compiling_costs_only_time(with_bundled: Path, own_cache: Path) -> None:
@@ -209,11 +209,11 @@ def test_file_system_without_locks_is_no_obstacle(
             certain.append(alone)
     assert certain == [False, False]
     place = cache.install("handle", lambda directory: void(lay(directory)))
-    assert left_in(own_cache) == {place.name, f"{place.name}.descriptor.txt"}
+    assert list_left(own_cache) == {place.name, f"{place.name}.descriptor.txt"}
 
 
 def void(_: object) -> None:
-    """For a function that must give nothing."""
+    """Drop a value, for a function that must return None."""
 
 
 @pytest.mark.parametrize("content", [b"", b"4194304\nsomewhere\n", b"\0" * 1000])
@@ -222,5 +222,5 @@ def test_lock_file_that_was_left_holds_nobody_up(own_cache: Path, content: bytes
     lock = own_cache / f"{cache.cache_directory('handle').name}.mnv1-lock"
     lock.write_bytes(content)
     start = time.monotonic()
-    assert found_in(cache.install("handle", lambda directory: void(lay(directory)))) == FILES
+    assert read_files(cache.install("handle", lambda directory: void(lay(directory)))) == FILES
     assert time.monotonic() - start < 1

@@ -1,4 +1,4 @@
-"""What is kept of modules: compiled models and records, and what becomes of damaged ones."""
+"""Compiled models and records of modules, and what becomes of damaged ones."""
 
 from __future__ import annotations
 

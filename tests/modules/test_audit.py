@@ -63,7 +63,7 @@ def test_a_module_that_is_trusted_runs_and_only_then(tmp_path: Path, name: str) 
 
 
 def test_reading_the_graph_alone_would_read_a_file_for_a_shape(tmp_path: Path) -> None:
-    """Why what nothing leads to is judged as well: TensorFlow would have run it."""
+    """Show why unreachable nodes are judged too: TensorFlow would have run them."""
     import tensorflow as tf
 
     (tmp_path / "shape").write_bytes(b"\x03\x04")
@@ -76,7 +76,7 @@ def test_reading_the_graph_alone_would_read_a_file_for_a_shape(tmp_path: Path) -
 
 
 def test_tracing_a_function_runs_nothing_of_it(tmp_path: Path) -> None:
-    """Why it can be traced first, and then be judged as it will be run."""
+    """Show why a function can be traced first, and then be judged as it will be run."""
     mark = tmp_path / "mark"
     directory = WRITERS["call"](tmp_path / "m", str(mark))
     function = savedmodel.load_function(directory, SIZE)
@@ -86,7 +86,7 @@ def test_tracing_a_function_runs_nothing_of_it(tmp_path: Path) -> None:
 
 
 def test_loading_would_call_a_function_that_nothing_calls(tmp_path: Path) -> None:
-    """Why every function is judged that a TF2 object names: this attribute is a method."""
+    """Show why every function is judged that a TF2 object names: this attribute is a method."""
     import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -107,7 +107,7 @@ def test_loading_would_call_a_function_that_nothing_calls(tmp_path: Path) -> Non
 
 
 def test_a_graph_for_training_is_judged_and_keeps_none_from_classifying(tmp_path: Path) -> None:
-    """Only what uses that graph has to refuse it; assignments and chance belong there."""
+    """Only a use of that graph has to refuse it; assignments and random numbers belong there."""
     import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
 

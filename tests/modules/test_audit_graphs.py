@@ -10,7 +10,7 @@ from mnv1cli.modules import audit, audit_ops
 
 
 def function(name: str, *operations: str, **attributes: str) -> Any:
-    """A function with these operations, each of them a node of that name in lower case."""
+    """Make a function with these operations, each a node with its name in lower case."""
     from tensorflow.core.framework import function_pb2
 
     made = function_pb2.FunctionDef()
@@ -23,7 +23,7 @@ def function(name: str, *operations: str, **attributes: str) -> Any:
 
 
 def meta_graph(*functions: Any, **nodes: str) -> Any:
-    """A graph of nodes by name and operation, the last of which is an output of a signature."""
+    """Make a graph of nodes by name and operation; the last is an output of a signature."""
     from tensorflow.core.protobuf import meta_graph_pb2
 
     made = meta_graph_pb2.MetaGraphDef()

@@ -32,7 +32,7 @@ def test_operation_that_shapes_could_depend_on_is_foreign_wherever_it_is(operati
 
 
 def test_no_operation_that_computes_takes_what_could_be_a_name() -> None:
-    """Whatever comes with another version of TensorFlow: only texts that are listed are taken."""
+    """Accept only listed texts, whatever another version of TensorFlow brings."""
     for operation in every_operation():
         if audit_ops.computes(operation) and not audit_ops._ON_TEXTS.fullmatch(operation):
             definition = audit_ops.find_definition(operation)

@@ -1,4 +1,4 @@
-"""Modules built from weights at hand, for all sizes of the family."""
+"""Modules built from the user's weights, for all sizes of the family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache: where modules lie, how they come there, and which there are."""
+"""The cache: its layout, how modules are installed in it, and the list of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mnv1cli.errors import ModuleError
 from mnv1cli.modules import cache
 from mnv1cli.modules.catalog import DEFAULT_HANDLE, list_handles
 from mnv1cli.system import tempdirs
-from tests.support.laid import FILES, found_in, lay
+from tests.support.laid import FILES, lay, read_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,7 +41,7 @@ fill = filled_with(FILES)
 
 
 def left_in(cache: Path) -> set[Path]:
-    """What lies in a cache, but for the lock: it stays, and holds nobody up."""
+    """Return the files in a cache, except the lock, which stays and blocks nobody."""
     return {path for path in cache.iterdir() if not path.name.endswith(".mnv1-lock")}
 
 
@@ -112,7 +112,7 @@ class TestInstall:
         assert cache.find_cached(HANDLE) is None
         directory = cache.install(HANDLE, fill)
         assert directory == cache.cache_directory(HANDLE) == cache.find_cached(HANDLE)
-        assert found_in(directory) == FILES
+        assert read_files(directory) == FILES
 
     def test_leaves_the_module_and_a_descriptor_that_names_its_handle(
         self, own_cache: Path
@@ -148,7 +148,7 @@ class TestInstall:
             cache.install(HANDLE, fail)
         assert caught.value is failure
         assert not left_in(own_cache)
-        assert found_in(cache.install(HANDLE, fill)) == FILES
+        assert read_files(cache.install(HANDLE, fill)) == FILES
 
     def test_without_room_is_one_line_and_leaves_nothing(self, own_cache: Path) -> None:
         def fail(directory: Path) -> None:
@@ -175,13 +175,13 @@ class TestInstall:
     def test_replaces_half_a_module(self, own_cache: Path) -> None:
         lay(cache.cache_directory(HANDLE), {"saved_model.pb": b"old", "stray": b"old"})
         assert cache.find_cached(HANDLE) is None
-        assert found_in(cache.install(HANDLE, fill)) == FILES
+        assert read_files(cache.install(HANDLE, fill)) == FILES
         assert len(left_in(own_cache)) == 2
 
     def test_replaces_a_file_in_the_place_of_a_module(self, own_cache: Path) -> None:
         own_cache.mkdir()
         cache.cache_directory(HANDLE).touch()
-        assert found_in(cache.install(HANDLE, fill)) == FILES
+        assert read_files(cache.install(HANDLE, fill)) == FILES
         assert len(left_in(own_cache)) == 2
 
     def test_bears_another_process_that_clears_the_same_half(
@@ -195,7 +195,7 @@ class TestInstall:
             replace(source, target)
 
         monkeypatch.setattr(os, "replace", replace_too_late)
-        assert found_in(cache.install(HANDLE, fill)) == FILES
+        assert read_files(cache.install(HANDLE, fill)) == FILES
 
     def test_leaves_a_module_that_another_process_was_faster_with(self, own_cache: Path) -> None:
         theirs = {**FILES, "saved_model.pb": b"theirs"}
@@ -205,7 +205,7 @@ class TestInstall:
             lay(cache.cache_directory(HANDLE), theirs)
 
         directory = cache.install(HANDLE, slow)
-        assert found_in(directory) == theirs
+        assert read_files(directory) == theirs
         assert [path for path in own_cache.iterdir() if path.is_dir()] == [directory]
 
     def test_of_several_threads_at_once_makes_one_module(self, own_cache: Path) -> None:
@@ -220,7 +220,7 @@ class TestInstall:
             found = list(pool.map(lambda _: cache.install(HANDLE, slow), range(4)))
         assert set(found) == {cache.cache_directory(HANDLE)}
         assert len(made) == 1
-        assert found_in(found[0]) == FILES
+        assert read_files(found[0]) == FILES
         assert len(left_in(own_cache)) == 2
 
     def test_of_two_processes_without_locks_ends_with_one_module(
@@ -239,12 +239,12 @@ class TestInstall:
     def test_of_a_process_that_was_killed_does_not_block_the_next(self, own_cache: Path) -> None:
         name = cache.cache_directory(HANDLE).name
         lay(own_cache / f"{name}-{uuid.uuid4().hex}-tmp", {"saved_model.pb": b"half"})
-        assert found_in(cache.install(HANDLE, fill)) == FILES
+        assert read_files(cache.install(HANDLE, fill)) == FILES
         assert not list(own_cache.glob("*-tmp"))
 
 
 def test_sweep_takes_what_lies_beside_no_module(own_cache: Path) -> None:
-    """A process was killed between the descriptor and the rename."""
+    """Remove what a process left that was killed between the descriptor and the rename."""
     kept = cache.install(HANDLE, fill)
     gone = cache.cache_directory(f"{HANDLE}/gone").name
     for name in (f"{gone}.descriptor.txt", f"{gone}.mnv1-lock"):
@@ -258,7 +258,7 @@ class TestUnwritableCache:
     def test_gives_a_module_elsewhere(self, unwritable_cache: Path) -> None:
         handle = f"{HANDLE}/elsewhere"
         directory = cache.install(handle, fill)
-        assert found_in(directory) == FILES
+        assert read_files(directory) == FILES
         assert directory.is_relative_to(tempdirs.scratch_dir())
         assert cache.find_cached(handle) is None
 
@@ -271,13 +271,13 @@ class TestUnwritableCache:
 
         first = cache.install(handle, careful)
         second = cache.install(handle, careful)
-        assert found_in(first) == found_in(second) == FILES
+        assert read_files(first) == read_files(second) == FILES
 
     def test_keeps_nothing_of_a_failure(self, unwritable_cache: Path) -> None:
         handle = f"{HANDLE}/failure"
         with pytest.raises(ModuleError, match="is missing"):
             cache.install(handle, filled_with({"saved_model.pb": b""}))
-        assert found_in(cache.install(handle, fill)) == FILES
+        assert read_files(cache.install(handle, fill)) == FILES
 
     def test_has_no_modules(self, unwritable_cache: Path) -> None:
         assert cache.list_modules() == []

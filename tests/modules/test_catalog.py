@@ -1,4 +1,4 @@
-"""What is known beforehand of the family: names, sizes, handles."""
+"""The family as it was published: names, sizes, handles."""
 
 from __future__ import annotations
 

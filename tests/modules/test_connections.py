@@ -15,7 +15,7 @@ from mnv1cli.errors import SourceError
 from mnv1cli.modules import download, pace
 from mnv1cli.modules.connections import DownloadPolicy
 from tests.support import hub as hubs
-from tests.support.downloads import BODY, PLACE, fetched, refusal
+from tests.support.downloads import BODY, PLACE, fetch, fetch_refused
 from tests.support.shell import peak_megabytes
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def test_body_that_trickles_counts_as_broken_off(
     monkeypatch.setattr(pace, "SLOW_SECONDS", 0.2)
     monkeypatch.setattr(pace, "MIN_BYTES_PER_SECOND", 400_000)
     hub.answers[PLACE] = hubs.trickles(BODY, first)
-    said, seconds = refusal(hub, tmp_path, DownloadPolicy())
+    said, seconds = fetch_refused(hub, tmp_path, DownloadPolicy())
     assert re.fullmatch(
         r"the transfer broke off 4 times, at [\d,]+ bytes of 102,402: it sends too slowly", said
     )
@@ -60,7 +60,7 @@ def test_transfer_that_trickled_goes_on_where_it_stopped(
     hub.answers[PLACE] = hubs.in_turn(
         hubs.trickles(BODY, 70_000, ETag='"1"'), hubs.sends(BODY, ETag='"1"')
     )
-    assert fetched(hub, tmp_path) == BODY
+    assert fetch(hub, tmp_path) == BODY
 
 
 def test_slow_but_steady_transfer_is_let_through(
@@ -77,14 +77,14 @@ def test_slow_but_steady_transfer_is_let_through(
             time.sleep(0.03)
 
     hub.answers[PLACE] = pieces
-    assert fetched(hub, tmp_path) == BODY
+    assert fetch(hub, tmp_path) == BODY
     assert len(hub.asked) == 1
 
 
 def test_chunked_body_that_trickles_is_broken_off(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The length of a chunk is read as a line, whose end never comes."""
+    """Send the length of a chunk, which is read as a line, without ever ending the line."""
     monkeypatch.setattr(pace, "SLOW_SECONDS", 0.1)
 
     def endless() -> Iterator[bytes]:
@@ -94,7 +94,7 @@ def test_chunked_body_that_trickles_is_broken_off(
             time.sleep(0.05)
 
     hub.answers[PLACE] = hubs.writes(endless)
-    said, seconds = refusal(hub, tmp_path, DownloadPolicy())
+    said, seconds = fetch_refused(hub, tmp_path, DownloadPolicy())
     assert said == "the transfer broke off 4 times, at 0 bytes: it sends too slowly"
     assert seconds < 5
 
@@ -116,7 +116,7 @@ def test_head_that_trickles_is_too_slow(
 ) -> None:
     monkeypatch.setattr(pace, "SLOW_SECONDS", 0.2)
     hub.answers[PLACE] = hubs.writes(head_that_trickles)
-    said, seconds = refusal(hub, tmp_path, DownloadPolicy())
+    said, seconds = fetch_refused(hub, tmp_path, DownloadPolicy())
     assert said == "it sends too slowly"
     assert seconds < 2
 
@@ -126,7 +126,7 @@ def test_answer_has_to_begin_in_time(
     hub: Hub, tmp_path: Path, pieces: Callable[[], Iterator[bytes]]
 ) -> None:
     hub.answers[PLACE] = hubs.writes(pieces)
-    said, seconds = refusal(hub, tmp_path, DownloadPolicy(answer=0.5))
+    said, seconds = fetch_refused(hub, tmp_path, DownloadPolicy(answer=0.5))
     assert said == "no answer in time"
     assert seconds < 1.5
 
@@ -137,7 +137,7 @@ def test_redirects_that_dawdle_share_one_bound(hub: Hub, tmp_path: Path) -> None
         hubs.redirects(f"{PLACE}?{time.monotonic_ns()}")(request)
 
     hub.answers[PLACE] = dawdle
-    said, seconds = refusal(hub, tmp_path, DownloadPolicy(answer=0.7))
+    said, seconds = fetch_refused(hub, tmp_path, DownloadPolicy(answer=0.7))
     assert said == "no answer in time"
     assert seconds < 1.5
     assert len(hub.asked) <= 4
@@ -147,7 +147,7 @@ def test_redirects_that_dawdle_share_one_bound(hub: Hub, tmp_path: Path) -> None
 def test_bodies_of_redirects_and_failures_are_not_read(
     hub: Hub, tmp_path: Path, status: int
 ) -> None:
-    """They may be endless, and say nothing that is needed."""
+    """They may be endless, and nothing in them is needed."""
 
     def endless(request: Request) -> None:
         request.send_response(status)
@@ -159,11 +159,11 @@ def test_bodies_of_redirects_and_failures_are_not_read(
 
     hub.answers[PLACE] = hubs.in_turn(endless, hubs.sends(BODY))
     hub.answers["/there"] = hubs.sends(BODY)
-    assert fetched(hub, tmp_path, DownloadPolicy(answer=5)) == BODY
+    assert fetch(hub, tmp_path, DownloadPolicy(answer=5)) == BODY
 
 
 def test_silence_after_the_answer_counts_as_waiting(hub: Hub, tmp_path: Path) -> None:
-    """Where little time is left a transfer has to show soon that it flows."""
+    """With little time left, a transfer must prove soon that it flows."""
 
     def silent(request: Request) -> None:
         request.send_response(200)
@@ -173,7 +173,7 @@ def test_silence_after_the_answer_counts_as_waiting(hub: Hub, tmp_path: Path) ->
         time.sleep(10)
 
     hub.answers[PLACE] = silent
-    said, seconds = refusal(hub, tmp_path, DownloadPolicy(answer=0.5))
+    said, seconds = fetch_refused(hub, tmp_path, DownloadPolicy(answer=0.5))
     assert said == "the transfer broke off once, at 0 bytes of 1,000: it stopped answering"
     assert seconds < 4
 
@@ -199,7 +199,7 @@ def test_time_for_the_name_is_time_for_the_answer(
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     hub.answers[PLACE] = hubs.sends(BODY)
-    said, seconds = refusal(hub, tmp_path, DownloadPolicy(answer=0.6))
+    said, seconds = fetch_refused(hub, tmp_path, DownloadPolicy(answer=0.6))
     assert said == "no answer in time"
     assert seconds < 1
 
@@ -218,7 +218,7 @@ def test_time_for_the_name_is_time_for_the_answer(
 )
 def test_nonsense_is_one_line(hub: Hub, tmp_path: Path, head: bytes, says: str) -> None:
     hub.answers[PLACE] = hubs.writes(lambda: iter([head]))
-    said, _ = refusal(hub, tmp_path, DownloadPolicy(answer=5))
+    said, _ = fetch_refused(hub, tmp_path, DownloadPolicy(answer=5))
     assert said == says
 
 
@@ -232,7 +232,7 @@ def test_file_that_exceeds_what_it_claims_takes_no_more_than_the_limit(
         yield from itertools.repeat(bytes(1 << 16))
 
     hub.answers[PLACE] = hubs.writes(endless)
-    said, _ = refusal(hub, tmp_path, DownloadPolicy())
+    said, _ = fetch_refused(hub, tmp_path, DownloadPolicy())
     assert said.startswith("it sends more than")
     assert (tmp_path / "m.tgz").stat().st_size < 300_000
 
@@ -245,7 +245,7 @@ def in_seconds(seconds: float) -> str:
 
 
 def busy(told: str, status: int = 503) -> hubs.Answer:
-    """Busy once, with a word on when to come again."""
+    """Answer once that the server is busy, and when to try again."""
     first = lambda request: request.send(status, b"later", Retry_After=told)  # noqa: E731
     return hubs.in_turn(first, hubs.sends(BODY))
 
@@ -258,7 +258,7 @@ def test_wait_that_the_server_asks_for_is_waited(
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     hub.answers[PLACE] = busy(in_seconds(7.9) if dated else "7", status)
-    assert fetched(hub, tmp_path) == BODY
+    assert fetch(hub, tmp_path) == BODY
     assert 6 <= max(slept) <= 8
     assert len(hub.asked) == 2
 
@@ -268,7 +268,7 @@ def test_server_that_wants_too_long_a_wait_is_left_alone(
     hub: Hub, tmp_path: Path, told: str
 ) -> None:
     hub.answers[PLACE] = busy(in_seconds(3600.5) if told == "date" else told)
-    said, seconds = refusal(hub, tmp_path, DownloadPolicy())
+    said, seconds = fetch_refused(hub, tmp_path, DownloadPolicy())
     assert re.fullmatch("HTTP 503, and it asks to wait 3,(600|599) s", said)
     assert len(hub.asked) == 1
     assert seconds < 1
@@ -276,7 +276,7 @@ def test_server_that_wants_too_long_a_wait_is_left_alone(
 
 def test_wait_that_is_longer_than_what_is_left_is_not_begun(hub: Hub, tmp_path: Path) -> None:
     hub.answers[PLACE] = busy("20")
-    said, seconds = refusal(hub, tmp_path, DownloadPolicy(answer=15))
+    said, seconds = fetch_refused(hub, tmp_path, DownloadPolicy(answer=15))
     assert said == "HTTP 503, and it asks to wait 20 s"
     assert seconds < 1
 
@@ -285,15 +285,15 @@ def test_wait_that_is_longer_than_what_is_left_is_not_begun(hub: Hub, tmp_path: 
 def test_nonsense_in_the_place_of_a_wait(hub: Hub, tmp_path: Path, told: str) -> None:
     hub.answers[PLACE] = busy(told)
     if told.isdecimal():
-        said, _ = refusal(hub, tmp_path, DownloadPolicy())
+        said, _ = fetch_refused(hub, tmp_path, DownloadPolicy())
         assert said == "HTTP 503, and it asks to wait 999,999,999 s"
     else:
-        assert fetched(hub, tmp_path) == BODY
+        assert fetch(hub, tmp_path) == BODY
 
 
 def test_time_that_has_come_is_no_wait(hub: Hub, tmp_path: Path) -> None:
     hub.answers[PLACE] = busy(in_seconds(-100))
-    assert fetched(hub, tmp_path) == BODY
+    assert fetch(hub, tmp_path) == BODY
 
 
 # --- what it costs ---------------------------------------------------------------
@@ -307,7 +307,7 @@ download(sys.argv[1], pathlib.Path(sys.argv[2]), DownloadPolicy(answer=5))
 
 
 def test_memory_does_not_grow_with_the_file(hub: Hub, tmp_path: Path) -> None:
-    """Nor with one chunk of 100 MB."""
+    """Send a file in one chunk of 100 MB."""
 
     def large() -> Iterator[bytes]:
         size = 100 << 20

@@ -16,7 +16,7 @@ from mnv1cli.types import FetchOptions
 from tests.conftest import ROOT
 from tests.support import hub as hubs
 from tests.support.hub import HANDLE_PATH
-from tests.support.laid import left_in
+from tests.support.laid import list_left
 from tests.support.shell import mnv1
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def test_damaged_module_is_fetched_anew(
     hub: Hub, own_cache: Path, bundled: Path, name: str, harm: Any,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    hub.answers[HANDLE_PATH] = hubs.sends(hubs.packed(bundled))
+    hub.answers[HANDLE_PATH] = hubs.sends(hubs.pack(bundled))
     known = inspection.open_module("hub")
     harm(known.path / name)
     found = mnv1("module", "verify", "hub")
@@ -61,7 +61,7 @@ def test_damaged_module_is_fetched_anew(
             f"the module in {known.path} is damaged: {name} has changed since the module came"
             in [record.getMessage() for record in caplog.records]
         )
-    assert left_in(own_cache) - {"compiled"} == {
+    assert list_left(own_cache) - {"compiled"} == {
         known.path.name,
         f"{known.path.name}.descriptor.txt",
     }
@@ -70,7 +70,7 @@ def test_damaged_module_is_fetched_anew(
 def test_damaged_module_that_nothing_serves_is_refused_and_stays(
     hub: Hub, own_cache: Path, bundled: Path
 ) -> None:
-    hub.answers[HANDLE_PATH] = hubs.sends(hubs.packed(bundled))
+    hub.answers[HANDLE_PATH] = hubs.sends(hubs.pack(bundled))
     place = locate.locate("hub").path
     flip(place / WEIGHTS)
     hub.answers.clear()
@@ -120,15 +120,15 @@ def test_damaged_bundled_module_is_built_anew_without_a_network(with_bundled: Pa
 def test_damaged_module_of_an_archive_is_unpacked_anew(
     bundled: Path, own_cache: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "m.tar.gz").write_bytes(hubs.packed(bundled))
+    (tmp_path / "m.tar.gz").write_bytes(hubs.pack(bundled))
     before = inspection.open_module(str(tmp_path / "m.tar.gz"))
     flip(before.path / WEIGHTS)
     assert inspection.open_module(str(tmp_path / "m.tar.gz")) == before
 
 
 def test_nothing_is_computed_with_damaged_weights(hub: Hub, own_cache: Path, bundled: Path) -> None:
-    """Not even where the compiled model is there, and would be made anew of them."""
-    hub.answers[HANDLE_PATH] = hubs.sends(hubs.packed(bundled))
+    """Not even if the compiled model exists, and would be compiled again from them."""
+    hub.answers[HANDLE_PATH] = hubs.sends(hubs.pack(bundled))
     words = ("classify", PHOTO, "--module", "hub", "--top", "1", "-f", "csv")
     before = mnv1(*words)
     assert "Egyptian cat" in before.stdout
@@ -157,7 +157,7 @@ def test_start_with_a_known_module_reads_its_files_once(
 
 
 def keeps_to(suffix: str, function: Any) -> Any:
-    """The function, for files of one kind alone."""
+    """Restrict a function to files with a suffix."""
 
     def checked(path: Path) -> Any:
         assert path.name.endswith(suffix)

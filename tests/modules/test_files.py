@@ -1,4 +1,4 @@
-"""What makes up a module: which files there must be, and what tells two modules apart."""
+"""The files of a module: those required, and the fingerprint of all."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TestMissingFile:
 
 class TestFingerprint:
     def defined(self, contents: Mapping[str, bytes]) -> str:
-        """The definition, over what was laid instead of what lies there."""
+        """Compute the fingerprint by its definition, from the contents that were written."""
         digest = hashlib.sha256()
         for name, content in sorted(contents.items()):
             digest.update(name.encode())

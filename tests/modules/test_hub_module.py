@@ -1,4 +1,4 @@
-"""What a module says of itself, and the record of it."""
+"""The description of a module, and its record."""
 
 from __future__ import annotations
 

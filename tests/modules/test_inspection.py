@@ -1,4 +1,4 @@
-"""Where modules come from, and what is read of them."""
+"""Modules opened by name, and what is read from them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_endpoint_goes_by_its_name_with_or_without_scope(bundled: hub_module.Hub
 
 
 def test_bundled_fingerprint_is_the_same_everywhere(bundled: hub_module.HubModule) -> None:
-    """Pinned with `network.REVISION`: who changes the graph changes both."""
+    """Pin the fingerprint with `mobilenet.REVISION`: a change of the graph changes both."""
     assert mobilenet.REVISION == 1
     assert bundled.fingerprint == (
         "2e2348a5c7f911ddc9ab3e1a5abe54a08f9dc74251cf1a6b29e8249da93a26a0"
@@ -220,7 +220,7 @@ def test_module_of_oblong_images_is_refused() -> None:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The handles of the modules whose graph was read."""
+    """Return the list of handles of the modules whose graph is read."""
     handles: list[str] = []
     read = inspection.read_module
 

@@ -125,7 +125,7 @@ def test_twenty_processes_download_once(
 def test_others_finish_when_the_holder_of_the_lock_is_killed(
     hub: Hub, own_cache: Path, packed: bytes
 ) -> None:
-    """The first one is killed in the middle of its download."""
+    """Kill the first process in the middle of its download."""
 
     def slow(request: hubs.Request) -> None:
         request.send_response(200)

@@ -1,4 +1,4 @@
-"""The module that `network` writes, held against a genuine one of the hub's library."""
+"""The module that `mobilenet` writes, compared with a genuine one of the hub's library."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def random_variables(depth: float, classes: int | None, seed: int = 0) -> Arrays
 
 
 def signatures(graph: Any) -> Any:
-    """Name to inputs and outputs with dtype and shape."""
+    """Map names to inputs and outputs with dtype and shape."""
 
     def specs(tensors: Any) -> Any:
         return {
@@ -190,7 +190,7 @@ def test_classification_signature_names_every_endpoint(tmp_path: Path) -> None:
 
 
 def test_cost_is_the_published_one() -> None:
-    """4.2 M parameters and 186 M multiply-adds at depth 1.00 and 128x128."""
+    """Count 4.2 M parameters and 186 M multiply-adds at depth 1.00 and 128x128."""
     shapes = weights.list_shapes()
     parameters = sum(float(np.prod(s)) for n, s in shapes.items() if "/moving_" not in n)
     assert round(parameters / 1e6, 1) == 4.2

@@ -11,7 +11,7 @@ from mnv1cli.errors import ChecksumError, SourceError
 from mnv1cli.modules import connections, download
 from mnv1cli.modules.connections import DownloadPolicy
 from tests.support import hub as hubs
-from tests.support.downloads import BODY, PLACE, fetched, refusal
+from tests.support.downloads import BODY, PLACE, fetch, fetch_refused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,21 +42,21 @@ def test_plain_http_is_refused_before_anybody_is_asked(hub: Hub, tmp_path: Path)
 def test_redirect_to_plain_http_is_refused_before_it_is_followed(hub: Hub, tmp_path: Path) -> None:
     hub.answers = {PLACE: hubs.redirects("/on"), "/on": hubs.redirects(PLAIN),
                    PLAIN: hubs.sends(BODY)}  # fmt: skip
-    said, _ = refusal(hub, tmp_path, DownloadPolicy())
+    said, _ = fetch_refused(hub, tmp_path, DownloadPolicy())
     assert said == REFUSED
     assert hub.asked == [PLACE, "/on"]
 
 
 def test_plain_http_is_taken_when_told(hub: Hub, tmp_path: Path) -> None:
     hub.answers = {PLACE: hubs.redirects(PLAIN), PLAIN: hubs.sends(BODY)}
-    assert fetched(hub, tmp_path, DownloadPolicy(insecure=True)) == BODY
+    assert fetch(hub, tmp_path, DownloadPolicy(insecure=True)) == BODY
 
 
 def test_plain_http_is_taken_where_the_checksum_is_known(hub: Hub, tmp_path: Path) -> None:
     hub.answers = {PLACE: hubs.redirects(PLAIN), PLAIN: hubs.sends(BODY)}
-    assert fetched(hub, tmp_path, sha256=hashlib.sha256(BODY).hexdigest()) == BODY
+    assert fetch(hub, tmp_path, sha256=hashlib.sha256(BODY).hexdigest()) == BODY
     with pytest.raises(ChecksumError, match=r"m\.tgz has the sha256 .*, not 000"):
-        fetched(hub, tmp_path, sha256="0" * 64)
+        fetch(hub, tmp_path, sha256="0" * 64)
 
 
 @pytest.mark.parametrize(

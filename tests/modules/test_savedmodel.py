@@ -1,4 +1,4 @@
-"""TF2 SavedModels: with a call or a signature alone, trainable or not."""
+"""TF2 SavedModels: with a call or only a signature, trainable or not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PHOTOS = ROOT / "examples" / "photos"
 
 
 def save(directory: Path, kind: str, size: int | None = 96, key: str = "logits") -> Path:
-    """A small network of one layer in one of the forms that TF2 models come in."""
+    """Save a small network of one layer in one of the forms of TF2 models."""
     import tensorflow as tf
 
     width = 1001 if key == "logits" else 24

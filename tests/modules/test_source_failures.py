@@ -121,7 +121,7 @@ def test_server_that_stalls_is_given_up(
 
 
 def silent(request: hubs.Request) -> None:
-    """An archive is announced, and never comes."""
+    """Announce an archive, and never send it."""
     request.send_response(200)
     request.send_header("Content-Length", "1000")
     request.end_headers()
@@ -183,7 +183,7 @@ def test_plain_http_names_the_option_that_takes_it(
 def test_default_is_asked_for_again_with_insecure(
     hub: Hub, own_cache: Path, packed: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That it could not be had was true of another question."""
+    """Its earlier failure was that of another question."""
     monkeypatch.setenv("MNV1_MIRRORS", "http://mirror.example")
     monkeypatch.setenv("http_proxy", hub.url)
     hub.answers[f"http://mirror.example{QUERY}"] = hubs.sends(packed)

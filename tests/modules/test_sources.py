@@ -81,8 +81,8 @@ def test_a_bar_shows_on_a_stream(
 def test_every_source_gives_the_same_logits(
     hub: Hub, own_cache: Path, packed: bytes, checkpoint: Path, tmp_path: Path
 ) -> None:
-    """The mirror stands in for the hub, the bucket and the checkpoint host in turn."""
-    archive = hubs.packed(checkpoint)
+    """Let the mirror stand in for the hub, the bucket and the checkpoint host in turn."""
+    archive = hubs.pack(checkpoint)
     every = {
         QUERY: hubs.sends(packed),
         f"{HANDLE_PATH}.tar.gz": hubs.sends(packed),
@@ -108,7 +108,7 @@ def test_every_source_gives_the_same_logits(
 def test_checkpoint_of_a_feature_module_leaves_the_head_out(
     hub: Hub, own_cache: Path, checkpoint: Path
 ) -> None:
-    hub.answers["/mobilenet_v1_1.0_128.tgz"] = hubs.sends(hubs.packed(checkpoint))
+    hub.answers["/mobilenet_v1_1.0_128.tgz"] = hubs.sends(hubs.pack(checkpoint))
     handle = f"{catalog.HUB}mobilenet_v1_100_128/feature_vector/1"
     found = inspection.open_module(handle)
     assert (found.classes(), found.feature_length()) == (None, 1024)
@@ -147,7 +147,7 @@ def test_default_sources_are_those_of_the_contract() -> None:
 def test_archive_with_a_module_below_one_folder_is_taken(
     hub: Hub, own_cache: Path, bundled: Path
 ) -> None:
-    hub.answers[QUERY] = hubs.sends(hubs.packed(bundled, "mobilenet/"))
+    hub.answers[QUERY] = hubs.sends(hubs.pack(bundled, "mobilenet/"))
     assert locate.locate("hub").path == own_cache / SLOT
 
 

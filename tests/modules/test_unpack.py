@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mnv1cli.errors import Mnv1Error, ModuleError
 from mnv1cli.modules.files import find_missing_file
 from mnv1cli.modules.unpack import unpack_archive
-from tests.support.laid import FILES, found_in
+from tests.support.laid import FILES, read_files
 from tests.support.tars import folder, member, module_members, noise, tar_bytes
 
 
@@ -35,7 +35,7 @@ class TestUnpack:
         unpack_archive(archive, target)
         # Nothing goes anywhere else.
         assert list(target.parent.iterdir()) == [target]
-        return found_in(target)
+        return read_files(target)
 
     @pytest.mark.parametrize(
         "members",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mnv1cli.errors import ModuleError
 from mnv1cli.modules.unpack import unpack_archive
-from tests.support.laid import FILES, found_in
+from tests.support.laid import FILES, read_files
 from tests.support.shell import peak_megabytes
 from tests.support.tars import folder, member, module_members, noise, tar_bytes
 
@@ -34,7 +34,7 @@ ZEROS = bytes(1 << 20)
 
 
 def header(name: str, size: int, kind: bytes = tarfile.REGTYPE, base256: bool = False) -> bytes:
-    """A member's block, whatever it claims."""
+    """Make a member's header block, whatever it claims."""
     info = tarfile.TarInfo(name)
     info.type = kind
     if not base256 and 0 <= size < 8**11:
@@ -47,7 +47,7 @@ def header(name: str, size: int, kind: bytes = tarfile.REGTYPE, base256: bool = 
 
 
 def extended(kind: bytes, content: bytes, claims: int | None = None) -> bytes:
-    """A pax or GNU header before a member."""
+    """Make a pax or GNU header before a member."""
     size = len(content) if claims is None else claims
     return header("x", size, kind) + content + bytes(-len(content) % 512)
 
@@ -62,7 +62,7 @@ def pax(**fields: str) -> bytes:
 
 
 def zeros(megabytes: int) -> bytes:
-    """A part of a gzip file: parts that follow one another are one file."""
+    """Make a part of a gzip file: parts that follow one another are one file."""
     return gzip.compress(ZEROS, 1) * megabytes
 
 
@@ -141,11 +141,11 @@ def test_archive_made_to_do_harm_is_refused_at_small_cost(tmp_path: Path, attack
     assert "\n" not in said
     assert len(said) < 500
     assert set(os.listdir(tmp_path)) == {"module.tar.gz", "module.tar.said", "target"}
-    assert sum(map(len, found_in(target).values())) <= 256 << 20
+    assert sum(map(len, read_files(target).values())) <= 256 << 20
 
 
 def test_tail_that_others_leave_is_no_harm(tmp_path: Path) -> None:
-    """Blocks of 1 MB by `tar -b`, zeros to the end of a tape, a file in two parts."""
+    """Accept blocks of 1 MB by `tar -b`, zeros to the end of a tape, a file in two parts."""
     plain = gzip.decompress(MODULE)
     half = len(plain) // 2
     for number, content in enumerate(
@@ -159,7 +159,7 @@ def test_tail_that_others_leave_is_no_harm(tmp_path: Path) -> None:
         target.mkdir()
         (tmp_path / "m.tgz").write_bytes(content)
         unpack_archive(tmp_path / "m.tgz", target)
-        assert found_in(target) == FILES
+        assert read_files(target) == FILES
 
 
 def test_what_does_not_compress_is_taken(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_what_does_not_compress_is_taken(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
     unpack_archive(tmp_path / "m.tgz", target)
-    assert found_in(target) == files
+    assert read_files(target) == files
 
 
 PLAIN = (
@@ -187,7 +187,7 @@ PLAIN = (
 def test_whatever_a_tar_says_it_is_taken_or_refused(
     changes: list[tuple[int, bytes]], sparse: bool
 ) -> None:
-    """The sums of its blocks are made to fit, so that all else is read."""
+    """Correct the sums of the blocks, so that everything else is read."""
     content = bytearray(
         PLAIN if not sparse else pax(GNU_sparse_map="0,1", GNU_sparse_size="9", size="1") + PLAIN
     )

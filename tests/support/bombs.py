@@ -29,7 +29,7 @@ Entry = tuple[int, int, int, int]
 
 
 def claims() -> Iterator[tuple[str, bytes]]:
-    """Files that claim 30,000 x 30,000 pixels or more, in every format."""
+    """Yield files that claim 30,000 x 30,000 pixels or more, in every format."""
     size = struct.pack(">HH", SIDE, SIDE)
     whole = jpeg(40, 56)
     at = whole.index(b"\xff\xc0") + 5
@@ -59,7 +59,7 @@ def claims() -> Iterator[tuple[str, bytes]]:
 
 
 def slow() -> Iterator[tuple[str, bytes]]:
-    """Files that would take too long, or memory beside their pixels."""
+    """Yield files that would take too long, or memory beside their pixels."""
     progressive = encode(Image.new("L", (2000, 2000)), "JPEG", progressive=True)
     scan = progressive[progressive.rindex(b"\xff\xda") : -2]
     yield "JPEG of 5,000 scans", progressive[:-2] + scan * 5000 + b"\xff\xd9"
@@ -84,7 +84,7 @@ def slow() -> Iterator[tuple[str, bytes]]:
 
 
 def harmless() -> Iterator[tuple[str, bytes]]:
-    """Files of which no more is unpacked than the picture, which is small."""
+    """Yield files of which only the picture, which is small, is unpacked."""
     packed = zlib.compress(bytes(200_000_000), 9)
     heads = {b"zTXt": b"a\0\0", b"iTXt": b"a\0\1\0\0\0", b"iCCP": b"a\0\0"}
     for kind, head in heads.items():
@@ -119,7 +119,7 @@ def harmless() -> Iterator[tuple[str, bytes]]:
 
 
 def tiff(width: int, height: int, *more: Entry, compression: int = 1) -> bytes:
-    """A grey TIFF of 8 bits with these entries beside the usual ones."""
+    """Make a grey TIFF of 8 bits with these entries beside the usual ones."""
     usual = [
         (256, LONG, 1, width),
         (257, LONG, 1, height),

@@ -21,7 +21,7 @@ BODY = GZIP + bytes(range(256)) * 400
 PLACE = "/m.tgz"
 
 
-def fetched(
+def fetch(
     hub: Hub, tmp_path: Path, policy: DownloadPolicy | None = None, sha256: str | None = None
 ) -> bytes:
     target = tmp_path / "m.tgz"
@@ -29,10 +29,10 @@ def fetched(
     return target.read_bytes()
 
 
-def refusal(hub: Hub, tmp_path: Path, policy: DownloadPolicy) -> tuple[str, float]:
+def fetch_refused(hub: Hub, tmp_path: Path, policy: DownloadPolicy) -> tuple[str, float]:
     """Return the reason why a download fails, and the seconds until then."""
     start = time.monotonic()
     with pytest.raises(SourceError) as caught:
-        fetched(hub, tmp_path, policy)
+        fetch(hub, tmp_path, policy)
     assert "\n" not in str(caught.value)
     return str(caught.value), time.monotonic() - start

@@ -22,7 +22,7 @@ def tf1(
     main_op: Callable[[], Any] | None = None,
     tags: tuple[str, ...] = (),
 ) -> Path:
-    """A TF1 Hub module of one layer; `spoil` makes other scores of the scores.
+    """Write a TF1 Hub module of one layer; `spoil` makes other scores of the scores.
 
     `change` is made to the MetaGraphDef, `main_op` is what is run on loading.
     """
@@ -54,7 +54,7 @@ def tf1(
 
 
 def after(operation: Any, scores: Any) -> Any:
-    """The scores, once the operation is done."""
+    """Return the scores, which wait for the operation."""
     import tensorflow as tf
 
     with tf.control_dependencies([operation]):
@@ -66,7 +66,7 @@ def tf2(
     spoil: Callable[[Any], Any] | None = None,
     add: Callable[[Any], None] | None = None,
 ) -> Path:
-    """A TF2 SavedModel of one layer; `add` adds to the object that is saved."""
+    """Write a TF2 SavedModel of one layer; `add` adds to the object that is saved."""
     import tensorflow as tf
 
     network = tf.Module()
@@ -97,7 +97,7 @@ def write(mark: str) -> Any:
 
 
 def called(body: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The body as a function of its own, which the graph calls."""
+    """Make the body a function of its own, which the graph calls."""
     import tensorflow as tf
 
     function: Callable[[Any], Any] = tf.function(body, autograph=False)
@@ -133,7 +133,7 @@ def read(scores: Any) -> Any:
 
 
 def shaped_by_a_file(directory: Path, mark: str) -> Path:
-    """Nothing that is asked for leads to the file: its content is a shape's."""
+    """Write a module in which no output depends on the file: its content is a shape."""
     import tensorflow as tf
 
     def spoil(scores: Any) -> Any:
@@ -199,7 +199,7 @@ def printing(scores: Any) -> Any:
 
 
 def unused_function(mark: str) -> Callable[[Any], None]:
-    """A function that nothing calls, by a name that the loader calls."""
+    """Add a function that nothing calls, by a name that the loader calls."""
     import tensorflow as tf
 
     def add(network: Any) -> None:
@@ -211,7 +211,7 @@ def unused_function(mark: str) -> Callable[[Any], None]:
 
 
 def table(mark: str) -> Callable[[Any], None]:
-    """A table that is filled from a file when the model is loaded."""
+    """Add a table that is filled from a file when the model is loaded."""
     import tensorflow as tf
 
     lines = Path(f"{mark}.txt")

@@ -24,7 +24,7 @@ Answer = Callable[["Request"], None]
 
 
 class Request(BaseHTTPRequestHandler):
-    """Answers from the table of the server; anything else is 404."""
+    """A request that is answered from the table of the server, else with 404."""
 
     protocol_version = "HTTP/1.1"
     server: Hub
@@ -42,7 +42,7 @@ class Request(BaseHTTPRequestHandler):
                 answer(self)
 
     def send(self, status: int, body: bytes, **headers: str) -> None:
-        """One whole answer."""
+        """Send a complete answer."""
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name.replace("_", "-"), value)
@@ -50,11 +50,11 @@ class Request(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *arguments: Any) -> None:
-        """Nothing on stderr."""
+        """Write nothing to stderr."""
 
 
 class Hub(ThreadingHTTPServer):
-    """The server; `asked` has the path of every request."""
+    """A server; `asked` has the path of every request."""
 
     daemon_threads = True
 
@@ -64,7 +64,7 @@ class Hub(ThreadingHTTPServer):
         self.asked: list[str] = []
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is what is tested here: nothing on stderr."""
+        """Write nothing to stderr: clients that hang up are expected."""
 
     @property
     def url(self) -> str:
@@ -72,7 +72,7 @@ class Hub(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Hub]:
+def serve() -> Iterator[Hub]:
     hub = Hub()
     # It looks so often whether it is to end.
     threading.Thread(target=hub.serve_forever, args=(0.02,), daemon=True).start()
@@ -83,8 +83,8 @@ def serving() -> Iterator[Hub]:
         hub.server_close()
 
 
-def packed(directory: Path, prefix: str = "./") -> bytes:
-    """A directory as the hub packs it, with `./` at its root."""
+def pack(directory: Path, prefix: str = "./") -> bytes:
+    """Pack a directory as the hub does, with `./` at its root."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
         tar.add(directory, arcname=prefix.rstrip("/") or ".")
@@ -92,7 +92,7 @@ def packed(directory: Path, prefix: str = "./") -> bytes:
 
 
 def sends(body: bytes, **headers: str) -> Answer:
-    """The body, resumable where `Range` and `If-Range` ask for it."""
+    """Send the body, from where `Range` and `If-Range` ask for it."""
 
     def answer(request: Request) -> None:
         start = request.headers.get("Range", "")
@@ -112,7 +112,7 @@ def redirects(place: str) -> Answer:
 
 
 def fails(status: int, times: int | None = None, then: Answer | None = None) -> Answer:
-    """A status, `times` times or always; then another answer."""
+    """Send a status, `times` times or always; then another answer."""
     left = [times]
 
     def answer(request: Request) -> None:
@@ -127,7 +127,7 @@ def fails(status: int, times: int | None = None, then: Answer | None = None) -> 
 
 
 def breaks_off(body: bytes, at: int, times: int, **headers: str) -> Answer:
-    """A transfer that ends early, `times` times."""
+    """End a transfer early, `times` times."""
     left = [times]
     whole = sends(body, **headers)
 
@@ -156,7 +156,7 @@ def stalls(seconds: float) -> Answer:
 
 
 def trickles(body: bytes, first: int = 0, pause: float = 0.05, **headers: str) -> Answer:
-    """The head and `first` bytes at once, then a byte now and then, for ever."""
+    """Send the head and `first` bytes at once, then a byte now and then, for ever."""
 
     def answer(request: Request) -> None:
         request.send_response(200)
@@ -172,7 +172,7 @@ def trickles(body: bytes, first: int = 0, pause: float = 0.05, **headers: str) -
 
 
 def in_turn(*answers: Answer) -> Answer:
-    """One answer after the other, then the last one always."""
+    """Send one answer after the other, then the last one always."""
     waiting = list(answers)
 
     def answer(request: Request) -> None:
@@ -182,7 +182,7 @@ def in_turn(*answers: Answer) -> Answer:
 
 
 def writes(pieces: Callable[[], Iterator[bytes]]) -> Answer:
-    """Whatever is no HTTP, as long as somebody reads it."""
+    """Send pieces of bytes, which need not be HTTP, as long as they are read."""
 
     def answer(request: Request) -> None:
         for piece in pieces():
@@ -193,5 +193,5 @@ def writes(pieces: Callable[[], Iterator[bytes]]) -> Answer:
 
 
 def text_archive() -> bytes:
-    """A gzip file that is no tar."""
+    """Make a gzip file that is not a tar."""
     return gzip.compress(b"no tar in here" * 100)

@@ -1,4 +1,4 @@
-"""Image files as bytes, and what their pixels are: by Pillow, or by hand where it cannot write."""
+"""Image files as bytes, and their pixels: written by Pillow, or by hand where it cannot."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HAS_AVIF = features.check("avif")
 
 
 class Sample(NamedTuple):
-    """A file and the RGB uint8 [h, w, 3] that it holds."""
+    """A file, and its pixels as RGB uint8 [h, w, 3]."""
 
     data: bytes
     rgb: ByteArray
@@ -40,13 +40,13 @@ def encode(image: Image.Image, format: str, **options: Any) -> bytes:  # noqa: A
 
 
 def plainly_decoded(data: bytes) -> ByteArray:
-    """Pillow's own conversion of a file to RGB, for formats that lose something."""
+    """Convert a file to RGB as Pillow does, for lossy formats."""
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB"))
 
 
 def colours(height: int = HEIGHT, width: int = WIDTH) -> ByteArray:
-    """RGB in which no row, column or channel equals another."""
+    """Make RGB in which no row, column or channel equals another."""
     y, x = np.ogrid[:height, :width]
     channels = (3 * x + 11 * y, 200 - 5 * y + x * y // 7, (x * x + 7 * y) // 3 + 90)
     return np.stack([channel % 256 for channel in channels], axis=2).astype(np.uint8)
@@ -57,7 +57,7 @@ def noise(height: int, width: int, seed: int) -> ByteArray:
 
 
 def rgbx(rgb: ByteArray, fourth: int = 77) -> ByteArray:
-    """RGB with a fourth byte, which must not matter."""
+    """Add a fourth byte to RGB, which must not matter."""
     return np.dstack([rgb, np.full(rgb.shape[:2], fourth, np.uint8)])
 
 
@@ -66,14 +66,14 @@ def shades() -> ByteArray:
 
 
 def alphas() -> ByteArray:
-    """Alpha with both ends and much between."""
+    """Make alpha values from end to end."""
     alpha = colours()[:, :, 2].copy()
     alpha[0], alpha[1] = 0, 255
     return alpha
 
 
 def depths(channels: int) -> Depths:
-    """16 bits a sample, [h, w, channels], with high and low bytes that have nothing in common."""
+    """Make samples of 16 bits, [h, w, channels], with unrelated high and low bytes."""
     place = np.arange(HEIGHT * WIDTH * channels).reshape(HEIGHT, WIDTH, channels)
     return (place * 40503 % 65536).astype(np.uint16)
 
@@ -83,7 +83,7 @@ def high_byte(samples: Depths) -> ByteArray:
 
 
 def grey(samples: ByteArray) -> ByteArray:
-    """RGB of grey [h, w]."""
+    """Convert grey [h, w] to RGB."""
     return np.stack([samples] * 3, axis=2)
 
 
@@ -94,7 +94,7 @@ def over_white(colour: ByteArray, alpha: ByteArray) -> ByteArray:
 
 
 def with_alpha(colour: ByteArray, alpha: ByteArray) -> Image.Image:
-    """An LA or RGBA image."""
+    """Make an LA or RGBA image."""
     return Image.fromarray(np.dstack([colour, alpha]), "LA" if colour.ndim == 2 else "RGBA")
 
 
@@ -123,7 +123,7 @@ def grey_jpeg(height: int, width: int, **options: Any) -> bytes:
 
 
 def jpeg_with_bad_tables() -> bytes:
-    """A JPEG whose segments are all there, and which every decoder refuses."""
+    """Make a JPEG whose segments are complete, and which every decoder refuses."""
     data = jpeg(61, 83)
     table = data.index(b"\xff\xc4") + 5
     return data[:table] + b"\xff" * 16 + data[table + 16 :]
@@ -136,7 +136,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 def png(
     width: int, height: int, depth: int, colour_type: int, pixels: bytes, *before: bytes
 ) -> bytes:
-    """A PNG whose one IDAT holds `pixels` as they are, after the chunks `before`."""
+    """Make a PNG with `pixels` as they are in its only IDAT, after the chunks `before`."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
     chunks = [chunk(b"IHDR", header), *before, chunk(b"IDAT", pixels), chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
@@ -150,14 +150,14 @@ def png_of_rows(
 
 
 def png16(samples: Depths, *before: bytes) -> bytes:
-    """A PNG of 16 bits a sample, [h, w, 1 to 4]."""
+    """Make a PNG of 16 bits per sample, [h, w, 1 to 4]."""
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[samples.shape[2]]
     rows = (row.astype(">u2").tobytes() for row in samples)
     return png_of_rows(samples.shape[1], 16, colour_type, rows, *before)
 
 
 def grey_png(bits: int, *before: bytes) -> Sample:
-    """A grey PNG of fewer than 8 bits a sample, each value in its turn, and its pixels."""
+    """Make a grey PNG of fewer than 8 bits per sample, with each value, and its pixels."""
     values = np.arange(1 << bits, dtype=np.uint8)
     digits = "".join(f"{value:0{bits}b}" for value in values)
     row = int(digits, 2).to_bytes(max(len(digits) // 8, 1), "big")
@@ -166,7 +166,7 @@ def grey_png(bits: int, *before: bytes) -> Sample:
 
 
 def tiff16(samples: Depths, order: str, photometric: int) -> bytes:
-    """A TIFF of 16 bits a sample, [h, w, 1 or 3], in byte order "II" or "MM"."""
+    """Make a TIFF of 16 bits per sample, [h, w, 1 or 3], in byte order "II" or "MM"."""
     end = "<" if order == "II" else ">"
     height, width, channels = samples.shape
     content = samples.astype(f"{end}u2").tobytes()

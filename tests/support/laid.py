@@ -1,4 +1,4 @@
-"""The files of a module that no engine will run, and laying them somewhere."""
+"""The files of a module that no engine can run, written to a directory."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def lay(directory: Path, files: Mapping[str, bytes] = FILES) -> Path:
     return directory
 
 
-def found_in(directory: Path) -> dict[str, bytes]:
-    """Every file below a directory, but for the checksums of a module."""
+def read_files(directory: Path) -> dict[str, bytes]:
+    """Read every file below a directory, except the checksums of a module."""
     return {
         path.relative_to(directory).as_posix(): path.read_bytes()
         for path in directory.rglob("*")
@@ -33,6 +33,6 @@ def found_in(directory: Path) -> dict[str, bytes]:
     }
 
 
-def left_in(cache: Path) -> set[str]:
+def list_left(cache: Path) -> set[str]:
     """Return the names in a cache, except those of locks."""
     return {path.name for path in cache.iterdir() if not path.name.endswith(".mnv1-lock")}

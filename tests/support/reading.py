@@ -1,4 +1,4 @@
-"""What every way from files to batches of pixels must give, and files to try it with."""
+"""The results that every way from files to batches must have, and files to try it with."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ KINDS = [
 
 
 class Stopped(BaseException):
-    """Not to be taken for an error of an image's."""
+    """An exception that is not an error of an image."""
 
 
 class Read(NamedTuple):
-    """One image as it came out: a reason, or its pixels."""
+    """An image as it was read: a reason, or its pixels."""
 
     path: bytes
     reason: str
     pixels: FloatArray | None
 
-    def same(self, other: Read) -> bool:
-        """Whether path, reason and every bit are equal."""
+    def equals(self, other: Read) -> bool:
+        """Return whether path, reason and every bit are equal."""
         if self.pixels is None or other.pixels is None:
             return self[:2] == other[:2] and self.pixels is other.pixels
         return self[:2] == other[:2] and np.array_equal(self.pixels, other.pixels)
 
 
-def unpacked(batches: Iterable[Batch], spec: PixelSpec = SPEC) -> Iterator[Read]:
-    """Each image of each batch, which must fit together."""
+def unpack_batches(batches: Iterable[Batch], spec: PixelSpec = SPEC) -> Iterator[Read]:
+    """Yield each image of each batch, and check the shape of the batch."""
     for batch in batches:
         assert len(batch.paths) == len(batch.reasons) > 0
         assert batch.pixels.shape == (batch.reasons.count(""), spec.size, spec.size, 3)
@@ -58,8 +58,8 @@ def unpacked(batches: Iterable[Batch], spec: PixelSpec = SPEC) -> Iterator[Read]
             yield Read(path, reason, None if reason else next(rows))
 
 
-def alone(ref: ImageRef, spec: PixelSpec = SPEC) -> Read:
-    """One image by `pixels` alone."""
+def read_alone(ref: ImageRef, spec: PixelSpec = SPEC) -> Read:
+    """Read an image with `decode` only."""
     try:
         if ref.problem:
             raise ImageError(ref.problem)
@@ -70,14 +70,14 @@ def alone(ref: ImageRef, spec: PixelSpec = SPEC) -> Read:
         return Read(ref.path, str(error), None)
 
 
-def different(got: Iterable[Read], refs: Iterable[ImageRef], spec: PixelSpec) -> list[bytes]:
-    """The images that are not what they are alone."""
-    pairs = zip(got, (alone(ref, spec) for ref in refs), strict=True)
-    return [expected.path for result, expected in pairs if not result.same(expected)]
+def find_differences(got: Iterable[Read], refs: Iterable[ImageRef], spec: PixelSpec) -> list[bytes]:
+    """Return the paths of images that differ from those read with `decode` only."""
+    pairs = zip(got, (read_alone(ref, spec) for ref in refs), strict=True)
+    return [expected.path for result, expected in pairs if not result.equals(expected)]
 
 
-def written(folder: Path, files: Mapping[str, bytes]) -> list[ImageRef]:
-    """Files of these names and contents, as refs."""
+def write_files(folder: Path, files: Mapping[str, bytes]) -> list[ImageRef]:
+    """Write files with these names and contents; return their refs."""
     refs = []
     for index, (name, data) in enumerate(files.items()):
         (folder / name).write_bytes(data)
@@ -85,8 +85,8 @@ def written(folder: Path, files: Mapping[str, bytes]) -> list[ImageRef]:
     return refs
 
 
-def mixture_in(folder: Path) -> dict[str, ImageRef]:
-    """Good and bad refs of every kind of treatment."""
+def write_mixture(folder: Path) -> dict[str, ImageRef]:
+    """Write good and bad files of every kind; return their refs and others."""
     names = {
         "jpeg": jpeg(61, 83),
         "another jpeg": jpeg(333, 250),
@@ -98,7 +98,7 @@ def mixture_in(folder: Path) -> dict[str, ImageRef]:
         "text": b"not an image",
         "empty": b"",
     }
-    refs = dict(zip(names, written(folder, names), strict=True))
+    refs = dict(zip(names, write_files(folder, names), strict=True))
     refs["missing"] = ImageRef(0, os.fsencode(folder / "missing.jpg"))
     refs["folder"] = ImageRef(0, os.fsencode(folder))
     refs["problem"] = ImageRef(0, b"folder", problem="cannot be listed")
@@ -108,13 +108,13 @@ def mixture_in(folder: Path) -> dict[str, ImageRef]:
     return refs
 
 
-def numbered(mixture: dict[str, ImageRef], kinds: Iterable[str]) -> list[ImageRef]:
+def number_refs(mixture: dict[str, ImageRef], kinds: Iterable[str]) -> list[ImageRef]:
     chosen = [mixture[kind] for kind in kinds]
     return [ImageRef(i, ref.path, ref.source, ref.problem) for i, ref in enumerate(chosen)]
 
 
 class Endless:
-    """Refs without end, which counts those that were taken."""
+    """Endless refs, which count those that were taken."""
 
     def __init__(self, *refs: ImageRef) -> None:
         self.taken = 0

@@ -100,7 +100,7 @@ class Soak:
         names = [*self._originals, self._pictures / "missing.jpg"]
         chosen = [names[i % len(names)] for i in range(LISTED)]
         self._list.write_text("".join(f"{name}\n" for name in chosen))
-        archive = hub.packed(inspection.open_module("bundled").path)
+        archive = hub.pack(inspection.open_module("bundled").path)
         whole = hub.sends(archive, ETag='"1"')
         dropped = hub.breaks_off(archive, len(archive) // 2, 1 << 30, ETag='"1"')
         turns = itertools.cycle((whole, whole, dropped))
@@ -220,7 +220,7 @@ def _rows(file: Path) -> Iterator[tuple[Any, ...]]:
 def soak(seconds: float, seed: int) -> Figures:
     """Rounds until the time is up, at least one."""
     end = time.monotonic() + seconds
-    with tempfile.TemporaryDirectory() as folder, hub.serving() as server:
+    with tempfile.TemporaryDirectory() as folder, hub.serve() as server:
         rounds = Soak(Path(folder), server, seed)
         while rounds.figures.rounds == 0 or time.monotonic() < end:
             rounds.round()

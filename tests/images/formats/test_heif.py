@@ -18,7 +18,7 @@ from mnv1cli.images.formats import heif
 from mnv1cli.images.tf_data import Stream
 from mnv1cli.types import ImageRef, PixelSpec
 from tests.support.images import HAS_AVIF, colours, encode, jpeg, orientation_exif
-from tests.support.reading import unpacked
+from tests.support.reading import unpack_batches
 from tests.support.shell import mnv1
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def heic(image: Image.Image, exif: bytes | None = None) -> bytes:
 
 @pytest.fixture(scope="module")
 def picture() -> Image.Image:
-    """Bright above and dark below, and redder to the right."""
+    """Make an image that is bright above and dark below, and redder to the right."""
     y, x = np.mgrid[:48, :64]
     return Image.fromarray(np.stack([4 * x, 255 - 5 * y, 0 * x], axis=2).clip(0, 255).astype("u1"))
 
@@ -87,7 +87,7 @@ def test_both_paths_give_the_same(picture: Image.Image, tmp_path: Path) -> None:
     file = tmp_path / "x.heic"
     file.write_bytes(heic(picture))
     refs = [ImageRef(0, os.fsencode(file))]
-    (found,) = unpacked(Stream(SPEC, 4, 1).load_batches(iter(refs)), SPEC)
+    (found,) = unpack_batches(Stream(SPEC, 4, 1).load_batches(iter(refs)), SPEC)
     assert found.pixels is not None
     np.testing.assert_array_equal(found.pixels, decode.load(file.read_bytes(), SPEC))
 

@@ -1,4 +1,4 @@
-"""Whether a JPEG is whole, as its markers tell, and what decoders are given of it."""
+"""The markers of a JPEG: whether it is complete, and the part that decoders are given."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pixels_start(data: bytes) -> int:
 
 
 def scans(data: bytes) -> list[int]:
-    """Where the scans begin, and the end of the last one."""
+    """Find where the scans begin, and the end of the last one."""
     starts = [i for i in range(len(data)) if data[i : i + 2] == b"\xff\xda"]
     return [*starts, data.rindex(END)]
 
