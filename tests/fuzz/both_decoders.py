@@ -22,7 +22,7 @@ from mnv1cli.errors import ImageError
 from mnv1cli.images import decode
 from mnv1cli.images.tf_data import Stream
 from mnv1cli.types import ImageRef, PixelSpec
-from tests.fuzz.mutations import forms, mutated
+from tests.fuzz.mutations import encode_forms, mutate
 from tests.support.reading import find_differences, unpack_batches
 
 SLOW_SECONDS = 2.0
@@ -37,8 +37,8 @@ def main(photos: Path, count: int, seed: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         refs = []
         for i in range(count):
-            name, data = _source(files, chance)
-            harmed = mutated(data, seed * count + i)
+            name, data = _choose_source(files, chance)
+            harmed = mutate(data, seed * count + i)
             path = Path(folder, f"{i:06}-{name}")
             path.write_bytes(harmed)
             started = time.process_time()
@@ -46,7 +46,7 @@ def main(photos: Path, count: int, seed: int) -> int:
                 decode.load(harmed, SPEC)
                 reasons["accepted"] += 1
             except ImageError as error:
-                reasons[_kind(str(error))] += 1
+                reasons[_describe_kind(str(error))] += 1
             if time.process_time() - started > SLOW_SECONDS:
                 bad.append(f"slow: {path}")
             refs.append(ImageRef(i, os.fsencode(path)))
@@ -62,17 +62,17 @@ def main(photos: Path, count: int, seed: int) -> int:
     return len(bad)
 
 
-def _source(files: list[Path], chance: random.Random) -> tuple[str, bytes]:
+def _choose_source(files: list[Path], chance: random.Random) -> tuple[str, bytes]:
     """Return a photo as it is, or in another form."""
     photo = chance.choice(files)
     if chance.random() < 0.5:
         return photo.name, photo.read_bytes()
     with Image.open(photo) as image:
-        name, data = chance.choice(list(forms(image).items()))
+        name, data = chance.choice(list(encode_forms(image).items()))
     return name, data
 
 
-def _kind(reason: str) -> str:
+def _describe_kind(reason: str) -> str:
     return "".join("#" if c.isdigit() else c for c in reason)[:70]
 
 

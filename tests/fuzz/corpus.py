@@ -12,12 +12,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.fuzz.mutations import forms
+from tests.fuzz.mutations import encode_forms
 from tests.support import images
 
 
 def main(corpus: Path, photos: Path | None = None) -> None:
-    _write(corpus / "pixels", _pictures(photos))
+    _write(corpus / "pixels", _list_pictures(photos))
     blocks = {str(n): images.orientation_exif(n).tobytes() for n in range(1, 9)}
     blocks["big"] = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     blocks["xmp"] = b'\0xmp\0<rdf tiff:Orientation="6"/>'
@@ -32,18 +32,18 @@ def main(corpus: Path, photos: Path | None = None) -> None:
     )
     lists = {"lines": b"\0a.jpg\nb c.jpg\r\n\n", "null": b"\xffa.jpg\0b\nc.jpg\0"}
     _write(corpus / "lists", lists)
-    _write(corpus / "archive", {"plain": _tar("w"), "pax": _tar("w", tarfile.PAX_FORMAT)})
+    _write(corpus / "archive", {"plain": _pack("w"), "pax": _pack("w", tarfile.PAX_FORMAT)})
 
 
-def _pictures(photos: Path | None) -> dict[str, bytes]:
+def _list_pictures(photos: Path | None) -> dict[str, bytes]:
     found = {name: sample.data for name, sample in images.SAMPLES.items()}
     if photos is not None:
         with Image.open(min(photos.iterdir())) as photo:
-            found |= forms(photo)
+            found |= encode_forms(photo)
     return found
 
 
-def _tar(mode: str, form: int = tarfile.GNU_FORMAT) -> bytes:
+def _pack(mode: str, form: int = tarfile.GNU_FORMAT) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode, format=form) as tar:  # type: ignore[call-overload]
         for name in ("module/saved_model.pb", "module/variables/" + 60 * "long" + ".index"):

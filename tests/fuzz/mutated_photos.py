@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.conftest import ROOT
-from tests.fuzz.mutations import appended, cut, flipped
+from tests.fuzz.mutations import append_bytes, cut_end, flip_bits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ class Run(NamedTuple):
     most_bytes: int
 
 
-def written(photos: Path, folder: Path, count: int, seed: int = 7) -> list[Path]:
+def write_photos(photos: Path, folder: Path, count: int, seed: int = 7) -> list[Path]:
     """Write photos with bytes appended, cut or flipped, every tenth unchanged."""
     chance = random.Random(seed)
     sources = sorted(photos.iterdir())
@@ -71,14 +71,14 @@ def written(photos: Path, folder: Path, count: int, seed: int = 7) -> list[Path]
         source = sources[i % len(sources)]
         data = source.read_bytes()
         if i % 10:
-            data = chance.choice([appended, cut, flipped])(data, chance)
+            data = chance.choice([append_bytes, cut_end, flip_bits])(data, chance)
         path = folder / f"{i:05}{source.suffix}"
         path.write_bytes(data)
         paths.append(path)
     return paths
 
 
-def classified(paths: Sequence[Path], program: str, folder: Path) -> Run:
+def classify(paths: Sequence[Path], program: str, folder: Path) -> Run:
     """Classify a list of files; return the rows and the reasons."""
     names, errors = folder / "names", folder / "errors.csv"
     names.write_text("\n".join(map(str, paths)))
@@ -100,12 +100,12 @@ def classified(paths: Sequence[Path], program: str, folder: Path) -> Run:
     return Run(rows, reasons, child.returncode, seconds, int(peak.read_text()) * 1024)
 
 
-def compared(photos: Path, folder: Path, count: int) -> tuple[Run, Run, list[str]]:
+def compare(photos: Path, folder: Path, count: int) -> tuple[Run, Run, list[str]]:
     """Run each decoder in its own order of files; return the runs and the files that differ."""
-    paths = written(photos, folder, count)
-    first = classified(paths, PILLOW, folder)
+    paths = write_photos(photos, folder, count)
+    first = classify(paths, PILLOW, folder)
     shuffled = random.Random(1).sample(paths, len(paths))
-    second = classified(shuffled, TENSORFLOW, folder)
+    second = classify(shuffled, TENSORFLOW, folder)
     different = [
         str(path)
         for path in paths
@@ -118,7 +118,7 @@ def compared(photos: Path, folder: Path, count: int) -> tuple[Run, Run, list[str
 
 def main(photos: Path, count: int = 2000) -> int:
     with tempfile.TemporaryDirectory() as name:
-        first, second, different = compared(photos, Path(name), count)
+        first, second, different = compare(photos, Path(name), count)
     most = max(first.most_bytes, second.most_bytes)
     kinds = Counter("".join("#" if c.isdigit() else c for c in r) for r in first.reasons.values())
     say = sys.stdout.write

@@ -17,7 +17,7 @@ MARKERS = [bytes([0xFF, code]) for code in (*range(0xC0, 0xF0), 0xFE, 0x01, 0x02
 SIDE = 96
 
 
-def flipped(data: bytes, chance: random.Random) -> bytes:
+def flip_bits(data: bytes, chance: random.Random) -> bytes:
     """Flip some bits; in every other file among its first bytes, which matter most."""
     harmed = bytearray(data)
     end = chance.choice([min(len(data), 700), len(data)])
@@ -26,7 +26,7 @@ def flipped(data: bytes, chance: random.Random) -> bytes:
     return bytes(harmed)
 
 
-def overwritten(data: bytes, chance: random.Random) -> bytes:
+def overwrite_byte(data: bytes, chance: random.Random) -> bytes:
     """Overwrite a byte with a value that is often a limit."""
     harmed = bytearray(data)
     end = chance.choice([min(len(data), 700), len(data)])
@@ -35,51 +35,51 @@ def overwritten(data: bytes, chance: random.Random) -> bytes:
     return bytes(harmed)
 
 
-def cut(data: bytes, chance: random.Random) -> bytes:
+def cut_end(data: bytes, chance: random.Random) -> bytes:
     """Cut the end, often only a little of it."""
     lost = chance.choice([1, 2, 3, 10, 100, chance.randrange(1, len(data))])
     return data[: max(len(data) - lost, 1)]
 
 
-def appended(data: bytes, chance: random.Random) -> bytes:
+def append_bytes(data: bytes, chance: random.Random) -> bytes:
     """Append bytes after the end."""
     return data + chance.choice([chance.randbytes(chance.randrange(1, 3000)), bytes(500), data])
 
 
-def torn(data: bytes, chance: random.Random) -> bytes:
+def remove_part(data: bytes, chance: random.Random) -> bytes:
     """Remove a part in the middle."""
     start = chance.randrange(len(data))
     return data[:start] + data[start + chance.choice([1, 2, 16, 512, 4096]) :]
 
 
-def blotted(data: bytes, chance: random.Random) -> bytes:
+def blot_sector(data: bytes, chance: random.Random) -> bytes:
     """Overwrite a sector with zeros or other bytes."""
     start, length = chance.randrange(len(data)), chance.choice([16, 512, 4096])
     blot = chance.choice([bytes(length), b"\xff" * length, chance.randbytes(length)])
     return (data[:start] + blot + data[start + length :])[: len(data)]
 
 
-def zeroed_end(data: bytes, chance: random.Random) -> bytes:
+def zero_end(data: bytes, chance: random.Random) -> bytes:
     """Zero the end, as in a download that was cut after its file had been allocated."""
     start = chance.randrange(len(data))
     return data[:start] + bytes(len(data) - start)
 
 
-def marked(data: bytes, chance: random.Random) -> bytes:
+def insert_marker(data: bytes, chance: random.Random) -> bytes:
     """Insert a marker where none belongs, or write it over other bytes."""
     start = chance.randrange(2, len(data))
     marker = chance.choice(MARKERS)
     return data[:start] + marker + data[start + chance.choice([0, 2]) :]
 
 
-def spliced(data: bytes, chance: random.Random) -> bytes:
+def repeat_part(data: bytes, chance: random.Random) -> bytes:
     """Repeat a part of the file, or move it."""
     first, second = sorted(chance.randrange(len(data)) for _ in range(2))
     place = chance.randrange(len(data))
     return data[:place] + data[first : min(second, first + 5000)] + data[place:]
 
 
-def twice(data: bytes, chance: random.Random) -> bytes:
+def mutate_twice(data: bytes, chance: random.Random) -> bytes:
     """Apply two of the other mutations."""
     for mutation in chance.sample(MUTATIONS, 2):
         data = mutation(data or b"\0", chance)
@@ -87,17 +87,18 @@ def twice(data: bytes, chance: random.Random) -> bytes:
 
 
 MUTATIONS: list[Callable[[bytes, random.Random], bytes]] = [
-    flipped, overwritten, cut, appended, torn, blotted, zeroed_end, marked, spliced,
+    flip_bits, overwrite_byte, cut_end, append_bytes, remove_part, blot_sector, zero_end,
+    insert_marker, repeat_part,
 ]  # fmt: skip
 
 
-def mutated(data: bytes, seed: int) -> bytes:
+def mutate(data: bytes, seed: int) -> bytes:
     """Mutate a file in one or two ways."""
     chance = random.Random(seed)
-    return chance.choice([*MUTATIONS, twice])(data, chance)
+    return chance.choice([*MUTATIONS, mutate_twice])(data, chance)
 
 
-def forms(photo: Image.Image) -> dict[str, bytes]:
+def encode_forms(photo: Image.Image) -> dict[str, bytes]:
     """Encode a photo in every format, and in several forms of each."""
     small = photo.convert("RGB").resize((SIDE, SIDE * 3 // 4))
     deep = Image.frombytes("I;16", (20, 12), bytes(range(240)) * 2)

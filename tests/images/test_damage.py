@@ -18,11 +18,11 @@ SPEC = PixelSpec(64)
 UNTURNED = PixelSpec(64, exif=False)
 
 
-def corrupted(data: bytes, start: int) -> bytes:
+def corrupt(data: bytes, start: int) -> bytes:
     return data[:start] + bytes(byte ^ 0xFF for byte in data[start:])
 
 
-def half(name: str) -> bytes:
+def cut_half(name: str) -> bytes:
     data = SAMPLES[name].data
     return data[: len(data) // 2]
 
@@ -36,10 +36,10 @@ NO_IMAGE = {
     "noise": (noise(30, 30, 5).tobytes(), "not an image"),
     "one byte": (b"\xff", "not an image"),
     "another format": (encode(Image.fromarray(colours()), "PPM"), "not an image"),
-    "truncated JPEG": (half("JPEG"), "damaged|not an image"),
+    "truncated JPEG": (cut_half("JPEG"), "damaged|not an image"),
     "JPEG without pixels": (jpeg(40, 56).partition(b"\xff\xda")[0], "damaged"),
     "JPEG cut in its pixels": (jpeg(200, 300)[:-2000], "damaged JPEG.*truncated"),
-    "truncated PNG": (half("RGB PNG"), "damaged PNG"),
+    "truncated PNG": (cut_half("RGB PNG"), "damaged PNG"),
     "PNG with a wrong checksum": (
         SAMPLES["RGB PNG"].data[:-14] + b"xx" + chunk(b"IEND", b""),
         "damaged PNG",
@@ -49,7 +49,7 @@ NO_IMAGE = {
         "damaged PNG",
     ),
     "PNG with pixels that unpack in part": (
-        png(images.WIDTH, images.HEIGHT, 8, 2, corrupted(zlib.compress(b"".join(RGB_ROWS)), 80)),
+        png(images.WIDTH, images.HEIGHT, 8, 2, corrupt(zlib.compress(b"".join(RGB_ROWS)), 80)),
         "damaged PNG",
     ),
     "PNG with an unknown filter": (
@@ -64,11 +64,11 @@ NO_IMAGE = {
     ),
     "PNG without pixels": (png(0, 5, 8, 2, zlib.compress(bytes(5))), "not an image"),
     "PNG that claims too much": (png(60000, 60000, 8, 2, b""), "too large"),
-    "truncated GIF": (half("palette GIF"), "damaged|not an image"),
-    "truncated BMP": (half("RGB BMP"), "damaged BMP"),
-    "corrupt WebP": (corrupted(SAMPLES["RGB WebP"].data, 40), "damaged"),
-    "truncated WebP": (half("RGB WebP"), "damaged"),
-    "truncated TIFF": (half("RGB TIFF"), "damaged"),
+    "truncated GIF": (cut_half("palette GIF"), "damaged|not an image"),
+    "truncated BMP": (cut_half("RGB BMP"), "damaged BMP"),
+    "corrupt WebP": (corrupt(SAMPLES["RGB WebP"].data, 40), "damaged"),
+    "truncated WebP": (cut_half("RGB WebP"), "damaged"),
+    "truncated TIFF": (cut_half("RGB TIFF"), "damaged"),
     "TIFF without image": (b"II*\0\x08\0\0\0" + bytes(10), "not an image|damaged"),
     "TIFF whose directory is beyond its end": (b"II*\0\xff\xff\0\0", "not an image|damaged"),
     "RGB PNG of 16 bits with a transparent colour": (
@@ -91,7 +91,7 @@ def test_reason_why_bytes_are_no_image(kind: str, exif: bool) -> None:
     assert str(caught.value).isprintable()
 
 
-def fate(data: bytes, spec: PixelSpec) -> str | bytes:
+def load_or_explain(data: bytes, spec: PixelSpec) -> str | bytes:
     """Return the reason, or the pixels."""
     try:
         return decode.load(data, spec).tobytes()
@@ -126,8 +126,8 @@ def test_damage_anywhere_is_a_reason_or_a_picture(name: str) -> None:
         # Headers are few bytes, and decide the most.
         end = min(len(data), int(random.choice([60, len(data)])))
         data[random.integers(end)] = random.integers(256)
-        fate(bytes(data), spec)
-        fate(bytes(data[: random.integers(1, len(data))]), spec)
+        load_or_explain(bytes(data), spec)
+        load_or_explain(bytes(data[: random.integers(1, len(data))]), spec)
 
 
 def test_acceptance_of_a_damaged_png_does_not_depend_on_exif() -> None:
@@ -137,4 +137,4 @@ def test_acceptance_of_a_damaged_png_does_not_depend_on_exif() -> None:
         packed = bytearray(zlib.compress(rows))
         packed[random.integers(len(packed))] = random.integers(256)
         data = png(images.WIDTH, images.HEIGHT, 8, 2, bytes(packed))
-        assert fate(data, SPEC) == fate(data, UNTURNED)
+        assert load_or_explain(data, SPEC) == load_or_explain(data, UNTURNED)

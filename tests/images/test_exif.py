@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 SHORT = 3
 
 
-def block(order: str, tag: int, kind: int, count: int, value: bytes, head: bytes = b"") -> bytes:
+def make_block(
+    order: str, tag: int, kind: int, count: int, value: bytes, head: bytes = b""
+) -> bytes:
     """Make an EXIF block of one entry; `order` is "<" or ">"."""
     head = head or {"<": b"II*\0", ">": b"MM\0*"}[order]
     entry = struct.pack(f"{order}HHI", tag, kind, count) + value.ljust(4, b"\0")
     return head + struct.pack(f"{order}IH", 8, 1) + entry + bytes(4)
 
 
-def by_pillow(data: bytes) -> int:
+def read_with_pillow(data: bytes) -> int:
     found = Image.Exif()
     found.load(data)
     value = found.get(images.ORIENTATION, 1)
@@ -39,9 +41,9 @@ def by_pillow(data: bytes) -> int:
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize(("kind", "form"), [(3, "H"), (4, "I"), (6, "b"), (8, "h"), (9, "i")])
 def test_orientation_is_that_of_pillow(kind: int, form: str, order: str, orientation: int) -> None:
-    data = block(order, 0x112, kind, 1, struct.pack(f"{order}{form}", orientation))
+    data = make_block(order, 0x112, kind, 1, struct.pack(f"{order}{form}", orientation))
     expected = orientation if 1 <= orientation <= 8 else 1
-    assert exif.read_orientation(data) == by_pillow(data) == expected
+    assert exif.read_orientation(data) == read_with_pillow(data) == expected
     assert exif.read_orientation(b"Exif\0\0Exif\0\0" + data) == expected
 
 
@@ -55,14 +57,14 @@ DAMAGED = {
     "nothing": b"",
     "prefix alone": b"Exif\0\0",
     "no TIFF": b"garbage, and more garbage",
-    "another tag": block("<", 0x111, SHORT, 1, b"\6\0"),
-    "two values": block("<", 0x112, SHORT, 2, b"\6\0"),
-    "a byte": block("<", 0x112, 1, 1, b"\6"),
-    "text": block("<", 0x112, 2, 2, b"6\0"),
-    "a fraction": block("<", 0x112, 5, 1, b"\6\0"),
-    "negative": block("<", 0x112, 8, 1, b"\xff\xff"),
+    "another tag": make_block("<", 0x111, SHORT, 1, b"\6\0"),
+    "two values": make_block("<", 0x112, SHORT, 2, b"\6\0"),
+    "a byte": make_block("<", 0x112, 1, 1, b"\6"),
+    "text": make_block("<", 0x112, 2, 2, b"6\0"),
+    "a fraction": make_block("<", 0x112, 5, 1, b"\6\0"),
+    "negative": make_block("<", 0x112, 8, 1, b"\xff\xff"),
     "beyond the end": b"MM\0*\xff\xff\xff\xff",
-    "cut short": block("<", 0x112, SHORT, 1, b"\6\0")[:-8],
+    "cut short": make_block("<", 0x112, SHORT, 1, b"\6\0")[:-8],
 }
 
 
@@ -75,7 +77,7 @@ def test_damage_is_no_orientation(name: str) -> None:
 def test_orientation_in_xmp_counts_where_exif_has_none(name: str) -> None:
     for xmp in (b'<rdf tiff:Orientation="8"/>', b"<tiff:Orientation>8</tiff:Orientation>"):
         assert exif.read_orientation(DAMAGED[name], xmp) == 8
-        assert exif.read_orientation(block("<", 0x112, SHORT, 1, b"\3\0"), xmp) == 3
+        assert exif.read_orientation(make_block("<", 0x112, SHORT, 1, b"\3\0"), xmp) == 3
     assert exif.read_orientation(b"", b'tiff:Orientation="9"') == 1
 
 
@@ -86,12 +88,12 @@ def test_any_bytes_have_one_of_eight(data: bytes, xmp: bytes) -> None:
         assert 1 <= exif.read_orientation(start + data, xmp) <= 8
 
 
-def with_chunk(more: bytes) -> bytes:
+def insert_chunk(more: bytes) -> bytes:
     data = encode(Image.fromarray(colours()), "PNG")
     return data[:33] + more + data[33:]
 
 
-def in_two_parts() -> bytes:
+def split_exif() -> bytes:
     data, told = jpeg(40, 56), images.orientation_exif(6).tobytes().removeprefix(b"Exif\0\0")
     parts = [b"Exif\0\0" + told[:12], b"Exif\0\0" + told[12:]]
     segments = [b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part for part in parts]
@@ -103,14 +105,14 @@ RAW = images.orientation_exif(6).tobytes().hex()
 TURNED: dict[str, Callable[[], bytes]] = {
     "JPEG, XMP": lambda: encode(Image.fromarray(colours()), "JPEG", xmp=XMP),
     "WebP, XMP": lambda: encode(Image.fromarray(colours()), "WEBP", xmp=XMP),
-    "PNG, XMP": lambda: with_chunk(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)),
-    "PNG, raw profile": lambda: with_chunk(
+    "PNG, XMP": lambda: insert_chunk(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)),
+    "PNG, raw profile": lambda: insert_chunk(
         chunk(b"tEXt", f"Raw profile type exif\0\nexif\n{len(RAW) // 2}\n{RAW}\n".encode())
     ),
-    "PNG, eXIf": lambda: with_chunk(
+    "PNG, eXIf": lambda: insert_chunk(
         chunk(b"eXIf", images.orientation_exif(6).tobytes().removeprefix(b"Exif\0\0"))
     ),
-    "JPEG, in two parts": in_two_parts,
+    "JPEG, in two parts": split_exif,
 }
 
 

@@ -16,31 +16,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def a_link_to_nothing(path: str) -> None:
+def link_to_nothing(path: str) -> None:
     os.symlink("nowhere", path)
 
 
-def a_link_to_itself(path: str) -> None:
+def link_to_itself(path: str) -> None:
     os.symlink(os.path.basename(path), path)
 
 
-def a_socket(path: str) -> None:
+def make_socket(path: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
 
 
-def an_empty_file(path: str) -> None:
+def make_empty_file(path: str) -> None:
     open(path, "wb").close()
 
 
 UNREADABLE: dict[str, tuple[Callable[[str], object], str]] = {
     "missing": (lambda path: None, "no such file"),
-    "broken link": (a_link_to_nothing, "link to a missing file"),
-    "circular link": (a_link_to_itself, "cannot be read"),
+    "broken link": (link_to_nothing, "link to a missing file"),
+    "circular link": (link_to_itself, "cannot be read"),
     "folder": (os.mkdir, "is a folder"),
-    "socket": (a_socket, "is a socket"),
+    "socket": (make_socket, "is a socket"),
     "named pipe": (os.mkfifo, "is a named pipe"),
-    "empty": (an_empty_file, "empty"),
+    "empty": (make_empty_file, "empty"),
 }
 
 

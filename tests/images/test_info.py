@@ -26,7 +26,7 @@ SPEC = PixelSpec(128)
 TAKEN = "2024-05-17T08:09:10"
 
 
-def described(orientation: int | None = None, *, made: str = "", taken: str = "") -> Image.Exif:
+def make_exif(orientation: int | None = None, *, made: str = "", taken: str = "") -> Image.Exif:
     """Make EXIF with an orientation, and with the times of the file and of the picture."""
     found = Image.Exif()
     if orientation:
@@ -38,7 +38,7 @@ def described(orientation: int | None = None, *, made: str = "", taken: str = ""
     return found
 
 
-def told(folder: Path, data: bytes, spec: PixelSpec = SPEC) -> ImageInfo:
+def read_one_info(folder: Path, data: bytes, spec: PixelSpec = SPEC) -> ImageInfo:
     file = folder / "image"
     file.write_bytes(data)
     os.utime(file, (1_700_000_000, 1_700_000_000))
@@ -52,11 +52,11 @@ def told(folder: Path, data: bytes, spec: PixelSpec = SPEC) -> ImageInfo:
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_every_format_tells(tmp_path: Path, kind: str, orientation: int) -> None:
     image = Image.new("RGB", (40, 30))
-    found = described(orientation, made="2024:05:17 08:09:10")
+    found = make_exif(orientation, made="2024:05:17 08:09:10")
     data = encode(image, kind, exif=found if kind == "TIFF" else found.tobytes())
     size = (40, 30) if orientation == 1 else (30, 40)
-    assert told(tmp_path, data) == ImageInfo(*size, "2023-11-14T22:13:20Z", TAKEN)
-    assert told(tmp_path, data, PixelSpec(128, exif=False))[:2] == (40, 30)
+    assert read_one_info(tmp_path, data) == ImageInfo(*size, "2023-11-14T22:13:20Z", TAKEN)
+    assert read_one_info(tmp_path, data, PixelSpec(128, exif=False))[:2] == (40, 30)
 
 
 @pytest.mark.parametrize(
@@ -73,19 +73,19 @@ def test_every_format_tells(tmp_path: Path, kind: str, orientation: int) -> None
 def test_time_of_the_picture_goes_before_that_of_the_file(
     tmp_path: Path, times: dict[str, str], expected: str
 ) -> None:
-    found = described(made=times.get("made", ""), taken=times.get("taken", ""))
-    assert told(tmp_path, jpeg(30, 40, exif=found)).exif_datetime == expected
+    found = make_exif(made=times.get("made", ""), taken=times.get("taken", ""))
+    assert read_one_info(tmp_path, jpeg(30, 40, exif=found)).exif_datetime == expected
 
 
 @pytest.mark.parametrize("length", range(0, 120, 7))
 def test_exif_that_was_cut_tells_nothing_or_the_same(length: int) -> None:
-    whole = described(6, taken="2024:05:17 08:09:10").tobytes()
+    whole = make_exif(6, taken="2024:05:17 08:09:10").tobytes()
     assert exif.read_time_taken(whole) == TAKEN
     assert exif.read_time_taken(whole[:length]) in ("", TAKEN)
 
 
 def test_what_is_no_image_has_a_time_alone(tmp_path: Path) -> None:
-    assert told(tmp_path, b"no image") == ImageInfo(None, None, "2023-11-14T22:13:20Z", "")
+    assert read_one_info(tmp_path, b"no image") == ImageInfo(None, None, "2023-11-14T22:13:20Z", "")
     assert read_info(ImageRef(0, b"missing"), SPEC) == ImageInfo()
 
 
@@ -100,7 +100,7 @@ def album(tmp_path: Path) -> Path:
     photo = Image.open(ROOT / "examples" / "photos" / "chelsea.png").convert("RGB")
     folder = tmp_path / "album"
     folder.mkdir()
-    photo.save(folder / "a.jpg", exif=described(taken="2024:05:17 08:09:10"))
+    photo.save(folder / "a.jpg", exif=make_exif(taken="2024:05:17 08:09:10"))
     photo.save(folder / "b.jpg")
     (folder / "c.jpg").write_bytes(b"")
     for file in folder.iterdir():

@@ -56,7 +56,7 @@ class Watched(Stream):
         return super().load_batches(refs)
 
 
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def make_few_count_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make five images count as many, however small."""
     monkeypatch.setattr(loader, "MIN_MEAN_BYTES", 0)
     monkeypatch.setattr(loader, "MIN_IMAGES", 4)
@@ -66,13 +66,13 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Return the event that tf.data takes over; it is prepared from the fifth image on."""
-    soon(monkeypatch)
+    make_few_count_as_many(monkeypatch)
     monkeypatch.setattr(loader, "Stream", Watched)
     Watched.begun = threading.Event()
     return Watched.begun
 
 
-def until_it_takes_over(
+def repeat_until_takeover(
     stream: threading.Event, refs: Iterable[ImageRef], after: int, given: list[ImageRef]
 ) -> Iterator[ImageRef]:
     """Yield the refs again and again until the stream has begun, and then `after` more of them."""
@@ -95,7 +95,7 @@ def test_handover_moves_no_row_and_changes_no_bit(
     mixture: dict[str, ImageRef], stream: threading.Event, batch_size: int
 ) -> None:
     given: list[ImageRef] = []
-    refs = until_it_takes_over(stream, number_refs(mixture, KINDS), 40, given)
+    refs = repeat_until_takeover(stream, number_refs(mixture, KINDS), 40, given)
     expected = {kind: read_alone(mixture[kind], SPEC) for kind in KINDS}
     count = 0
     for result, kind in zip(
@@ -112,7 +112,7 @@ def test_handover_moves_no_row_and_changes_no_bit(
 def test_batches_are_no_larger_than_asked_for(
     mixture: dict[str, ImageRef], stream: threading.Event
 ) -> None:
-    refs = until_it_takes_over(stream, number_refs(mixture, KINDS), 40, [])
+    refs = repeat_until_takeover(stream, number_refs(mixture, KINDS), 40, [])
     lengths = [len(batch.paths) for batch in loader.load_batches(refs, SPEC, 7, 2)]
     assert max(lengths) == 7
     assert min(lengths) > 0
@@ -126,17 +126,17 @@ def test_what_the_refs_raise_after_the_handover_comes_in_its_turn(
     error = MissingInputError("no more")
 
     def failing() -> Iterator[ImageRef]:
-        yield from until_it_takes_over(stream, number_refs(mixture, KINDS), after, given)
+        yield from repeat_until_takeover(stream, number_refs(mixture, KINDS), after, given)
         raise error
 
     results: list[bytes] = []
     with pytest.raises(MissingInputError) as caught:
-        results.extend(iter_paths(loader.load_batches(failing(), SPEC, 4, 2)))
+        results.extend(walk_paths(loader.load_batches(failing(), SPEC, 4, 2)))
     assert caught.value is error
     assert results == [ref.path for ref in given]
 
 
-def iter_paths(batches: Iterable[Batch]) -> Iterator[bytes]:
+def walk_paths(batches: Iterable[Batch]) -> Iterator[bytes]:
     for batch in batches:
         yield from batch.paths
 
@@ -168,14 +168,14 @@ def test_images_that_end_while_the_stream_is_made_ready_are_all_there(
             find_differences(unpack_batches(loader.load_batches(refs, SPEC, 2, 2)), refs, SPEC)
             == []
         )
-    finish(prepared())
+    wait_for(list_preparing())
 
 
-def prepared() -> list[threading.Thread]:
+def list_preparing() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name == "mnv1-tensorflow"]
 
 
-def finish(threads: list[threading.Thread]) -> None:
+def wait_for(threads: list[threading.Thread]) -> None:
     """Wait until the work of a test has ended, so that it does not disturb the next one."""
     for thread in threads:
         thread.join(PATIENCE)
@@ -202,13 +202,13 @@ def test_closing_after_the_handover_takes_no_more_refs(
 def test_without_tensorflow_pillow_does_all(
     mixture: dict[str, ImageRef], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    soon(monkeypatch)
+    make_few_count_as_many(monkeypatch)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     refs = number_refs(mixture, KINDS * 4)
     assert (
         find_differences(unpack_batches(loader.load_batches(refs, SPEC, 16, 2)), refs, SPEC) == []
     )
-    finish(prepared())
+    wait_for(list_preparing())
 
 
 COUNTED = """

@@ -43,7 +43,7 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ImageRef]:
     return write_mixture(tmp_path_factory.mktemp("mixture"))
 
 
-def batches(
+def load_batches(
     refs: Iterable[ImageRef], spec: PixelSpec = SPEC, batch_size: int = 8, workers: int = 2
 ) -> Iterator[Batch]:
     return loader.load_with_pillow(refs, spec, batch_size, workers)
@@ -58,7 +58,7 @@ def test_files_have_the_bits_of_pixels_alone(
     files = {name: sample.data for name, sample in SAMPLES.items()}
     refs = write_files(tmp_path, {**files, "large": jpeg(901, 1200)})
     spec = PixelSpec(64, preprocess, decode, exif)
-    results = list(unpack_batches(batches(refs, spec), spec))
+    results = list(unpack_batches(load_batches(refs, spec), spec))
     assert [result.reason for result in results] == [""] * len(refs)
     assert find_differences(results, refs, spec) == []
 
@@ -69,7 +69,7 @@ def test_images_keep_their_order_whatever_lies_between(
     mixture: dict[str, ImageRef], kinds: list[str], batch_size: int, workers: int
 ) -> None:
     refs = number_refs(mixture, kinds)
-    results = unpack_batches(batches(refs, SPEC, batch_size, workers))
+    results = unpack_batches(load_batches(refs, SPEC, batch_size, workers))
     assert find_differences(results, refs, SPEC) == []
 
 
@@ -77,25 +77,27 @@ def test_images_keep_their_order_whatever_lies_between(
 def test_batches_are_no_larger_than_asked_for(
     mixture: dict[str, ImageRef], batch_size: int
 ) -> None:
-    lengths = [len(batch.paths) for batch in batches(number_refs(mixture, KINDS), SPEC, batch_size)]
+    lengths = [
+        len(batch.paths) for batch in load_batches(number_refs(mixture, KINDS), SPEC, batch_size)
+    ]
     assert sum(lengths) == len(KINDS)
     assert max(lengths) <= batch_size
 
 
 def test_a_handful_of_images_is_spread_over_the_workers(tmp_path: Path) -> None:
     refs = write_files(tmp_path, {f"{i}.jpg": jpeg(20, 20) for i in range(10)})
-    assert len(list(batches(refs, SPEC, batch_size=1000))) > 1
+    assert len(list(load_batches(refs, SPEC, batch_size=1000))) > 1
 
 
 def test_batches_of_bad_images_have_no_rows(mixture: dict[str, ImageRef]) -> None:
-    for batch in batches(number_refs(mixture, ["missing", "text", "problem"])):
+    for batch in load_batches(number_refs(mixture, ["missing", "text", "problem"])):
         assert all(batch.reasons)
         assert batch.pixels.shape == (0, 64, 64, 3)
         assert batch.pixels.dtype == np.float32
 
 
 def test_no_images_are_no_batches() -> None:
-    assert list(batches([])) == []
+    assert list(load_batches([])) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -123,7 +125,7 @@ def test_what_the_refs_raise_comes_in_its_turn(
         yield from refs
         raise error
 
-    stream = unpack_batches(batches(failing()))
+    stream = unpack_batches(load_batches(failing()))
     assert find_differences(itertools.islice(stream, len(refs)), refs, SPEC) == []
     with pytest.raises(type(error)) as caught:
         next(stream)
@@ -135,7 +137,7 @@ def test_refs_are_read_little_ahead_and_no_more_after_closing(
 ) -> None:
     before = set(threading.enumerate())
     refs = Endless(mixture["array"])
-    stream = batches(refs)
+    stream = load_batches(refs)
     next(stream)
     threads = set(threading.enumerate()) - before
     time.sleep(0.1)
@@ -153,5 +155,5 @@ def test_name_of_any_bytes_is_read(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/\xff\n'.jpg"
     with open(path, "wb") as file:
         file.write(jpeg(30, 40))
-    (result,) = unpack_batches(batches([ImageRef(0, path)]))
+    (result,) = unpack_batches(load_batches([ImageRef(0, path)]))
     assert (result.path, result.reason) == (path, "")

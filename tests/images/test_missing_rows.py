@@ -31,20 +31,20 @@ PASSES = (
 )  # fmt: skip
 
 
-def interlaced_bytes(bits: int) -> int:
+def count_interlaced_bytes(bits: int) -> int:
     """Count the bytes of the rows of all passes, at so many bits per pixel."""
     sizes = [(len(range(x, WIDTH, dx)), len(range(y, HEIGHT, dy))) for x, y, dx, dy in PASSES]
     return sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sizes if columns)
 
 
-def made(kind: str, lost: int, interlaced: bool, filling: int = 0x55) -> bytes:
+def make_png(kind: str, lost: int, interlaced: bool, filling: int = 0x55) -> bytes:
     """Make a PNG that is correct, except that its packed pixels lack some bytes."""
     depth, colour_type = KINDS[kind]
     header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, colour_type, 0, 0, interlaced)
     start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
     bits = depth * CHANNELS[colour_type]
     stride = 1 + (WIDTH * bits + 7) // 8
-    rows = bytearray(interlaced_bytes(bits) if interlaced else HEIGHT * stride)
+    rows = bytearray(count_interlaced_bytes(bits) if interlaced else HEIGHT * stride)
     if not interlaced:
         for i in range(len(rows)):
             rows[i] = filling if i % stride else 0
@@ -57,11 +57,11 @@ def made(kind: str, lost: int, interlaced: bool, filling: int = 0x55) -> bytes:
 @pytest.mark.parametrize("filling", [0x55, 0])
 @pytest.mark.parametrize("kind", KINDS)
 def test_png_whose_pixels_end_early_is_refused(kind: str, filling: int, interlaced: bool) -> None:
-    decode.load(made(kind, 0, interlaced, filling), SPEC)
-    whole = made(kind, 0, interlaced, filling)
+    decode.load(make_png(kind, 0, interlaced, filling), SPEC)
+    whole = make_png(kind, 0, interlaced, filling)
     for lost in (1, 2, 13, 40):
         with pytest.raises(ImageError, match="damaged PNG"):
-            decode.load(made(kind, lost, interlaced, filling), SPEC)
+            decode.load(make_png(kind, lost, interlaced, filling), SPEC)
     np.testing.assert_array_equal(decode.load(whole, SPEC), decode.load(whole + b"x", SPEC))
 
 
@@ -94,7 +94,7 @@ def test_png_with_an_unknown_critical_chunk_is_refused() -> None:
 # GIF: what ends its pixels is a code among them.
 
 
-def gif(image: Image.Image, rows: int, **options: Any) -> bytes:
+def make_gif(image: Image.Image, rows: int, **options: Any) -> bytes:
     """Make a GIF with a header for the whole image, but the pixels of only some rows."""
     whole = encode(image, "GIF", **options)
     part = encode(image.crop((0, 0, image.width, rows)), "GIF", **options)
@@ -103,7 +103,7 @@ def gif(image: Image.Image, rows: int, **options: Any) -> bytes:
     return whole[:at] + part[at:]
 
 
-def picture(filling: int) -> Image.Image:
+def make_picture(filling: int) -> Image.Image:
     image = Image.fromarray(np.full((12, 10), filling, np.uint8))
     image.putpalette([value for i in range(256) for value in (i, 255 - i, i // 2)])
     image.putpixel((0, 0), 9)
@@ -123,10 +123,10 @@ def test_gif_whose_pixels_end_early_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", forgiving)
-    image = picture(filling)
-    decode.load(gif(image, 12, interlace=interlace, optimize=False, **options), SPEC)
+    image = make_picture(filling)
+    decode.load(make_gif(image, 12, interlace=interlace, optimize=False, **options), SPEC)
     for rows in (1, 6, 11):
-        data = gif(image, rows, interlace=interlace, optimize=False, **options)
+        data = make_gif(image, rows, interlace=interlace, optimize=False, **options)
         # What comes next may be more frames, or anything.
         for after in (b"", bytes(3000), b"\x55" * 3000, data * 20):
             with pytest.raises(ImageError, match="damaged GIF"):

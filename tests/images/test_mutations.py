@@ -16,7 +16,7 @@ from mnv1cli.images import decode, loader
 from mnv1cli.images.tf_data import Stream
 from mnv1cli.types import ImageRef, PixelSpec
 from tests.fuzz import mutated_photos
-from tests.fuzz.mutations import forms, mutated
+from tests.fuzz.mutations import encode_forms, mutate
 from tests.support import images
 from tests.support.images import SAMPLES, colours, encode
 from tests.support.reading import find_differences, read_alone, unpack_batches, write_files
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 SPEC = PixelSpec(64, max_pixels=2_000_000)
 MOST_SECONDS = 2.0
 SEEDS = st.integers(0, 1 << 30)
-FORMS = forms(Image.fromarray(colours(72, 96)))
+FORMS = encode_forms(Image.fromarray(colours(72, 96)))
 SOURCES = {**{name: sample.data for name, sample in SAMPLES.items()}, **FORMS}
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 
-def fate(data: bytes) -> str | bytes:
+def load_or_explain(data: bytes) -> str | bytes:
     """Return the reason, or the pixels."""
     try:
         return decode.load(data, SPEC).tobytes()
@@ -45,7 +45,7 @@ def fate(data: bytes) -> str | bytes:
 @given(st.sampled_from(sorted(SOURCES)), SEEDS)
 def test_mutated_file_is_a_reason_or_a_picture_and_soon(name: str, seed: int) -> None:
     started = time.process_time()
-    found = fate(mutated(SOURCES[name], seed))
+    found = load_or_explain(mutate(SOURCES[name], seed))
     assert time.process_time() - started < MOST_SECONDS
     assert isinstance(found, bytes) or found.isprintable()
 
@@ -58,7 +58,7 @@ def photo_files(photos: Path) -> list[bytes]:
 def test_both_decoders_are_of_one_mind_on_mutated_photos(
     photo_files: list[bytes], tmp_path: Path
 ) -> None:
-    harmed = {f"{i}.jpg": mutated(photo_files[i % 93], 1000 + i) for i in range(150)}
+    harmed = {f"{i}.jpg": mutate(photo_files[i % 93], 1000 + i) for i in range(150)}
     refs = write_files(tmp_path, harmed)
     results = list(unpack_batches(Stream(SPEC, 16, 2).load_batches(refs), SPEC))
     assert find_differences(results, refs, SPEC) == []
@@ -66,7 +66,7 @@ def test_both_decoders_are_of_one_mind_on_mutated_photos(
 
 
 def test_both_decoders_are_of_one_mind_on_mutated_forms(tmp_path: Path) -> None:
-    harmed = {f"{i}-{name}": mutated(FORMS[name], i) for name in FORMS for i in range(25)}
+    harmed = {f"{i}-{name}": mutate(FORMS[name], i) for name in FORMS for i in range(25)}
     refs = write_files(tmp_path, harmed)
     assert (
         find_differences(unpack_batches(Stream(SPEC, 16, 2).load_batches(refs), SPEC), refs, SPEC)
@@ -94,7 +94,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRef]:
 def test_mutated_image_leaves_its_neighbours_alone(
     path: str, good: list[ImageRef], tmp_path: Path, harmed: list[tuple[str, int]], size: int
 ) -> None:
-    files = {f"{i}-{name}": mutated(FORMS[name], seed) for i, (name, seed) in enumerate(harmed)}
+    files = {f"{i}-{name}": mutate(FORMS[name], seed) for i, (name, seed) in enumerate(harmed)}
     bad = write_files(tmp_path, files)
     refs = [ref for i, one in enumerate(bad) for ref in (good[i % len(good)], one)]
     if path == "pool":
@@ -109,7 +109,7 @@ def test_mutated_image_leaves_its_neighbours_alone(
 
 
 def test_folder_of_mutated_photos_has_a_right_row_for_each(photos: Path, tmp_path: Path) -> None:
-    first, second, wrong = mutated_photos.compared(photos, tmp_path, 60)
+    first, second, wrong = mutated_photos.compare(photos, tmp_path, 60)
     assert wrong == []
     assert (first.code, second.code) == (3, 3)
     assert len(first.rows) + len(first.reasons) == 60
@@ -146,7 +146,7 @@ FOUND = {
 @pytest.mark.parametrize("name", FOUND)
 def test_what_was_found_stays_mended(name: str, tmp_path: Path) -> None:
     data, reason = FOUND[name]
-    assert fate(data) == reason
+    assert load_or_explain(data) == reason
     (ref,) = write_files(tmp_path, {"it": data})
     (result,) = unpack_batches(Stream(SPEC, 1, 1).load_batches([ref]), SPEC)
     assert result.reason == reason

@@ -24,7 +24,7 @@ UNTURNED = PixelSpec(64, exif=False)
 ORIENTATIONS = range(1, 9)
 
 
-def upright(stored: ByteArray, orientation: int) -> ByteArray:
+def turn_upright(stored: ByteArray, orientation: int) -> ByteArray:
     """Turn pixels as EXIF defines: its value names the edges where row 0 and column 0 belong."""
     h, w = stored.shape[:2]
     y, x = np.ogrid[: (h, w)[orientation > 4], : (w, h)[orientation > 4]]
@@ -49,7 +49,7 @@ def test_orientation_is_applied(kind: str, orientation: int) -> None:
     stored = decode.decode(ORIENTED[kind](), SPEC)[:, :, :3]
     turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
     np.testing.assert_array_equal(
-        decode.decode(turned, SPEC)[:, :, :3], upright(stored, orientation)
+        decode.decode(turned, SPEC)[:, :, :3], turn_upright(stored, orientation)
     )
 
 
@@ -68,7 +68,7 @@ def test_orientation_after_the_pixels_of_a_png(orientation: int) -> None:
     end = chunk(b"IEND", b"")
     late = data.removesuffix(end) + exif + end
     np.testing.assert_array_equal(
-        decode.decode(late, SPEC)[:, :, :3], upright(colours(), orientation)
+        decode.decode(late, SPEC)[:, :, :3], turn_upright(colours(), orientation)
     )
     np.testing.assert_array_equal(decode.decode(late, UNTURNED)[:, :, :3], colours())
 

@@ -34,7 +34,7 @@ any_spec = st.builds(PixelSpec, sizes, st.sampled_from(MODES))
 # Reduction
 
 
-def used_side(height: int, width: int, spec: PixelSpec) -> int:
+def measure_used_side(height: int, width: int, spec: PixelSpec) -> int:
     """Return the shorter side of the part that is used."""
     if spec.preprocess == "slim":
         return min(n - 2 * floor(n / 16) for n in (height, width))
@@ -48,7 +48,7 @@ def used_side(height: int, width: int, spec: PixelSpec) -> int:
 def test_reduction_is_the_largest_that_leaves_twice_the_size(
     height: int, width: int, spec: PixelSpec
 ) -> None:
-    side = used_side(height, width, spec)
+    side = measure_used_side(height, width, spec)
     allowed = [r for r in (2, 4, 8) if side >= 2 * spec.size * r]
     assert resize.choose_reduction(height, width, spec) == max([1, *allowed])
 

@@ -31,14 +31,16 @@ if TYPE_CHECKING:
 SPEC = PixelSpec(64)
 
 
-def read(refs: Iterable[ImageRef], spec: PixelSpec = SPEC, batch_size: int = 8) -> Iterator[Read]:
+def read_images(
+    refs: Iterable[ImageRef], spec: PixelSpec = SPEC, batch_size: int = 8
+) -> Iterator[Read]:
     return unpack_batches(Stream(spec, batch_size, workers=2).load_batches(refs), spec)
 
 
 # The same bits
 
 
-def jpegs() -> dict[str, bytes]:
+def make_jpegs() -> dict[str, bytes]:
     """Make JPEGs of many sizes and encodings; the largest are reduced by 2, 4 and 8."""
     sizes = [(1, 1), (1, 50), (50, 1), (8, 8), (17, 33), (333, 250), (901, 1200), (1799, 2399)]
     makings: dict[str, dict[str, Any]] = {
@@ -76,7 +78,7 @@ def files(
     """Write every kind of file, and the photos."""
     folder = tmp_path_factory.mktemp("files")
     refs = write_files(
-        folder, {**{name: sample.data for name, sample in SAMPLES.items()}, **jpegs()}
+        folder, {**{name: sample.data for name, sample in SAMPLES.items()}, **make_jpegs()}
     )
     # In one pass with the photos, because each pass traces a graph anew; where
     # there are none, the others are tested all the same.
@@ -94,7 +96,7 @@ def test_files_have_the_bits_of_pixels_alone(
     files: list[ImageRef], preprocess: Preprocess, decode: Decode, exif: bool, size: int
 ) -> None:
     spec = PixelSpec(size, preprocess, decode, exif)
-    assert find_differences(read(files, spec), files, spec) == []
+    assert find_differences(read_images(files, spec), files, spec) == []
 
 
 def test_the_files_are_good_and_of_every_reduction(files: list[ImageRef]) -> None:
@@ -104,13 +106,13 @@ def test_the_files_are_good_and_of_every_reduction(files: list[ImageRef]) -> Non
         if header is not None:
             reductions.add(resize.choose_reduction(header.height, header.width, SPEC))
     assert reductions == {1, 2, 4, 8}
-    assert [result.reason for result in read(files)] == [""] * len(files)
+    assert [result.reason for result in read_images(files)] == [""] * len(files)
 
 
 # Damage
 
 
-def flipped(data: bytes, random: np.random.Generator) -> bytes:
+def damage(data: bytes, random: np.random.Generator) -> bytes:
     """Change one or two bytes of a file, or cut its end."""
     damaged = bytearray(data)
     for _ in range(random.integers(1, 3)):
@@ -137,9 +139,9 @@ def test_damaged_jpeg_fares_as_with_pixels_alone(
 ) -> None:
     random = np.random.default_rng(size)
     whole = jpeg(101, 143, **making)
-    refs = write_files(tmp_path, {f"{i}.jpg": flipped(whole, random) for i in range(150)})
+    refs = write_files(tmp_path, {f"{i}.jpg": damage(whole, random) for i in range(150)})
     spec = PixelSpec(size)
-    results = list(read(refs, spec))
+    results = list(read_images(refs, spec))
     assert find_differences(results, refs, spec) == []
     assert {bool(result.reason) for result in results} == {True, False}
 
@@ -148,8 +150,8 @@ def test_damaged_jpeg_fares_as_with_pixels_alone(
 def test_damaged_photo_fares_as_with_pixels_alone(photos: Path, tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     whole = min(photos.iterdir()).read_bytes()
-    refs = write_files(tmp_path, {f"{i}.jpg": flipped(whole, random) for i in range(150)})
-    assert find_differences(read(refs), refs, SPEC) == []
+    refs = write_files(tmp_path, {f"{i}.jpg": damage(whole, random) for i in range(150)})
+    assert find_differences(read_images(refs), refs, SPEC) == []
 
 
 def test_jpeg_that_tensorflow_refuses_has_the_pixels_of_pillow(
@@ -161,7 +163,7 @@ def test_jpeg_that_tensorflow_refuses_has_the_pixels_of_pillow(
     monkeypatch.setattr(
         decode, "read_plain_jpeg", lambda *_: decode.JpegHeader(data[:-200], 61, 83, 1)
     )
-    (result,) = read([ref])
+    (result,) = read_images([ref])
     np.testing.assert_array_equal(result.pixels, decode.load(data, SPEC))
 
 
@@ -172,7 +174,7 @@ def test_jpeg_that_both_refuse_is_a_reason(others: int, tmp_path: Path) -> None:
         tf.io.decode_jpeg(data)
     good = {f"{i}.jpg": jpeg(20 + i, 30) for i in range(others)}
     refs = write_files(tmp_path, {**good, "bad.jpg": data})
-    results = list(read(refs))
+    results = list(read_images(refs))
     assert [result.reason for result in results[:-1]] == [""] * others
     assert "broken data stream" in results[-1].reason
 

@@ -22,7 +22,7 @@ from mnv1cli.inference import models as compiled
 from mnv1cli.modules import artifacts, build
 from mnv1cli.modules import inspection as module
 from tests.conftest import ROOT
-from tests.modules.test_build import npz_of
+from tests.modules.test_build import write_npz
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,7 +45,7 @@ def images() -> FloatArray:
 def small(tmp_path_factory: pytest.TempPathFactory) -> HubModule:
     """The smallest of the family: what is kept of it is soon written."""
     folder = tmp_path_factory.mktemp("small")
-    build.build_module(None, npz_of(folder, 0.25, 128), None, None, folder / "module")
+    build.build_module(None, write_npz(folder, 0.25, 128), None, None, folder / "module")
     return module.open_module(str(folder / "module"))
 
 

@@ -73,7 +73,7 @@ CLASSIFY = KILLED + (
 )
 
 
-def run(code: str, *words: object) -> subprocess.CompletedProcess[str]:
+def run_code(code: str, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, words)],
         capture_output=True,
@@ -93,13 +93,13 @@ def test_process_that_is_killed_leaves_nothing_to_the_next(
 ) -> None:
     handle = f"{hub.url}/m/1"
     hub.answers["/m/1"] = hubs.sends(hubs.pack(lay(tmp_path / "module")))
-    assert run(FETCH, phase, handle).returncode == -signal.SIGKILL
+    assert run_code(FETCH, phase, handle).returncode == -signal.SIGKILL
     place = cache.cache_directory(handle)
     if place.exists():
         # What looks like a module is one, with all that belongs to it.
         assert phase == "renamed"
         assert files.has_checksums(place)
-    after = run(FETCH, "", handle)
+    after = run_code(FETCH, "", handle)
     assert after.stdout == f"{place}\n", after.stderr
     assert files.has_checksums(place)
     assert files.find_problems(place) == []
@@ -113,7 +113,7 @@ def test_process_that_is_killed_while_it_compiles_is_no_obstacle(
     # What the module says is known: the first thing that is kept is the compiled model.
     inspection.open_module("bundled")
     fingerprint = files.compute_fingerprint(with_bundled)
-    assert run(CLASSIFY, "writing", PHOTO).returncode == -signal.SIGKILL
+    assert run_code(CLASSIFY, "writing", PHOTO).returncode == -signal.SIGKILL
     assert len(list(own_cache.rglob("*-tmp"))) == 1
     assert artifacts.list_models(fingerprint) == []
     after = mnv1("classify", PHOTO, "--module", "bundled", "--top", "1", "-f", "csv")
@@ -125,7 +125,7 @@ def test_process_that_is_killed_while_it_compiles_is_no_obstacle(
 # --- disks -----------------------------------------------------------------------
 
 
-def limited(size: int, *words: Any) -> subprocess.CompletedProcess[str]:
+def run_limited(size: int, *words: Any) -> subprocess.CompletedProcess[str]:
     """Run a command that can write no file longer than `size`."""
 
     def limit() -> None:
@@ -155,7 +155,7 @@ def test_full_disk_is_one_line_and_the_next_run_succeeds(
     assert (max(map(len, files.values())) > limit) == (phase != ".mnv1-sha256")
     handle = f"{hub.url}/m/1"
     hub.answers["/m/1"] = hubs.sends(archive)
-    full = limited(limit, *command("module", "fetch", handle))
+    full = run_limited(limit, *command("module", "fetch", handle))
     assert full.returncode == 1
     assert "Traceback" not in full.stderr
     (error,) = [line for line in full.stderr.splitlines() if "error" in line]
@@ -169,7 +169,7 @@ def test_full_disk_is_one_line_and_the_next_run_succeeds(
 
 
 def test_full_disk_while_building_is_one_line(own_cache: Path) -> None:
-    full = limited(1 << 20, *command("module", "fetch", "bundled"))
+    full = run_limited(1 << 20, *command("module", "fetch", "bundled"))
     assert full.returncode == 1
     assert full.stderr.splitlines()[-1].startswith(
         f"mnv1: error: cannot write a module to {own_cache}: "
@@ -181,7 +181,7 @@ def test_full_disk_while_building_is_one_line(own_cache: Path) -> None:
 
 def test_full_disk_while_compiling_costs_only_time(with_bundled: Path, own_cache: Path) -> None:
     words = ("classify", PHOTO, "--module", "bundled", "--top", "1", "-f", "csv")
-    full = limited(1 << 20, *command(*words))
+    full = run_limited(1 << 20, *command(*words))
     assert full.returncode == 0, full.stderr
     assert "Egyptian cat" in full.stdout
     assert "Traceback" not in full.stderr
@@ -208,11 +208,11 @@ def test_file_system_without_locks_is_no_obstacle(
         with cache.lock(own_cache / "x") as alone:
             certain.append(alone)
     assert certain == [False, False]
-    place = cache.install("handle", lambda directory: void(lay(directory)))
+    place = cache.install("handle", lambda directory: drop(lay(directory)))
     assert list_left(own_cache) == {place.name, f"{place.name}.descriptor.txt"}
 
 
-def void(_: object) -> None:
+def drop(_: object) -> None:
     """Drop a value, for a function that must return None."""
 
 
@@ -222,5 +222,5 @@ def test_lock_file_that_was_left_holds_nobody_up(own_cache: Path, content: bytes
     lock = own_cache / f"{cache.cache_directory('handle').name}.mnv1-lock"
     lock.write_bytes(content)
     start = time.monotonic()
-    assert read_files(cache.install("handle", lambda directory: void(lay(directory)))) == FILES
+    assert read_files(cache.install("handle", lambda directory: drop(lay(directory)))) == FILES
     assert time.monotonic() - start < 1

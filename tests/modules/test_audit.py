@@ -18,12 +18,12 @@ from tests.support.hostile import (
     SIZE,
     SLEEPERS,
     WRITERS,
-    after,
-    read,
+    add_unused_function,
+    read_file,
     tf1,
     tf2,
-    unused_function,
-    write,
+    wait_for,
+    write_file,
 )
 from tests.support.shell import mnv1
 
@@ -91,7 +91,7 @@ def test_loading_would_call_a_function_that_nothing_calls(tmp_path: Path) -> Non
     from tensorflow.core.protobuf import saved_model_pb2
 
     mark = tmp_path / "mark"
-    directory = tf2(tmp_path / "m", add=unused_function(str(mark)))
+    directory = tf2(tmp_path / "m", add=add_unused_function(str(mark)))
     file = directory / "saved_model.pb"
     saved_model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
     for each in saved_model.meta_graphs[0].object_graph_def.nodes:
@@ -112,7 +112,7 @@ def test_a_graph_for_training_is_judged_and_keeps_none_from_classifying(tmp_path
     from tensorflow.core.protobuf import saved_model_pb2
 
     def train(scores: Any) -> Any:
-        return after(write("nowhere"), tf.nn.dropout(scores, 0.5))
+        return wait_for(write_file("nowhere"), tf.nn.dropout(scores, 0.5))
 
     inference, training = tf1(tmp_path / "m"), tf1(tmp_path / "t", train, tags=("train",))
     parts = [
@@ -129,7 +129,7 @@ def test_a_graph_for_training_is_judged_and_keeps_none_from_classifying(tmp_path
 
 def test_graph_to_serve_that_is_loaded_as_tf1_is_judged_as_that(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    directory = tf1(tmp_path / "m", main_op=lambda: write(str(mark)), tags=("serve",))
+    directory = tf1(tmp_path / "m", main_op=lambda: write_file(str(mark)), tags=("serve",))
     assert "WriteFile" in mnv1("classify", PHOTO, "--module", directory).stderr
     assert not mark.exists()
     mnv1("classify", PHOTO, "--module", directory, "--trust-module", "--image-size", SIZE)
@@ -139,7 +139,7 @@ def test_graph_to_serve_that_is_loaded_as_tf1_is_judged_as_that(tmp_path: Path) 
 def test_of_two_graphs_with_the_same_tags_the_one_that_is_loaded_is_judged(tmp_path: Path) -> None:
     from tensorflow.core.protobuf import saved_model_pb2
 
-    evil, good = tf1(tmp_path / "e", read), tf1(tmp_path / "g")
+    evil, good = tf1(tmp_path / "e", read_file), tf1(tmp_path / "g")
     parts = [
         saved_model_pb2.SavedModel.FromString((each / "saved_model.pb").read_bytes())
         for each in (evil, good)
@@ -171,7 +171,7 @@ def test_show_refuses_what_it_would_have_to_load(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["logits", "embed", "bench"])
 def test_every_command_that_runs_a_module_refuses(tmp_path: Path, command: str) -> None:
-    directory = tf1(tmp_path / "m", read)
+    directory = tf1(tmp_path / "m", read_file)
     result = mnv1(command, PHOTO, "--module", directory)
     assert (result.exit_code, "ReadFile" in result.stderr) == (1, True)
     quantize = mnv1("module", "quantize", PHOTO, "--module", directory)
@@ -179,7 +179,7 @@ def test_every_command_that_runs_a_module_refuses(tmp_path: Path, command: str) 
 
 
 def test_verdict_is_noted_and_costs_no_tensorflow_the_next_time(tmp_path: Path) -> None:
-    directory = tf1(tmp_path / "m", read)
+    directory = tf1(tmp_path / "m", read_file)
     assert mnv1("logits", PHOTO, "--module", directory).exit_code == 1
     code = (
         "import sys\nfrom mnv1cli.modules.inspection import open_module\n"
@@ -198,7 +198,7 @@ def test_names_in_the_message_are_one_line_and_obeyed_by_no_terminal(tmp_path: P
             if each.op == "ReadFile":
                 each.op = "Evil\n\x1b[2J"
 
-    result = mnv1("classify", PHOTO, "--module", tf1(tmp_path / "m", read, change))
+    result = mnv1("classify", PHOTO, "--module", tf1(tmp_path / "m", read_file, change))
     assert r"Evil\n\x1b[2J" in result.stderr
     assert result.stderr.count("\n") == 1
 

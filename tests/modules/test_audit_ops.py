@@ -33,7 +33,7 @@ def test_operation_that_shapes_could_depend_on_is_foreign_wherever_it_is(operati
 
 def test_no_operation_that_computes_takes_what_could_be_a_name() -> None:
     """Accept only listed texts, whatever another version of TensorFlow brings."""
-    for operation in every_operation():
+    for operation in list_operations():
         if audit_ops.computes(operation) and not audit_ops._ON_TEXTS.fullmatch(operation):
             definition = audit_ops.find_definition(operation)
             assert not definition.is_stateful
@@ -41,7 +41,7 @@ def test_no_operation_that_computes_takes_what_could_be_a_name() -> None:
             assert not kinds & {7, "func", "list(func)"}, operation
 
 
-def every_operation() -> list[str]:
+def list_operations() -> list[str]:
     import tensorflow.python.client.pywrap_tf_session as session
     from tensorflow.core.framework import op_def_pb2
 

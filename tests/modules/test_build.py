@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SIZES = list(itertools.product(catalog.DEPTHS.values(), catalog.IMAGE_SIZES))
 
 
-def npz_of(folder: Path, depth: float, size: int, classes: int | None = 1001) -> Path:
+def write_npz(folder: Path, depth: float, size: int, classes: int | None = 1001) -> Path:
     rng = np.random.default_rng(2)
     shapes = weights.list_shapes(depth, classes)
     arrays: dict[str, Any] = {
@@ -38,7 +38,7 @@ def test_every_size_builds_and_runs_at_its_own_image_size(
     tmp_path: Path, depth: float, size: int
 ) -> None:
     out = tmp_path / "module"
-    build.build_module(None, npz_of(tmp_path, depth, size), None, None, out)
+    build.build_module(None, write_npz(tmp_path, depth, size), None, None, out)
     found = inspection.open_module(str(out))
     width = int(1024 * depth)
     assert (found.image_size, found.classes(), found.feature_length()) == (size, 1001, width)
@@ -50,7 +50,7 @@ def test_every_size_builds_and_runs_at_its_own_image_size(
 
 
 def test_command_tells_the_fingerprint(tmp_path: Path) -> None:
-    source = npz_of(tmp_path, 0.25, 160, classes=None)
+    source = write_npz(tmp_path, 0.25, 160, classes=None)
     out = tmp_path / "m"
     facts = json.loads(mnv1("module", "build", "--weights", source, "-o", out, "--json").stdout)
     assert facts["fingerprint"] == inspection.open_module(str(out)).fingerprint
@@ -59,7 +59,7 @@ def test_command_tells_the_fingerprint(tmp_path: Path) -> None:
 
 
 def test_options_say_what_the_file_does_not(tmp_path: Path) -> None:
-    source = npz_of(tmp_path, 0.5, 128).rename(tmp_path / "w.npz")
+    source = write_npz(tmp_path, 0.5, 128).rename(tmp_path / "w.npz")
     out = tmp_path / "m"
     build.build_module(None, source, 0.5, 192, out)
     assert inspection.open_module(str(out)).image_size == 192
@@ -69,7 +69,7 @@ def test_options_say_what_the_file_does_not(tmp_path: Path) -> None:
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
-    source = npz_of(tmp_path, 0.25, 128)
+    source = write_npz(tmp_path, 0.25, 128)
     with pytest.raises(OutputError, match="exists"):
         build.build_module(None, source, None, None, source)
     with pytest.raises(OutputError, match="no folder"):

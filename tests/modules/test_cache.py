@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 HANDLE = "https://modules.example/a/1"
 
 
-def filled_with(files: Mapping[str, bytes]) -> Callable[[Path], None]:
+def fill_with(files: Mapping[str, bytes]) -> Callable[[Path], None]:
     def fill_so(directory: Path) -> None:
         lay(directory, files)
 
     return fill_so
 
 
-fill = filled_with(FILES)
+fill = fill_with(FILES)
 
 
-def left_in(cache: Path) -> set[Path]:
+def list_left(cache: Path) -> set[Path]:
     """Return the files in a cache, except the lock, which stays and blocks nobody."""
     return {path for path in cache.iterdir() if not path.name.endswith(".mnv1-lock")}
 
@@ -119,7 +119,7 @@ class TestInstall:
     ) -> None:
         directory = cache.install(HANDLE, fill)
         descriptor = own_cache / f"{directory.name}.descriptor.txt"
-        assert left_in(own_cache) == {directory, descriptor}
+        assert list_left(own_cache) == {directory, descriptor}
         assert descriptor.read_text().splitlines()[0] == f"Module: {HANDLE}"
 
     def test_does_not_touch_what_is_there(self, own_cache: Path) -> None:
@@ -147,7 +147,7 @@ class TestInstall:
         with pytest.raises(type(failure)) as caught:
             cache.install(HANDLE, fail)
         assert caught.value is failure
-        assert not left_in(own_cache)
+        assert not list_left(own_cache)
         assert read_files(cache.install(HANDLE, fill)) == FILES
 
     def test_without_room_is_one_line_and_leaves_nothing(self, own_cache: Path) -> None:
@@ -161,7 +161,7 @@ class TestInstall:
             f"cannot write a module to {own_cache}: No space left on device; "
             "make room there, or set MNV1_CACHE_DIR to another directory"
         )
-        assert not left_in(own_cache)
+        assert not list_left(own_cache)
 
     @pytest.mark.parametrize("name", FILES)
     def test_of_half_a_module_is_refused_and_leaves_nothing(
@@ -169,20 +169,20 @@ class TestInstall:
     ) -> None:
         half = {file: content for file, content in FILES.items() if file != name}
         with pytest.raises(ModuleError, match=f"{HANDLE} is not a module: {name} is missing"):
-            cache.install(HANDLE, filled_with(half))
-        assert not left_in(own_cache)
+            cache.install(HANDLE, fill_with(half))
+        assert not list_left(own_cache)
 
     def test_replaces_half_a_module(self, own_cache: Path) -> None:
         lay(cache.cache_directory(HANDLE), {"saved_model.pb": b"old", "stray": b"old"})
         assert cache.find_cached(HANDLE) is None
         assert read_files(cache.install(HANDLE, fill)) == FILES
-        assert len(left_in(own_cache)) == 2
+        assert len(list_left(own_cache)) == 2
 
     def test_replaces_a_file_in_the_place_of_a_module(self, own_cache: Path) -> None:
         own_cache.mkdir()
         cache.cache_directory(HANDLE).touch()
         assert read_files(cache.install(HANDLE, fill)) == FILES
-        assert len(left_in(own_cache)) == 2
+        assert len(list_left(own_cache)) == 2
 
     def test_bears_another_process_that_clears_the_same_half(
         self, own_cache: Path, monkeypatch: pytest.MonkeyPatch
@@ -221,7 +221,7 @@ class TestInstall:
         assert set(found) == {cache.cache_directory(HANDLE)}
         assert len(made) == 1
         assert read_files(found[0]) == FILES
-        assert len(left_in(own_cache)) == 2
+        assert len(list_left(own_cache)) == 2
 
     def test_of_two_processes_without_locks_ends_with_one_module(
         self, own_cache: Path, tmp_path: Path
@@ -234,7 +234,7 @@ class TestInstall:
         assert [process.returncode for process in processes] == [0, 0]
         assert found == {str(cache.cache_directory(HANDLE))}
         assert cache.find_cached(HANDLE)
-        assert len(left_in(own_cache)) == 2
+        assert len(list_left(own_cache)) == 2
 
     def test_of_a_process_that_was_killed_does_not_block_the_next(self, own_cache: Path) -> None:
         name = cache.cache_directory(HANDLE).name
@@ -251,7 +251,7 @@ def test_sweep_takes_what_lies_beside_no_module(own_cache: Path) -> None:
         (own_cache / name).touch()
     cache.remove_leftovers()
     assert not list(own_cache.glob(f"{gone}*"))
-    assert left_in(own_cache) == {kept, own_cache / f"{kept.name}.descriptor.txt"}
+    assert list_left(own_cache) == {kept, own_cache / f"{kept.name}.descriptor.txt"}
 
 
 class TestUnwritableCache:
@@ -276,7 +276,7 @@ class TestUnwritableCache:
     def test_keeps_nothing_of_a_failure(self, unwritable_cache: Path) -> None:
         handle = f"{HANDLE}/failure"
         with pytest.raises(ModuleError, match="is missing"):
-            cache.install(handle, filled_with({"saved_model.pb": b""}))
+            cache.install(handle, fill_with({"saved_model.pb": b""}))
         assert read_files(cache.install(handle, fill)) == FILES
 
     def test_has_no_modules(self, unwritable_cache: Path) -> None:

@@ -240,11 +240,11 @@ def test_file_that_exceeds_what_it_claims_takes_no_more_than_the_limit(
 # --- Retry-After -----------------------------------------------------------------
 
 
-def in_seconds(seconds: float) -> str:
+def format_date(seconds: float) -> str:
     return email.utils.formatdate(time.time() + seconds, usegmt=True)
 
 
-def busy(told: str, status: int = 503) -> hubs.Answer:
+def answer_busy(told: str, status: int = 503) -> hubs.Answer:
     """Answer once that the server is busy, and when to try again."""
     first = lambda request: request.send(status, b"later", Retry_After=told)  # noqa: E731
     return hubs.in_turn(first, hubs.sends(BODY))
@@ -257,7 +257,7 @@ def test_wait_that_the_server_asks_for_is_waited(
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
-    hub.answers[PLACE] = busy(in_seconds(7.9) if dated else "7", status)
+    hub.answers[PLACE] = answer_busy(format_date(7.9) if dated else "7", status)
     assert fetch(hub, tmp_path) == BODY
     assert 6 <= max(slept) <= 8
     assert len(hub.asked) == 2
@@ -267,7 +267,7 @@ def test_wait_that_the_server_asks_for_is_waited(
 def test_server_that_wants_too_long_a_wait_is_left_alone(
     hub: Hub, tmp_path: Path, told: str
 ) -> None:
-    hub.answers[PLACE] = busy(in_seconds(3600.5) if told == "date" else told)
+    hub.answers[PLACE] = answer_busy(format_date(3600.5) if told == "date" else told)
     said, seconds = fetch_refused(hub, tmp_path, DownloadPolicy())
     assert re.fullmatch("HTTP 503, and it asks to wait 3,(600|599) s", said)
     assert len(hub.asked) == 1
@@ -275,7 +275,7 @@ def test_server_that_wants_too_long_a_wait_is_left_alone(
 
 
 def test_wait_that_is_longer_than_what_is_left_is_not_begun(hub: Hub, tmp_path: Path) -> None:
-    hub.answers[PLACE] = busy("20")
+    hub.answers[PLACE] = answer_busy("20")
     said, seconds = fetch_refused(hub, tmp_path, DownloadPolicy(answer=15))
     assert said == "HTTP 503, and it asks to wait 20 s"
     assert seconds < 1
@@ -283,7 +283,7 @@ def test_wait_that_is_longer_than_what_is_left_is_not_begun(hub: Hub, tmp_path: 
 
 @pytest.mark.parametrize("told", ["", "soon", "-5", "9" * 5000, "Fri, 99 Foo 2026 00:00:00 GMT"])
 def test_nonsense_in_the_place_of_a_wait(hub: Hub, tmp_path: Path, told: str) -> None:
-    hub.answers[PLACE] = busy(told)
+    hub.answers[PLACE] = answer_busy(told)
     if told.isdecimal():
         said, _ = fetch_refused(hub, tmp_path, DownloadPolicy())
         assert said == "HTTP 503, and it asks to wait 999,999,999 s"
@@ -292,7 +292,7 @@ def test_nonsense_in_the_place_of_a_wait(hub: Hub, tmp_path: Path, told: str) ->
 
 
 def test_time_that_has_come_is_no_wait(hub: Hub, tmp_path: Path) -> None:
-    hub.answers[PLACE] = busy(in_seconds(-100))
+    hub.answers[PLACE] = answer_busy(format_date(-100))
     assert fetch(hub, tmp_path) == BODY
 
 

@@ -33,14 +33,14 @@ OFFLINE = FetchOptions(offline=True)
 pytestmark = pytest.mark.usefixtures("online")
 
 
-def flip(file: Path) -> None:
+def flip_bit(file: Path) -> None:
     """Change one bit."""
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize("harm", [flip, os.unlink])
+@pytest.mark.parametrize("harm", [flip_bit, os.unlink])
 @pytest.mark.parametrize("name", [WEIGHTS, "saved_model.pb", "tfhub_module.pb"])
 def test_damaged_module_is_fetched_anew(
     hub: Hub, own_cache: Path, bundled: Path, name: str, harm: Any,
@@ -56,7 +56,7 @@ def test_damaged_module_is_fetched_anew(
         assert inspection.open_module("hub").fingerprint == known.fingerprint
     assert len(hub.asked) == 2
     assert mnv1("module", "verify", "hub").exit_code == 0
-    if harm is flip:
+    if harm is flip_bit:
         assert (
             f"the module in {known.path} is damaged: {name} has changed since the module came"
             in [record.getMessage() for record in caplog.records]
@@ -72,7 +72,7 @@ def test_damaged_module_that_nothing_serves_is_refused_and_stays(
 ) -> None:
     hub.answers[HANDLE_PATH] = hubs.sends(hubs.pack(bundled))
     place = locate.locate("hub").path
-    flip(place / WEIGHTS)
+    flip_bit(place / WEIGHTS)
     hub.answers.clear()
     damaged = f"is damaged: {WEIGHTS} has changed since the module came"
     with pytest.raises(UnreachableError) as caught:
@@ -101,7 +101,7 @@ def test_damaged_default_gives_way_to_the_bundled_one_with_a_warning(
 ) -> None:
     place = cache.cache_directory(DEFAULT_HANDLE)
     shutil.copytree(with_bundled, place)
-    flip(place / WEIGHTS)
+    flip_bit(place / WEIGHTS)
     assert inspection.open_module(None, OFFLINE).handle == "bundled"
     (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert (
@@ -112,7 +112,7 @@ def test_damaged_default_gives_way_to_the_bundled_one_with_a_warning(
 
 def test_damaged_bundled_module_is_built_anew_without_a_network(with_bundled: Path) -> None:
     before = inspection.open_module("bundled", OFFLINE).fingerprint
-    flip(with_bundled / WEIGHTS)
+    flip_bit(with_bundled / WEIGHTS)
     assert inspection.open_module("bundled", OFFLINE).fingerprint == before
     assert files.find_problems(with_bundled) == []
 
@@ -122,7 +122,7 @@ def test_damaged_module_of_an_archive_is_unpacked_anew(
 ) -> None:
     (tmp_path / "m.tar.gz").write_bytes(hubs.pack(bundled))
     before = inspection.open_module(str(tmp_path / "m.tar.gz"))
-    flip(before.path / WEIGHTS)
+    flip_bit(before.path / WEIGHTS)
     assert inspection.open_module(str(tmp_path / "m.tar.gz")) == before
 
 
@@ -132,7 +132,7 @@ def test_nothing_is_computed_with_damaged_weights(hub: Hub, own_cache: Path, bun
     words = ("classify", PHOTO, "--module", "hub", "--top", "1", "-f", "csv")
     before = mnv1(*words)
     assert "Egyptian cat" in before.stdout
-    flip(cache.cache_directory(DEFAULT_HANDLE) / WEIGHTS)
+    flip_bit(cache.cache_directory(DEFAULT_HANDLE) / WEIGHTS)
     refused = mnv1(*words, "--offline")
     assert refused.exit_code == 1
     assert refused.stdout == ""
@@ -152,11 +152,11 @@ def test_start_with_a_known_module_reads_its_files_once(
         raise AssertionError("the files are read again")
 
     monkeypatch.setattr(files, "find_problems", never)
-    monkeypatch.setattr(files, "hash_file", keeps_to("npz", files.hash_file))
+    monkeypatch.setattr(files, "hash_file", limit_to_suffix("npz", files.hash_file))
     inspection.open_module("bundled")
 
 
-def keeps_to(suffix: str, function: Any) -> Any:
+def limit_to_suffix(suffix: str, function: Any) -> Any:
     """Restrict a function to files with a suffix."""
 
     def checked(path: Path) -> Any:

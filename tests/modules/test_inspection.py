@@ -180,7 +180,7 @@ class FakeGraph:
         self.collection_def[hub_attachment.COLLECTION].bytes_list.value.extend(attachments)
 
 
-def signature(*shape: int) -> dict[str, hub_module.Signature]:
+def make_signature(*shape: int) -> dict[str, hub_module.Signature]:
     return {
         "default": hub_module.Signature(
             {"images": hub_module.TensorSpec("x:0", "float32", shape)}, {}
@@ -206,13 +206,13 @@ def test_image_size_is_asked_of_attachment_shape_and_name_in_turn(
     attachments: list[bytes], shape: tuple[int, ...], handle: str, size: int | None
 ) -> None:
     graph: Any = FakeGraph(attachments)
-    assert inspection.read_image_size(graph, signature(*shape), handle) == size
+    assert inspection.read_image_size(graph, make_signature(*shape), handle) == size
 
 
 def test_module_of_oblong_images_is_refused() -> None:
     graph: Any = FakeGraph([])
     with pytest.raises(ModuleError, match="96x128"):
-        inspection.read_image_size(graph, signature(-1, 96, 128, 3), "some/module")
+        inspection.read_image_size(graph, make_signature(-1, 96, 128, 3), "some/module")
 
 
 # What a module says of itself is noted, so that the next run need not ask TensorFlow.

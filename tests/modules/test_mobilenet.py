@@ -46,7 +46,7 @@ def checkpoint(directory: Path) -> Arrays:
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
-def meta_graphs(directory: Path) -> list[Any]:
+def read_meta_graphs(directory: Path) -> list[Any]:
     from tensorflow.core.protobuf import saved_model_pb2
 
     message = saved_model_pb2.SavedModel()
@@ -54,7 +54,7 @@ def meta_graphs(directory: Path) -> list[Any]:
     return list(message.meta_graphs)
 
 
-def random_variables(depth: float, classes: int | None, seed: int = 0) -> Arrays:
+def make_random_variables(depth: float, classes: int | None, seed: int = 0) -> Arrays:
     rng = np.random.default_rng(seed)
     shapes = weights.list_shapes(depth, classes)
     variables: Arrays = {}
@@ -64,7 +64,7 @@ def random_variables(depth: float, classes: int | None, seed: int = 0) -> Arrays
     return variables
 
 
-def signatures(graph: Any) -> Any:
+def read_signatures(graph: Any) -> Any:
     """Map names to inputs and outputs with dtype and shape."""
 
     def specs(tensors: Any) -> Any:
@@ -79,7 +79,7 @@ def signatures(graph: Any) -> Any:
     }
 
 
-def collections(graph: Any) -> Any:
+def list_collections(graph: Any) -> Any:
     return {name: found.SerializeToString() for name, found in graph.collection_def.items()}
 
 
@@ -91,18 +91,18 @@ def run(directory: Path, tags: list[str], feed: str, fetch: str, images: Any) ->
 
 
 def test_tags_and_signatures_are_those_of_a_genuine_module(genuine: Path, rebuilt: Path) -> None:
-    theirs, ours = meta_graphs(genuine), meta_graphs(rebuilt)
+    theirs, ours = read_meta_graphs(genuine), read_meta_graphs(rebuilt)
     assert [list(graph.meta_info_def.tags) for graph in ours] == [[], ["train"]]
     for their, our in zip(theirs, ours, strict=True):
         assert list(our.meta_info_def.tags) == list(their.meta_info_def.tags)
-        assert signatures(our) == signatures(their)
+        assert read_signatures(our) == read_signatures(their)
 
 
 def test_collections_and_attachment_are_those_of_a_genuine_module(
     genuine: Path, rebuilt: Path
 ) -> None:
-    for their, our in zip(meta_graphs(genuine), meta_graphs(rebuilt), strict=True):
-        assert collections(our) == collections(their)
+    for their, our in zip(read_meta_graphs(genuine), read_meta_graphs(rebuilt), strict=True):
+        assert list_collections(our) == list_collections(their)
 
 
 def test_variables_are_those_of_a_genuine_module(rebuilt: Path, genuine_variables: Arrays) -> None:
@@ -129,7 +129,7 @@ def test_training_graph_updates_the_moving_statistics_as_a_genuine_one_does(
     results = []
     for directory in (genuine, rebuilt):
         loaded = tf.saved_model.load(str(directory), tags=["train"])
-        updates = list(meta_graphs(directory)[1].collection_def["update_ops"].node_list.value)
+        updates = list(read_meta_graphs(directory)[1].collection_def["update_ops"].node_list.value)
         assert len(updates) == 54
         graph = loaded.graph
         fetches = ["Squeeze:0", [graph.get_operation_by_name(name) for name in updates]]
@@ -148,7 +148,7 @@ def test_training_graph_updates_the_moving_statistics_as_a_genuine_one_does(
 def test_training_graph_gives_gradients_to_every_trainable_variable(tmp_path: Path) -> None:
     import tensorflow as tf
 
-    mobilenet.write_module(tmp_path, random_variables(0.25, 7), Variant(0.25, 128))
+    mobilenet.write_module(tmp_path, make_random_variables(0.25, 7), Variant(0.25, 128))
     loaded = tf.saved_model.load(str(tmp_path), tags=["train"])
     logits = loaded.signatures["image_classification"].outputs
     fetch = next(tensor.name for tensor in logits if tensor.shape[-1] == 7)
@@ -167,9 +167,9 @@ def test_training_graph_gives_gradients_to_every_trainable_variable(tmp_path: Pa
 def test_every_depth_multiplier_builds_with_its_own_shapes(
     tmp_path: Path, depth: float, size: int
 ) -> None:
-    mobilenet.write_module(tmp_path, random_variables(depth, 11), Variant(depth, size))
-    inference = meta_graphs(tmp_path)[0]
-    found = signatures(inference)
+    mobilenet.write_module(tmp_path, make_random_variables(depth, 11), Variant(depth, size))
+    inference = read_meta_graphs(tmp_path)[0]
+    found = read_signatures(inference)
     width = int(1024 * depth)
     assert found["default"][1]["default"][1] == [-1, 11]
     assert found["image_classification"][1]["default"][1] == [-1, 11]
@@ -182,8 +182,8 @@ def test_every_depth_multiplier_builds_with_its_own_shapes(
 
 
 def test_classification_signature_names_every_endpoint(tmp_path: Path) -> None:
-    mobilenet.write_module(tmp_path, random_variables(0.25, 5), Variant(0.25, 128))
-    outputs = signatures(meta_graphs(tmp_path)[0])["image_classification"][1]
+    mobilenet.write_module(tmp_path, make_random_variables(0.25, 5), Variant(0.25, 128))
+    outputs = read_signatures(read_meta_graphs(tmp_path)[0])["image_classification"][1]
     layers = [f"Conv2d_{i}_{kind}" for i in range(1, 14) for kind in ("depthwise", "pointwise")]
     names = ["Conv2d_0", *layers, "global_pool", "Logits", "Predictions"]
     assert set(outputs) == {"default", *(f"MobilenetV1/{name}" for name in names)}
@@ -238,7 +238,7 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_what_is_written_does_not_tell_its_tensorflow(rebuilt: Path) -> None:
-    for graph in meta_graphs(rebuilt):
+    for graph in read_meta_graphs(rebuilt):
         assert graph.meta_info_def.tensorflow_version == ""
         assert graph.meta_info_def.tensorflow_git_version == ""
         assert not graph.meta_info_def.stripped_op_list.op
@@ -246,7 +246,7 @@ def test_what_is_written_does_not_tell_its_tensorflow(rebuilt: Path) -> None:
 
 
 def test_variables_of_optimizers_are_left_out(tmp_path: Path) -> None:
-    variables = random_variables(0.25, None)
+    variables = make_random_variables(0.25, None)
     name = "MobilenetV1/Conv2d_0/weights"
     mobilenet.write_module(
         tmp_path,
@@ -257,7 +257,7 @@ def test_variables_of_optimizers_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_missing_variable_is_named(tmp_path: Path) -> None:
-    variables = random_variables(0.25, 10)
+    variables = make_random_variables(0.25, 10)
     del variables["MobilenetV1/Conv2d_3_depthwise/BatchNorm/gamma"]
     with pytest.raises(WeightsError, match="Conv2d_3_depthwise/BatchNorm/gamma"):
         mobilenet.write_module(tmp_path, variables, Variant(0.25, 128))
@@ -266,7 +266,7 @@ def test_a_missing_variable_is_named(tmp_path: Path) -> None:
 
 def test_variables_of_another_depth_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="depth multiplier"):
-        mobilenet.write_module(tmp_path, random_variables(0.5, 10), Variant(0.25, 128))
+        mobilenet.write_module(tmp_path, make_random_variables(0.5, 10), Variant(0.25, 128))
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def save(directory: Path, kind: str, size: int | None = 96, key: str = "logits")
     return directory
 
 
-def expected(directory: Path, images: Any) -> Any:
+def compute_expected(directory: Path, images: Any) -> Any:
     import tensorflow as tf
 
     kernel = tf.train.load_checkpoint(str(directory / "variables" / "variables"))
@@ -78,7 +78,7 @@ def test_every_form_gives_its_values(tmp_path: Path, kind: str, key: str) -> Non
     model = TensorFlowModel(found, [output])
     images = np.random.default_rng(0).random((3, 96, 96, 3), dtype=np.float32)
     values = model(images)[output.name]
-    np.testing.assert_allclose(values, expected(directory, images), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(values, compute_expected(directory, images), rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(model(images[:1])[output.name], values[:1])
 
 

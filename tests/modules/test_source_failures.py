@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("online")
 
 
-def nothing_half_done(cache: Path) -> bool:
+def is_clean(cache: Path) -> bool:
     return not list(cache.glob("*-tmp*")) and not (cache / SLOT).exists()
 
 
@@ -56,7 +56,7 @@ def test_source_that_fails_is_named_with_the_reason_and_the_next_run_succeeds(
     (failure,) = [told for told in caught.value.failures if told.startswith(hub.url + QUERY)]
     assert says in failure
     assert "\n" not in str(caught.value)
-    assert nothing_half_done(own_cache)
+    assert is_clean(own_cache)
     hub.answers[HANDLE_PATH] = hubs.sends(packed)
     assert locate.locate("hub").path == own_cache / SLOT
 
@@ -99,14 +99,14 @@ def test_transfer_that_always_breaks_off_is_a_failure(
     hub.answers[QUERY] = hubs.breaks_off(packed, at=1000, times=99, ETag='"v1"')
     with pytest.raises(UnreachableError, match="broke off"):
         locate.locate("hub")
-    assert nothing_half_done(own_cache)
+    assert is_clean(own_cache)
 
 
 def test_archive_that_was_cut_off_is_a_failure(hub: Hub, own_cache: Path, packed: bytes) -> None:
     hub.answers[QUERY] = hubs.sends(packed[: len(packed) // 2])
     with pytest.raises(UnreachableError, match=r"not an intact \.tar\.gz"):
         locate.locate("hub")
-    assert nothing_half_done(own_cache)
+    assert is_clean(own_cache)
 
 
 def test_server_that_stalls_is_given_up(
@@ -120,7 +120,7 @@ def test_server_that_stalls_is_given_up(
         download.download(f"{hub.url}{QUERY}", own_cache / "x", policy)
 
 
-def silent(request: hubs.Request) -> None:
+def announce_only(request: hubs.Request) -> None:
     """Announce an archive, and never send it."""
     request.send_response(200)
     request.send_header("Content-Length", "1000")
@@ -132,7 +132,7 @@ def silent(request: hubs.Request) -> None:
     ("answer", "says"),
     [
         (hubs.stalls(20), "no answer in time"),
-        (silent, "broke off once, at 0 bytes of 1,000: it stopped answering"),
+        (announce_only, "broke off once, at 0 bytes of 1,000: it stopped answering"),
         (hubs.trickles(b"\x1f\x8b" + bytes(1000)), "broke off once, at 0 bytes of 1,002: it sends"),
         (hubs.fails(503), "HTTP 503"),
         (lambda request: request.send(429, b"", Retry_After="1"), "asks to wait 1 s"),
@@ -207,7 +207,7 @@ def test_wrong_checksum_is_an_error_and_never_falls_through(
         with pytest.raises(ChecksumError, match=r"a\.tgz has the sha256"):
             locate.locate(name)
     assert "/b.tgz" not in hub.asked
-    assert nothing_half_done(own_cache)
+    assert is_clean(own_cache)
 
 
 def test_full_disk_is_one_line_and_leaves_nothing(hub: Hub, own_cache: Path, packed: bytes) -> None:
@@ -222,5 +222,5 @@ def test_full_disk_is_one_line_and_leaves_nothing(hub: Hub, own_cache: Path, pac
     assert run.returncode == 1
     assert run.stderr.count(b"\n") == 1
     assert b"Traceback" not in run.stderr
-    assert nothing_half_done(own_cache)
+    assert is_clean(own_cache)
     assert program("module", "fetch").returncode == 0

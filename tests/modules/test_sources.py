@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("online")
 
 
-def logits(path: Path) -> np.ndarray:
+def compute_logits(path: Path) -> np.ndarray:
     found = inspection.read_module(locate.LocatedModule("x", path))
     model = TensorFlowModel(found, [found.logits()])
     return model(np.random.default_rng(0).random((2, 128, 128, 3), dtype=np.float32))["logits"]
@@ -92,7 +92,7 @@ def test_every_source_gives_the_same_logits(
     while every:
         hub.answers = dict(every)
         path = locate.locate("hub").path
-        results.append(logits(path))
+        results.append(compute_logits(path))
         if len(every) == 1:
             built = tmp_path / "built"
             assert build.build_module(

@@ -53,7 +53,7 @@ def tf1(
     return directory
 
 
-def after(operation: Any, scores: Any) -> Any:
+def wait_for(operation: Any, scores: Any) -> Any:
     """Return the scores, which wait for the operation."""
     import tensorflow as tf
 
@@ -86,17 +86,17 @@ def tf2(
     return directory
 
 
-def node(meta_graph: Any, name: str) -> Any:
+def find_node(meta_graph: Any, name: str) -> Any:
     return next(each for each in meta_graph.graph_def.node if each.name == name)
 
 
-def write(mark: str) -> Any:
+def write_file(mark: str) -> Any:
     import tensorflow as tf
 
     return tf.io.write_file(mark, "written", name="evil/write")
 
 
-def called(body: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def call_body(body: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Make the body a function of its own, which the graph calls."""
     import tensorflow as tf
 
@@ -104,35 +104,35 @@ def called(body: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return function
 
 
-def in_loop(mark: str) -> Callable[[Any], Any]:
+def write_in_loop(mark: str) -> Callable[[Any], Any]:
     import tensorflow as tf
 
     def loop(scores: Any) -> Any:
         (result,) = tf.while_loop(
-            lambda x: tf.reduce_sum(x) < -1e9, lambda x: (after(write(mark), x),), (scores,)
+            lambda x: tf.reduce_sum(x) < -1e9, lambda x: (wait_for(write_file(mark), x),), (scores,)
         )
         return result
 
-    return called(loop)
+    return call_body(loop)
 
 
-def in_branch(mark: str) -> Callable[[Any], Any]:
+def write_in_branch(mark: str) -> Callable[[Any], Any]:
     import tensorflow as tf
 
     def branch(scores: Any) -> Any:
         wanted = tf.reduce_sum(scores) < -1e9
-        return tf.cond(wanted, lambda: after(write(mark), scores), lambda: scores)
+        return tf.cond(wanted, lambda: wait_for(write_file(mark), scores), lambda: scores)
 
-    return called(branch)
+    return call_body(branch)
 
 
-def read(scores: Any) -> Any:
+def read_file(scores: Any) -> Any:
     import tensorflow as tf
 
     return scores + tf.cast(tf.strings.length(tf.io.read_file(__file__)), tf.float32)
 
 
-def shaped_by_a_file(directory: Path, mark: str) -> Path:
+def shape_by_file(directory: Path, mark: str) -> Path:
     """Write a module in which no output depends on the file: its content is a shape."""
     import tensorflow as tf
 
@@ -144,33 +144,33 @@ def shaped_by_a_file(directory: Path, mark: str) -> Path:
     return tf1(directory, spoil)
 
 
-def on_restore(mark: str) -> dict[str, Any]:
+def write_on_restore(mark: str) -> dict[str, Any]:
     def change(meta_graph: Any) -> None:
-        node(meta_graph, meta_graph.saver_def.restore_op_name).input.append("^evil/write")
+        find_node(meta_graph, meta_graph.saver_def.restore_op_name).input.append("^evil/write")
 
-    return {"spoil": lambda scores: (scores, write(mark))[0], "change": change}
+    return {"spoil": lambda scores: (scores, write_file(mark))[0], "change": change}
 
 
-def other_checkpoint(meta_graph: Any) -> None:
+def restore_other_checkpoint(meta_graph: Any) -> None:
     elsewhere = meta_graph.graph_def.node.add()
-    elsewhere.CopyFrom(node(meta_graph, "save/RestoreV2/tensor_names"))
+    elsewhere.CopyFrom(find_node(meta_graph, "save/RestoreV2/tensor_names"))
     elsewhere.name = "elsewhere"
-    node(meta_graph, "save/RestoreV2").input[0] = "elsewhere"
+    find_node(meta_graph, "save/RestoreV2").input[0] = "elsewhere"
 
 
-def unknown_operation(meta_graph: Any) -> None:
-    node(meta_graph, "Relu").op = "NoSuchOperation"
+def add_unknown_operation(meta_graph: Any) -> None:
+    find_node(meta_graph, "Relu").op = "NoSuchOperation"
 
 
-def initialiser_of_tables(mark: str) -> dict[str, Any]:
+def write_on_table_init(mark: str) -> dict[str, Any]:
     def change(meta_graph: Any) -> None:
         tables = meta_graph.collection_def["table_initializer"]
         tables.node_list.value.append("evil/write")
 
-    return {"spoil": lambda scores: (scores, write(mark))[0], "change": change}
+    return {"spoil": lambda scores: (scores, write_file(mark))[0], "change": change}
 
 
-def mapped(scores: Any) -> Any:
+def map_file(scores: Any) -> Any:
     import tensorflow as tf
 
     return scores + tf.raw_ops.ImmutableConst(
@@ -178,7 +178,7 @@ def mapped(scores: Any) -> Any:
     )
 
 
-def debugged(mark: str) -> Callable[[Any], Any]:
+def debug(mark: str) -> Callable[[Any], Any]:
     import tensorflow as tf
 
     return lambda scores: tf.raw_ops.DebugIdentity(
@@ -186,31 +186,31 @@ def debugged(mark: str) -> Callable[[Any], Any]:
     )
 
 
-def python(name: str) -> Callable[[Any], Any]:
+def call_python(name: str) -> Callable[[Any], Any]:
     import tensorflow as tf
 
     return lambda scores: getattr(tf, name)(lambda x: x, [scores], tf.float32)
 
 
-def printing(scores: Any) -> Any:
+def print_scores(scores: Any) -> Any:
     import tensorflow as tf
 
-    return after(tf.print("scores"), scores)
+    return wait_for(tf.print("scores"), scores)
 
 
-def unused_function(mark: str) -> Callable[[Any], None]:
+def add_unused_function(mark: str) -> Callable[[Any], None]:
     """Add a function that nothing calls, by a name that the loader calls."""
     import tensorflow as tf
 
     def add(network: Any) -> None:
         network.harmless = tf.function(
-            lambda: after(write(mark), tf.constant(1.0)), input_signature=[]
+            lambda: wait_for(write_file(mark), tf.constant(1.0)), input_signature=[]
         )
 
     return add
 
 
-def table(mark: str) -> Callable[[Any], None]:
+def add_table(mark: str) -> Callable[[Any], None]:
     """Add a table that is filled from a file when the model is loaded."""
     import tensorflow as tf
 
@@ -222,34 +222,34 @@ def table(mark: str) -> Callable[[Any], None]:
     return lambda network: setattr(network, "table", found)
 
 
-def spoilt(make: Callable[..., Path], spoil: Callable[[str], Any]) -> Maker:
+def spoil_with(make: Callable[..., Path], spoil: Callable[[str], Any]) -> Maker:
     return lambda directory, mark: make(directory, spoil(mark))
 
 
 WRITERS: dict[str, Maker] = {
-    "before the scores": spoilt(tf1, lambda mark: lambda x: after(write(mark), x)),
-    "initialiser": lambda d, mark: tf1(d, main_op=lambda: write(mark)),
-    "initialiser of tables": lambda d, mark: tf1(d, **initialiser_of_tables(mark)),
-    "restore": lambda d, mark: tf1(d, **on_restore(mark)),
-    "function": spoilt(tf1, lambda mark: called(lambda x: after(write(mark), x))),
-    "call": spoilt(tf2, lambda mark: lambda x: after(write(mark), x)),
-    "nested call": spoilt(tf2, lambda mark: called(lambda x: after(write(mark), x))),
+    "before the scores": spoil_with(tf1, lambda mark: lambda x: wait_for(write_file(mark), x)),
+    "initialiser": lambda d, mark: tf1(d, main_op=lambda: write_file(mark)),
+    "initialiser of tables": lambda d, mark: tf1(d, **write_on_table_init(mark)),
+    "restore": lambda d, mark: tf1(d, **write_on_restore(mark)),
+    "function": spoil_with(tf1, lambda mark: call_body(lambda x: wait_for(write_file(mark), x))),
+    "call": spoil_with(tf2, lambda mark: lambda x: wait_for(write_file(mark), x)),
+    "nested call": spoil_with(tf2, lambda mark: call_body(lambda x: wait_for(write_file(mark), x))),
 }
 SLEEPERS: dict[str, tuple[str, Maker]] = {
-    "loop": ("WriteFile", spoilt(tf1, in_loop)),
-    "branch": ("WriteFile", spoilt(tf1, in_branch)),
-    "read": ("ReadFile", lambda d, mark: tf1(d, read)),
-    "shape": ("ReadFile", shaped_by_a_file),
-    "other checkpoint": ("RestoreV2", lambda d, mark: tf1(d, change=other_checkpoint)),
-    "unknown": ("NoSuchOperation", lambda d, mark: tf1(d, change=unknown_operation)),
-    "mapped file": ("ImmutableConst", lambda d, mark: tf1(d, mapped)),
-    "debugger": ("DebugIdentity", spoilt(tf1, debugged)),
-    "numpy": ("PyFunc", lambda d, mark: tf1(d, python("numpy_function"))),
-    "print": ("PrintV2", lambda d, mark: tf1(d, printing)),
-    "TF2 read": ("ReadFile", lambda d, mark: tf2(d, read)),
-    "TF2 print": ("PrintV2", lambda d, mark: tf2(d, printing)),
-    "TF2 Python": ("EagerPyFunc", lambda d, mark: tf2(d, python("py_function"))),
-    "TF2 unused": ("WriteFile", lambda d, mark: tf2(d, add=unused_function(mark))),
-    "TF2 table": ("HashTableV2", lambda d, mark: tf2(d, add=table(mark))),
+    "loop": ("WriteFile", spoil_with(tf1, write_in_loop)),
+    "branch": ("WriteFile", spoil_with(tf1, write_in_branch)),
+    "read": ("ReadFile", lambda d, mark: tf1(d, read_file)),
+    "shape": ("ReadFile", shape_by_file),
+    "other checkpoint": ("RestoreV2", lambda d, mark: tf1(d, change=restore_other_checkpoint)),
+    "unknown": ("NoSuchOperation", lambda d, mark: tf1(d, change=add_unknown_operation)),
+    "mapped file": ("ImmutableConst", lambda d, mark: tf1(d, map_file)),
+    "debugger": ("DebugIdentity", spoil_with(tf1, debug)),
+    "numpy": ("PyFunc", lambda d, mark: tf1(d, call_python("numpy_function"))),
+    "print": ("PrintV2", lambda d, mark: tf1(d, print_scores)),
+    "TF2 read": ("ReadFile", lambda d, mark: tf2(d, read_file)),
+    "TF2 print": ("PrintV2", lambda d, mark: tf2(d, print_scores)),
+    "TF2 Python": ("EagerPyFunc", lambda d, mark: tf2(d, call_python("py_function"))),
+    "TF2 unused": ("WriteFile", lambda d, mark: tf2(d, add=add_unused_function(mark))),
+    "TF2 table": ("HashTableV2", lambda d, mark: tf2(d, add=add_table(mark))),
 }
 HOSTILE = {**{name: ("WriteFile", make) for name, make in WRITERS.items()}, **SLEEPERS}

@@ -21,7 +21,7 @@ from mnv1cli.training.files import FinetuneFiles
 from mnv1cli.training.finetune import FinetuneResult
 from mnv1cli.training.options import FinetuneOptions
 from mnv1cli.types import PixelSpec, Variant
-from tests.modules.test_mobilenet import random_variables
+from tests.modules.test_mobilenet import make_random_variables
 from tests.support.digits import compute_logits, write_digits, write_small_module
 from tests.support.shell import mnv1, rows
 
@@ -271,7 +271,7 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     top = tmp_path_factory.mktemp("strangers")
     for name in ("inception", "headonly"):
         (top / name).mkdir()
-        mobilenet.write_module(top / name, random_variables(0.25, 3), Variant(0.25, 32))
+        mobilenet.write_module(top / name, make_random_variables(0.25, 3), Variant(0.25, 32))
     graph = top / "headonly" / "saved_model.pb"
     message = saved_model_pb2.SavedModel.FromString(graph.read_bytes())
     for meta_graph in message.meta_graphs:

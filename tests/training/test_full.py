@@ -23,7 +23,7 @@ from mnv1cli.training.examples import Examples
 from mnv1cli.training.options import FinetuneOptions
 from mnv1cli.training.step import Network, compute_learning_rate
 from mnv1cli.types import ImageRef, PixelSpec, Variant
-from tests.modules.test_mobilenet import random_variables
+from tests.modules.test_mobilenet import make_random_variables
 from tests.support.digits import write_digits, write_small_module
 from tests.support.shell import command, mnv1
 
@@ -53,7 +53,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Examples, Examples
 def start(tmp_path_factory: pytest.TempPathFactory) -> HubModule:
     """A module that knows nothing."""
     directory = tmp_path_factory.mktemp("start")
-    mobilenet.write_module(directory, random_variables(0.25, 2), Variant(0.25, SPEC.size))
+    mobilenet.write_module(directory, make_random_variables(0.25, 2), Variant(0.25, SPEC.size))
     return inspection.read_module(LocatedModule("start", directory))
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SPEC = PixelSpec(32)
 
 
-def heic(image: Image.Image, exif: bytes | None = None) -> bytes:
+def encode_heic(image: Image.Image, exif: bytes | None = None) -> bytes:
     buffer = io.BytesIO()
     made = pillow_heif.from_pillow(image)
     if exif:
@@ -39,27 +39,27 @@ def heic(image: Image.Image, exif: bytes | None = None) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def picture() -> Image.Image:
+def make_picture() -> Image.Image:
     """Make an image that is bright above and dark below, and redder to the right."""
     y, x = np.mgrid[:48, :64]
     return Image.fromarray(np.stack([4 * x, 255 - 5 * y, 0 * x], axis=2).clip(0, 255).astype("u1"))
 
 
-def decoded(data: bytes, spec: PixelSpec = SPEC) -> ByteArray:
+def decode_heic(data: bytes, spec: PixelSpec = SPEC) -> ByteArray:
     return decode.decode(data, spec)[:, :, :3]
 
 
 def test_pixels_are_close_to_what_was_encoded(picture: Image.Image) -> None:
-    data = heic(picture)
+    data = encode_heic(picture)
     assert heif.is_heif(data)
-    difference = decoded(data).astype(int) - np.asarray(picture)
+    difference = decode_heic(data).astype(int) - np.asarray(picture)
     assert np.abs(difference).mean() < 3
 
 
 @pytest.mark.parametrize("exif", [True, False])
 def test_picture_is_turned_once(picture: Image.Image, exif: bool) -> None:
-    data = heic(picture, orientation_exif(6).tobytes())
-    found = decoded(data, PixelSpec(32, exif=exif)).astype(int)
+    data = encode_heic(picture, orientation_exif(6).tobytes())
+    found = decode_heic(data, PixelSpec(32, exif=exif)).astype(int)
     turned = np.asarray(picture.transpose(Image.Transpose.ROTATE_270)).astype(int)
     assert found.shape == turned.shape
     assert np.abs(found - turned).mean() < 3
@@ -68,24 +68,24 @@ def test_picture_is_turned_once(picture: Image.Image, exif: bool) -> None:
 def test_transparency_is_laid_over_white(picture: Image.Image) -> None:
     with_alpha = picture.copy()
     with_alpha.putalpha(0)
-    assert (decoded(heic(with_alpha)) > 250).all()
+    assert (decode_heic(encode_heic(with_alpha)) > 250).all()
 
 
 @pytest.mark.parametrize("length", [30, 200, 0.5, 0.9])
 def test_file_that_was_cut_is_refused(picture: Image.Image, length: float) -> None:
-    data = heic(picture)
+    data = encode_heic(picture)
     with pytest.raises(ImageError, match=r"damaged|not an image"):
-        decoded(data[: int(length if length > 1 else length * len(data))])
+        decode_heic(data[: int(length if length > 1 else length * len(data))])
 
 
 def test_claimed_size_is_limited(picture: Image.Image) -> None:
     with pytest.raises(ImageError, match="64x48 is more than 3,000 pixels"):
-        decoded(heic(picture), PixelSpec(32, max_pixels=3000))
+        decode_heic(encode_heic(picture), PixelSpec(32, max_pixels=3000))
 
 
 def test_both_paths_give_the_same(picture: Image.Image, tmp_path: Path) -> None:
     file = tmp_path / "x.heic"
-    file.write_bytes(heic(picture))
+    file.write_bytes(encode_heic(picture))
     refs = [ImageRef(0, os.fsencode(file))]
     (found,) = unpack_batches(Stream(SPEC, 4, 1).load_batches(iter(refs)), SPEC)
     assert found.pixels is not None
@@ -107,7 +107,7 @@ def test_other_files_are_none(data: bytes) -> None:
 def test_fault_names_the_extra_where_it_is_missing(
     picture: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "phone.HEIC").write_bytes(heic(picture))
+    (tmp_path / "phone.HEIC").write_bytes(encode_heic(picture))
     (tmp_path / "good.jpg").write_bytes(jpeg(20, 30))
     assert mnv1("classify", tmp_path, "--module", "bundled").exit_code == 0
     monkeypatch.setitem(sys.modules, "pillow_heif.as_plugin", None)

@@ -23,25 +23,25 @@ SPEC = PixelSpec(64)
 END = b"\xff\xd9"
 
 
-def made(**options: Any) -> bytes:
+def make_jpeg(**options: Any) -> bytes:
     return images.jpeg(61, 83, **options)
 
 
-BASELINE, PROGRESSIVE = made(), made(progressive=True)
-RESTARTS = made(restart_marker_rows=1, subsampling="4:2:0")
+BASELINE, PROGRESSIVE = make_jpeg(), make_jpeg(progressive=True)
+RESTARTS = make_jpeg(restart_marker_rows=1, subsampling="4:2:0")
 GREY = images.grey_jpeg(61, 83, restart_marker_blocks=3)
 
 
-def segment(kind: int, content: bytes) -> bytes:
+def make_segment(kind: int, content: bytes) -> bytes:
     return bytes([0xFF, kind]) + struct.pack(">H", len(content) + 2) + content
 
 
-def pixels_start(data: bytes) -> int:
+def find_pixels(data: bytes) -> int:
     at = data.index(b"\xff\xda")
     return at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
 
 
-def scans(data: bytes) -> list[int]:
+def find_scans(data: bytes) -> list[int]:
     """Find where the scans begin, and the end of the last one."""
     starts = [i for i in range(len(data)) if data[i : i + 2] == b"\xff\xda"]
     return [*starts, data.rindex(END)]
@@ -81,13 +81,13 @@ def test_what_pillow_writes_is_whole(options: dict[str, Any], height: int, mode:
 
 
 SEGMENTS = {
-    "EXIF": segment(0xE1, b"Exif\0\0" + images.orientation_exif(6).tobytes()[6:]),
-    "profile": segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(500)),
-    "directory of further pictures": segment(0xE2, b"MPF\0" + bytes(50)),
-    "comment": segment(0xFE, b"a comment"),
-    "another's own": segment(0xEF, bytes(9)),
-    "no Adobe": segment(0xEE, b"something else"),
-    "thumbnail": segment(0xE0, b"JFXX\0" + bytes(30)),
+    "EXIF": make_segment(0xE1, b"Exif\0\0" + images.orientation_exif(6).tobytes()[6:]),
+    "profile": make_segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(500)),
+    "directory of further pictures": make_segment(0xE2, b"MPF\0" + bytes(50)),
+    "comment": make_segment(0xFE, b"a comment"),
+    "another's own": make_segment(0xEF, bytes(9)),
+    "no Adobe": make_segment(0xEE, b"something else"),
+    "thumbnail": make_segment(0xE0, b"JFXX\0" + bytes(30)),
     "fillers": b"\xff" * 50,
     "zeros": bytes(50),
     "restart": b"\xff\xd0",
@@ -111,7 +111,7 @@ def test_what_comes_after_the_end_is_left_out(after: bytes) -> None:
 
 def test_segments_that_tell_colours_are_kept() -> None:
     data = encode(Image.fromarray(colours()), "JPEG", keep_rgb=True)
-    adobe = segment(0xEE, b"Adobe\0d\0\0\0\0\0")
+    adobe = make_segment(0xEE, b"Adobe\0d\0\0\0\0\0")
     assert adobe in data or b"JFIF" not in data
     assert jpeg.read(data).data == data
     with_adobe = BASELINE[:20] + adobe + BASELINE[20:]
@@ -120,10 +120,10 @@ def test_segments_that_tell_colours_are_kept() -> None:
 
 # What is refused
 
-START = pixels_start(BASELINE)
+START = find_pixels(BASELINE)
 MIDDLE = (START + len(BASELINE)) // 2
 SIZE = BASELINE.index(b"\xff\xc0") + 5
-LAST_SCANS = scans(PROGRESSIVE)
+LAST_SCANS = find_scans(PROGRESSIVE)
 FIRST_RESTART = RESTARTS.index(b"\xff\xd1")
 SECOND_RESTART = RESTARTS.index(b"\xff\xd2")
 REFUSED = {
@@ -134,7 +134,7 @@ REFUSED = {
     "start alone": (b"\xff\xd8\xff", "truncated"),
     "zeros for its end": (BASELINE[:MIDDLE] + bytes(3000), "truncated"),
     "end in its thumbnail alone": (
-        BASELINE[:2] + segment(0xE1, b"Exif\0\0" + BASELINE) + BASELINE[2:-2],
+        BASELINE[:2] + make_segment(0xE1, b"Exif\0\0" + BASELINE) + BASELINE[2:-2],
         "truncated",
     ),
     "end before its pixels": (BASELINE[: START - 14] + END, "no header|missing|truncated"),
@@ -171,7 +171,7 @@ REFUSED = {
         "a JPEG of 3 colours with 12 bits each, which is not read",
     ),
     "no samples": (BASELINE[: SIZE + 6] + b"\0" + BASELINE[SIZE + 7 :], "makes no sense"),
-    "short table": (BASELINE[:2] + segment(0xDB, bytes(20)) + BASELINE[2:], "too short"),
+    "short table": (BASELINE[:2] + make_segment(0xDB, bytes(20)) + BASELINE[2:], "too short"),
 }
 
 
