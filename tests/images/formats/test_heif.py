@@ -39,7 +39,7 @@ def encode_heic(image: Image.Image, exif: bytes | None = None) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def make_picture() -> Image.Image:
+def picture() -> Image.Image:
     """Make an image that is bright above and dark below, and redder to the right."""
     y, x = np.mgrid[:48, :64]
     return Image.fromarray(np.stack([4 * x, 255 - 5 * y, 0 * x], axis=2).clip(0, 255).astype("u1"))
