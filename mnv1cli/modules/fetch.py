@@ -37,7 +37,7 @@ _UNREACHABLE = ".unreachable"
 _UNREACHABLE_SECONDS = 24 * 60 * 60
 
 
-def fetch_module(
+def fetch_from_sources(
     handle: str,
     sources: Sequence[ModuleSource],
     directory: Path,

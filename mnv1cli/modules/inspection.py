@@ -9,8 +9,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ModuleError
-from mnv1cli.modules import artifacts, audit, catalog, files, hub_attachment, locate, savedmodel
+from mnv1cli.modules import artifacts, audit, catalog, files, locate, savedmodel
 from mnv1cli.modules.hub_module import (
+    ATTACHMENTS,
     FEATURES_SIGNATURE,
     INPUT,
     LOGITS_SIGNATURE,
@@ -21,6 +22,7 @@ from mnv1cli.modules.hub_module import (
     HubModule,
     Signature,
     TensorSpec,
+    decode_image_size,
     from_record,
     to_record,
 )
@@ -201,8 +203,8 @@ def read_image_size(
     meta_graph: Any, signatures: Mapping[str, Signature], handle: str
 ) -> int | None:
     """Read the size that `hub.get_expected_image_size` would return, else the one in the handle."""
-    attachments = meta_graph.collection_def[hub_attachment.COLLECTION].bytes_list.value
-    attached = [hub_attachment.decode_image_size(wire) for wire in attachments]
+    attachments = meta_graph.collection_def[ATTACHMENTS].bytes_list.value
+    attached = [decode_image_size(wire) for wire in attachments]
     shapes = [
         signature.inputs[INPUT].shape
         for signature in signatures.values()

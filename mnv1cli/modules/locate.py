@@ -127,7 +127,7 @@ def find_or_fetch(
     sources = catalog.list_sources(handle, _list_mirrors())
 
     def fill(directory: Path) -> None:
-        fetch.fetch_module(handle, sources, directory, options, time_left=None)
+        fetch.fetch_from_sources(handle, sources, directory, options, time_left=None)
 
     try:
         return cache.install(handle, fill, is_sound)
@@ -217,7 +217,7 @@ def _locate_default(options: FetchOptions, is_sound: Callable[[Path], bool]) -> 
         deadline = time.monotonic() + DEFAULT_SECONDS
 
         def fill(directory: Path) -> None:
-            fetch.fetch_module(
+            fetch.fetch_from_sources(
                 handle, sources, directory, options, lambda: deadline - time.monotonic()
             )
 

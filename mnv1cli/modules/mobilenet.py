@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli.modules import hub_attachment
+from mnv1cli.modules.hub_module import ATTACHMENTS, encode_image_size
 from mnv1cli.modules.weights import (
     SCOPE,
     Layer,
@@ -94,9 +94,7 @@ def _make_meta_graph(variant: Variant, classes: int | None, training: bool) -> A
         size = variant.image_size
         images = tf.compat.v1.placeholder(tf.float32, [None, size, size, 3], name="Placeholder")
         outputs = _build_network(images, variant.depth_multiplier, classes, training)
-        tf.compat.v1.add_to_collection(
-            hub_attachment.COLLECTION, hub_attachment.encode_image_size(size)
-        )
+        tf.compat.v1.add_to_collection(ATTACHMENTS, encode_image_size(size))
         meta_graph = tf.compat.v1.train.export_meta_graph(graph=graph, strip_default_attrs=True)
     for name, fetches in _make_signatures(outputs).items():
         meta_graph.signature_def[name].CopyFrom(_make_signature_def(images, fetches))

@@ -13,7 +13,6 @@ from mnv1cli.errors import ModuleError, SignatureError
 from mnv1cli.modules import (
     catalog,
     files,
-    hub_attachment,
     hub_module,
     inspection,
     locate,
@@ -177,7 +176,7 @@ class FakeGraph:
         from tensorflow.core.protobuf import meta_graph_pb2
 
         self.collection_def = meta_graph_pb2.MetaGraphDef().collection_def
-        self.collection_def[hub_attachment.COLLECTION].bytes_list.value.extend(attachments)
+        self.collection_def[hub_module.ATTACHMENTS].bytes_list.value.extend(attachments)
 
 
 def make_signature(*shape: int) -> dict[str, hub_module.Signature]:
