@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 def load() -> Callable[[bytes], None]:
     from mnv1cli.errors import LabelsError
-    from mnv1cli.labels import names as labels
+    from mnv1cli.labels.names import read_labels
 
     file = Path(tempfile.mkdtemp(), "labels.csv")
 
     def target(data: bytes) -> None:
         file.write_bytes(data)
         try:
-            names = labels.read_labels(file)
+            names = read_labels(file)
         except LabelsError:
             return
         assert [name.class_id for name in names] == list(range(len(names)))
