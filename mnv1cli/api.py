@@ -12,8 +12,7 @@ from mnv1cli.inference.predictor import Predictor, check
 from mnv1cli.inputs import from_python
 from mnv1cli.inputs.listing import Listing
 from mnv1cli.runs import loop
-from mnv1cli.runs.dataset_output import Depot
-from mnv1cli.runs.dataset_sink import export_dataset
+from mnv1cli.runs.dataset_sink import DatasetSink
 from mnv1cli.runs.options import OutputOptions
 from mnv1cli.runs.tally import Tally
 from mnv1cli.storage.location import Location, source
@@ -114,21 +113,21 @@ class Classifier(Predictor):
         return self._vectors(job, images, on_error)
 
     def export(
-        self, listing: Listing, task: Task, target: FileSink, progress: TextIO | None = None
+        self, listing: Listing, task: Task, sink: FileSink, progress: TextIO | None = None
     ) -> Tally:
-        """Do `task` for every image of `listing`, write it to `target`, and count it.
+        """Do `task` for every image of `listing`, write it to `sink`, and count it.
 
         A bar on the stream `progress` shows how far it is.
         """
         job = self.job(task)
         tally = Tally(progress)
-        loop.export(job, listing, target, tally)
+        loop.run(job, listing, sink, tally)
         return tally
 
     def fill(
         self,
         images: Sources | Listing,
-        dataset: Depot | str | os.PathLike[str],
+        dataset: DatasetSink | str | os.PathLike[str],
         task: Task | None = None,
         runner: Runner = "local",
         address: str | None = None,
@@ -149,20 +148,21 @@ class Classifier(Predictor):
         """
         check("runner", runner, get_args(Runner))
         task = task or Task("classify")
-        if not isinstance(dataset, Depot):
-            dataset = Depot(Location(f"{os.fspath(dataset).rstrip('/')}/"), task, OutputOptions())
+        if isinstance(dataset, DatasetSink):
+            sink = dataset
+        else:
+            place = Location(f"{os.fspath(dataset).rstrip('/')}/")
+            sink = DatasetSink(place, task, OutputOptions())
         job = self.job(task)
         tally = Tally(progress)
-        listed = images if isinstance(images, Listing) else from_python.refs(images)
-        refs = dataset.refs(listed, job.metadata())
-        on_error = dataset.options.on_error
+        refs = images if isinstance(images, Listing) else from_python.refs(images)
         if runner == "ray":
-            from mnv1cli.cluster.run import export_ray
+            from mnv1cli.cluster.run import run_on_ray
 
-            export_ray(job, refs, dataset.dataset, tally, on_error, address, self._limit)
+            run_on_ray(job, refs, sink, tally, address, self._limit)
         else:
-            export_dataset(job, refs, dataset.dataset, tally, on_error)
-        dataset.finish(tally.complete(job.metadata()), tally.faults)
+            loop.run(job, refs, sink, tally)
+        sink.write_files_beside(tally.complete(job.metadata()))
         return tally
 
     def evaluate(

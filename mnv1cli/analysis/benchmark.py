@@ -229,8 +229,8 @@ def _exported(job: Job, refs: Sequence[ImageRef]) -> Timed:
     with tempfile.TemporaryDirectory(prefix="mnv1-") as folder:
         for some in (refs[:_WARM_UP], refs):
             file = Path(folder) / f"{len(some)}.csv"
-            target = FileSink(_TASK, OutputOptions(file, force=True), None)
+            sink = FileSink(_TASK, OutputOptions(file, force=True), None)
             start = _Clock()
-            loop.export(job, some, target, Tally())
+            loop.run(job, some, sink, Tally())
             timed = start.timed(len(some))
     return timed

@@ -78,24 +78,22 @@ class ImageRun:
 
         stdout, terminal = console.binary_stdout(), console.stdout_is_terminal()
         with delivery.naming():
-            target = FileSink(task, options, stdout, terminal, listing.sharded)
+            sink = FileSink(task, options, stdout, terminal, listing.sharded, delivery.is_remote)
         if delivery.is_remote:
-            target.resumable = False
-            target.advice = "; an object in a store cannot be resumed, but a dataset (-o NAME/) can"
-            delivery.require_free(target.outputs.paths, self.force)
+            delivery.require_free(sink.files.paths, self.force)
         listing.require_images()
-        classifier = self.reading.classifier(labels, progress, target.engine_left())
+        classifier = self.reading.classifier(labels, progress, sink.resume.earlier_engine())
         job = classifier.job(task)
-        if target.is_complete(job.settings(), job.metadata(), listing):
-            console.log.info("%s is complete: nothing is left to do", target.outputs.name)
+        if sink.resume.is_complete(job, listing):
+            console.log.info("%s is complete: nothing is left to do", sink.name)
             raise SystemExit(0)
-        tally = classifier.export(listing, task, target, progress)
-        delivery.send(target.outputs.paths)
+        tally = classifier.export(listing, task, sink, progress)
+        delivery.send(sink.files.paths)
         warn_of_empty(listing)
-        place = f", in {delivery.name or target.outputs.name}" if target.options.file else ""
-        passed = target.before.passed
-        skipped = f", {passed:,} {'was' if passed == 1 else 'were'} there already" if passed else ""
-        console.log.info("%s%s%s%s", tally.summary(), skipped, listing.skipped_note(), place)
+        place = f", in {delivery.name or sink.name}" if sink.options.file else ""
+        skipped = sink.earlier.skipped
+        note = f", {skipped:,} {'was' if skipped == 1 else 'were'} there already" if skipped else ""
+        console.log.info("%s%s%s%s", tally.summary(), note, listing.skipped_note(), place)
         raise SystemExit(tally.exit_code)
 
     def _write_dataset(
@@ -108,19 +106,19 @@ class ImageRun:
         progress: TextIO | None,
     ) -> NoReturn:
         """Add the rows of the images that a dataset lacks, in this process or on a Ray cluster."""
-        from mnv1cli.runs.dataset_output import Depot
+        from mnv1cli.runs.dataset_sink import DatasetSink
 
-        depot = Depot(dataset, task, options)
+        sink = DatasetSink(dataset, task, options)
         listing.require_images()
-        classifier = self.reading.classifier(labels, progress, depot.engine_left())
+        classifier = self.reading.classifier(labels, progress, sink.earlier_engine())
         # Ray prints messages about its processes to stdout, and has no setting against it.
         with contextlib.redirect_stdout(sys.stderr):
-            tally = classifier.fill(listing, depot, task, self.runner, self.ray_address, progress)
+            tally = classifier.fill(listing, sink, task, self.runner, self.ray_address, progress)
         warn_of_empty(listing)
-        if depot.passed and not tally.done and not tally.failed:
+        if sink.skipped and not tally.done and not tally.failed:
             console.log.info("%s is complete: nothing is left to do", dataset)
         else:
-            note = depot.note() + listing.skipped_note()
+            note = sink.skipped_note() + listing.skipped_note()
             console.log.info("%s%s, in %s", tally.summary(), note, dataset)
         raise SystemExit(tally.exit_code)
 

@@ -23,7 +23,7 @@ from mnv1cli.cluster.windows import windows
 from mnv1cli.errors import ClusterError, OptionError, OutputError
 from mnv1cli.inference.litert_model import LiteRTModel
 from mnv1cli.path_text import display_path
-from mnv1cli.results import dataset as datasets
+from mnv1cli.results.dataset import dataset_layout
 from mnv1cli.storage import stores
 from mnv1cli.storage.location import Location
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mnv1cli.cluster.ray_cluster import Cluster
     from mnv1cli.inference.job import Job
     from mnv1cli.results.dataset import Dataset
+    from mnv1cli.runs.dataset_sink import DatasetSink
     from mnv1cli.runs.tally import Tally
     from mnv1cli.types import ImageRef, OnError
 
@@ -48,18 +49,16 @@ _MOST = 200_000
 _RETRIES = 5
 
 
-def export_ray(
+def run_on_ray(
     job: Job,
-    refs: Iterable[ImageRef],
-    dataset: Dataset,
+    images: Iterable[ImageRef],
+    sink: DatasetSink,
     tally: Tally,
-    on_error: OnError = "skip",
     address: str | None = None,
     threads: int | None = None,
 ) -> None:
-    """Run a job over the images that a dataset lacks, on a Ray cluster.
+    """Run a job on a Ray cluster over the images that a dataset lacks.
 
-    Bad images have rows, too; those whose bytes could not be got have none.
     At most `threads` cores of the cluster at `address`, or of this machine, are used.
 
     Raises:
@@ -68,32 +67,25 @@ def export_ray(
         OutputError: the dataset cannot be written.
         ResultError: it was made with other settings.
     """
-    check(job, on_error)
-    rest = dataset.missing(refs, job.metadata())
-    first = next(rest, None)
-    if first is None:
-        tally.join(0, 0, dataset.again)
-        tally.close()
-        return
-    # Before a cluster is started for it.
-    _pickled(Share(0, [first]))
-    try:
-        with clusters.connected(address, threads) as cluster:
-            run = _Run(cluster, job, dataset, tally, threads)
-            # Not before: rows that are to be replaced stay where nothing can make others.
-            dataset.begin()
-            run.all(itertools.chain([first], rest))
-        tally.join(0, 0, dataset.again)
-        tally.close()
-        dataset.finish(tally.complete(job.metadata()))
-    except BaseException:
-        if tally.done or tally.failed:
-            log.error(
-                "done so far: %s, in %s; the same command goes on", tally.images, dataset.name
-            )
-        raise
-    finally:
-        tally.close()
+    check(job, sink.on_error)
+    with contextlib.closing(tally):
+        selected = sink.select(job, images, tally)
+        if selected is None:
+            return
+        first = next(selected)
+        # Before a cluster is started for it.
+        _pickle(Share(0, [first]))
+        try:
+            with clusters.connected(address, threads) as cluster:
+                run = _Run(cluster, job, sink.dataset, tally, threads)
+                # Only now: rows that are to be replaced stay where nothing can make new ones.
+                sink.begin(job)
+                run.do(itertools.chain([first], selected))
+            sink.finish(job, tally)
+        except BaseException:
+            if tally.done or tally.failed:
+                sink.report_kept(tally.images)
+            raise
 
 
 def check(job: Job, on_error: OnError) -> None:
@@ -126,7 +118,7 @@ class _Run:
         model = job.model
         assert isinstance(model, LiteRTModel)
         sent = replace(job, threads=1, model=model.for_workers(1))
-        schema = dataset.schema(datasets.layout(job.task, job.shape), job.metadata())
+        schema = dataset.make_schema(dataset_layout(job.task, job.shape), job.metadata())
         place = dataset.place
         if not place.is_remote:
             place = Location(os.path.abspath(place.text) + os.sep)
@@ -140,7 +132,7 @@ class _Run:
             stores.whereabouts(),
         )
 
-    def all(self, refs: Iterable[ImageRef]) -> None:
+    def do(self, refs: Iterable[ImageRef]) -> None:
         """Do all images, window by window."""
         enough = self._cores() * _SHARES_A_CORE * SHARE
         with contextlib.closing(windows(refs, enough, max(enough, _MOST))) as listed:
@@ -167,7 +159,7 @@ class _Run:
 
     def _outcomes(self, shares: Sequence[Share]) -> Generator[Outcome, None, None]:
         """What becomes of the shares, as they come to their end."""
-        rows = [{"share": _pickled(share)} for share in shares]
+        rows = [{"share": _pickle(share)} for share in shares]
         data = self._cluster.data
         context = data.DataContext.get_current().copy()
         context.enable_progress_bars = False
@@ -196,7 +188,7 @@ class _Run:
 
     def _require(self, parts: Sequence[str], shares: Sequence[Share]) -> None:
         """See that each share has become a part that is there, seen from here."""
-        lacking = set(filter(None, parts)) - set(self._dataset.parts())
+        lacking = set(filter(None, parts)) - set(self._dataset.list_parts())
         if lacking:
             raise OutputError(
                 f"{min(lacking)} was written on another node, and is not in {self._dataset.name}",
@@ -214,7 +206,7 @@ def _retries(map_batches: Callable[..., Any]) -> dict[str, Any]:
     return {name: lambda: {"max_retries": _RETRIES}} if there else {}
 
 
-def _pickled(share: Share) -> bytes:
+def _pickle(share: Share) -> bytes:
     try:
         return pickle.dumps(share)
     except (TypeError, AttributeError, pickle.PicklingError):

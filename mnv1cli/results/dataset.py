@@ -1,10 +1,10 @@
 """A dataset that runs write into: a folder of Parquet files, which readers of Parquet take as one.
 
-    part-<run>-<n>.parquet   rows; each file tells the settings of its run
-    _mnv1/<run>.json         the metadata of each run that came to its end
+    part-<run>-<n>.parquet   rows; each file holds the settings of its run
+    _mnv1/<run>.json         the metadata of each run that ended
 
-The truth about the rows is in the parts alone, each of which is there as a whole
-or not at all. Several runs may write at once: their names differ.
+Only the parts count for the rows. Each of them exists completely or not at all. Several
+runs may write at once: their names differ.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from mnv1cli.results.readers.dataset import (
     open_part,
     read_common_head,
 )
-from mnv1cli.results.writers.arrow import METADATA_KEY, ArrowRows
-from mnv1cli.storage import stores
+from mnv1cli.results.writers.arrow import METADATA_KEY, ArrowRows, import_pyarrow
 from mnv1cli.storage.folder import open_folder, reading, writing
 from mnv1cli.types import Fault, Layout
 
@@ -46,24 +45,30 @@ if TYPE_CHECKING:
 _GROUP_BYTES = 16 << 20
 
 
-def write_part(folder: Folder, run: str, number: int, table: Any) -> str:
-    """Write a table as the part of this number of a run; gives the part's name.
+def dataset_layout(task: Task, shape: tuple[int, ...]) -> Layout:
+    """Return the layout of a dataset's rows: every image has at least one, also if it failed."""
+    return Layout(shape, task.command == "classify", errors=True, meta=task.meta, every=True)
 
-    The same part may be written again: it is there as a whole, once.
+
+def write_part(folder: Folder, run: str, number: int, table: Any) -> str:
+    """Write an arrow table as the part of this number of a run, and return the part's name.
+
+    Writing the same part again replaces it.
 
     Raises:
         OutputError: it cannot be written.
     """
     name = f"{PART}{run}-{number:05}{SUFFIX}"
     with writing(folder.shown(name)):
-        folder.put(name, _encoded(table))
+        folder.put(name, _encode(table))
     return name
 
 
-def without_faults(folder: Folder, name: str) -> None:
-    """Write a part anew without the rows of images that failed; it stays, if with no row.
+def remove_faults(folder: Folder, name: str) -> None:
+    """Write a part anew without the rows of images that failed.
 
-    So others that do the same at the same time, such as other shards, find it still.
+    The part stays, even without a row: other runs that do the same at the same time, such as
+    other shards, still find it.
 
     Raises:
         OutputError: it cannot be written.
@@ -77,12 +82,12 @@ def without_faults(folder: Folder, name: str) -> None:
     calls: Any = compute
     with reading(folder.shown(name)), contextlib.closing(folder.open(name)) as file:
         table: Any = parquet.read_table(file)
-    kept = table.filter(calls.equal(table.column("error"), ""))
+    good = table.filter(calls.equal(table.column("error"), ""))
     with writing(folder.shown(name)):
-        folder.put(name, _encoded(kept))
+        folder.put(name, _encode(good))
 
 
-def _encoded(table: Any) -> bytes:
+def _encode(table: Any) -> bytes:
     from pyarrow import parquet
 
     rows = max(1, _GROUP_BYTES * table.num_rows // max(table.nbytes, 1))
@@ -93,32 +98,27 @@ def _encoded(table: Any) -> bytes:
     return data.getvalue()
 
 
-def _all(part: ParquetResult) -> list[bytes]:
+def _list_images(part: ParquetResult) -> list[bytes]:
+    """Return the paths of the images that have a row in a part."""
     return list(part.paths())
 
 
-def _good(part: ParquetResult) -> list[bytes]:
-    """The images of a part that did not fail."""
+def _list_good_images(part: ParquetResult) -> list[bytes]:
+    """Return the paths of the images of a part that did not fail."""
     failed = {fault.path for fault in part.tally()[1]}
     return [path for path in part.paths() if path not in failed]
 
 
-def layout(task: Task, shape: tuple[int, ...]) -> Layout:
-    """The layout of a dataset's rows: every image has one at least, with what became of it."""
-    return Layout(shape, task.command == "classify", errors=True, meta=task.meta, every=True)
-
-
 class Dataset:
-    """A dataset to write into; looked at before any work.
+    """A dataset to write into; checked before any work.
 
-    `filesystem` and `root` are pyarrow's file system and the folder in it, `run`
-    is the unique name of this run, later ones sorting behind earlier ones.
-    `metadata` are the settings of the rows that are there, None where there are
-    none. `passed` counts the images that had a row already when they came; `again`
-    are those of them that cannot be listed, whose faults every run tells.
+    `run` is the unique name of this run; later runs have names that sort behind it.
+    `metadata` are the settings of the existing rows, None where there are none. `skipped` counts
+    the images that had a row already when they came; `unlisted` are those of them that are
+    folders which cannot be listed, say: every run reports their faults.
 
-    With `force` the rows that are there are replaced: `begin` removes them. With
-    `retry` those of images that failed are, which count as missing.
+    With `force` the existing rows are replaced: `begin` removes them. With `retry` only those of
+    images that failed are, and these images count as missing.
 
     Raises:
         OptionError: pyarrow, or what a store needs, is not installed.
@@ -127,11 +127,11 @@ class Dataset:
     """
 
     def __init__(self, place: Location, force: bool = False, retry: bool = False) -> None:
+        import_pyarrow()
         self.place = place
-        self.filesystem, self.root = stores.arrow_filesystem(place)
         self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.urandom(4).hex()}"
-        self.passed = 0
-        self.again: list[Fault] = []
+        self.skipped = 0
+        self.unlisted: list[Fault] = []
         self._folder = open_folder(place)
         self._numbers = itertools.count()
         self._force = force
@@ -139,47 +139,47 @@ class Dataset:
         with writing(place):
             self._folder.check()
         try:
-            self._there = list_parts(self._folder)
+            self._existing = list_parts(self._folder)
         except ResultError as error:
             raise OutputError(error.what, "name a folder of its own") from error
-        head = None if force else read_common_head(self._folder, self._there)
+        head = None if force else read_common_head(self._folder, self._existing)
         self.metadata = head.metadata.settings() if head else None
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """The name of the dataset in messages."""
         return str(self.place)
 
-    def parts(self) -> list[str]:
-        """The names of all parts that there are now, relative to `root`."""
+    def list_parts(self) -> list[str]:
+        """Return the names of all parts that there are now."""
         return list_parts(self._folder)
 
-    def missing(self, refs: Iterable[ImageRef], metadata: RunMetadata) -> Iterator[ImageRef]:
-        """The images that have no row, by the bytes of their paths, each of them once.
+    def select_missing(self, refs: Iterable[ImageRef], metadata: RunMetadata) -> Iterator[ImageRef]:
+        """Return the images that have no row, by the bytes of their paths, each of them once.
 
         Raises:
             ResultError: the dataset was made with other settings than `metadata` has.
         """
-        known: set[bytes] = set()
+        existing: set[bytes] = set()
         if self.metadata is not None:
             self.metadata.require_same(self.name, metadata)
-            read = _good if self._retry else _all
-            known.update(*map_parts(self._folder, self._there, read))
-        return self._lacking(refs, known)
+            read = _list_good_images if self._retry else _list_images
+            existing.update(*map_parts(self._folder, self._existing, read))
+        return self._skip(refs, existing)
 
-    def _lacking(self, refs: Iterable[ImageRef], known: set[bytes]) -> Iterator[ImageRef]:
+    def _skip(self, refs: Iterable[ImageRef], existing: set[bytes]) -> Iterator[ImageRef]:
         for ref in refs:
-            if ref.path in known and ref.problem:
-                # A folder that cannot be listed, say: what is in it is not there already.
-                self.again.append(Fault(ref.path, ref.problem))
-            elif ref.path in known:
-                self.passed += 1
+            if ref.path in existing and ref.problem:
+                # A folder that cannot be listed, say: nobody knows whether its images have rows.
+                self.unlisted.append(Fault(ref.path, ref.problem))
+            elif ref.path in existing:
+                self.skipped += 1
             else:
-                known.add(ref.path)
+                existing.add(ref.path)
                 yield ref
 
-    def schema(self, layout: Layout, metadata: RunMetadata) -> Any:
-        """The schema of the parts of this run, which tells its settings."""
+    def make_schema(self, layout: Layout, metadata: RunMetadata) -> Any:
+        """Return the arrow schema of the parts of this run, which holds its settings."""
         of_run = replace(metadata.settings(), run=self.run)
         text = json.dumps(of_run.to_json(), ensure_ascii=False).encode("utf-8", "replace")
         return ArrowRows(layout).schema.with_metadata({METADATA_KEY: text})
@@ -187,7 +187,7 @@ class Dataset:
     def begin(self) -> None:
         """Make the folder, and remove what is to be replaced or was left half written.
 
-        To be called once it is clear that there is something to write, before the first part.
+        Call it before the first part, and only where there is something to write.
         """
         with writing(self.place):
             self._folder.make()
@@ -195,19 +195,19 @@ class Dataset:
             if self._force:
                 self._clear()
             elif self._retry:
-                # First the old rows go: who is stopped in between finds the images missing.
-                for name in self._there:
-                    without_faults(self._folder, name)
+                # First the old rows go: after a stop in between the images count as missing.
+                for name in self._existing:
+                    remove_faults(self._folder, name)
 
     def _clear(self) -> None:
-        for name in self._there:
+        for name in self._existing:
             self._folder.remove(name)
         for name in self._folder.entries(RUNS):
             if name.endswith(".json"):
                 self._folder.remove(f"{RUNS}/{name}")
 
     def write(self, table: Any) -> None:
-        """Write a table, with the `schema` of this run, as a part; all rows of an image in one.
+        """Write an arrow table, with the schema of this run, as a part; all rows of an image in it.
 
         Raises:
             OutputError: it cannot be written.
@@ -215,21 +215,8 @@ class Dataset:
         write_part(self._folder, self.run, next(self._numbers), table)
 
     def finish(self, metadata: RunMetadata) -> None:
-        """Tell of the run, which has come to its end."""
+        """Write the metadata of the run, which has ended."""
         name = f"{RUNS}/{self.run}.json"
         text = json.dumps(metadata.to_json(), ensure_ascii=False, indent=2)
         with writing(self._folder.shown(name)):
             self._folder.put(name, text.encode("utf-8", "replace") + b"\n")
-
-    def errors(self, run: str | None = None) -> Iterator[Fault]:
-        """The images that failed, of one run or of all."""
-        for _, faults in map_parts(self._folder, self._parts_of(run), lambda part: part.tally()):
-            yield from faults
-
-    def count(self, run: str | None = None) -> int:
-        """How many images have rows, each counted once, of one run or of all."""
-        names = self._parts_of(run)
-        return len(set().union(*map_parts(self._folder, names, lambda part: list(part.paths()))))
-
-    def _parts_of(self, run: str | None) -> list[str]:
-        return [name for name in self.parts() if name.startswith(f"{PART}{run or ''}")]

@@ -1,4 +1,4 @@
-"""What became of each image of a shard, for those who put the shards together."""
+"""The outcome of each image of a shard, for the merge of all shards."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from typing import TYPE_CHECKING
 from mnv1cli.errors import OptionError, ResumeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from mnv1cli.inputs.shards import Sharded
     from mnv1cli.results.formats import Format
     from mnv1cli.results.metadata import RunMetadata
     from mnv1cli.types import ImageRef, OnError, Table
 
-# One character an image, for the journal.
+# One character per image, for the journal.
 _DONE, _FAILED, _UNLABELLED = "dfu"
 
 
 class PathDigest:
-    """A digest of paths in their order, which can be taken up again from its value."""
+    """A digest of paths in their order, which can be continued from its value."""
 
     def __init__(self, value: str = "") -> None:
         self.value = value
 
     def add(self, path: bytes) -> None:
-        """Take the next path."""
+        """Add the next path."""
         self.value = hashlib.sha256(self.value.encode() + b"\0" + path).hexdigest()
 
 
 class ShardPositions:
-    """Notes where the images of a result stand in the whole listing; nothing without a shard.
+    """The positions of a shard's rows in the listing of all images; nothing without a shard.
 
     Raises:
-        OptionError: the output cannot be one of several parts.
+        OptionError: results in this format cannot be merged.
     """
 
     def __init__(
@@ -58,25 +58,25 @@ class ShardPositions:
 
     @property
     def setting(self) -> str | None:
-        """The shard, as it must be the same in a run that goes on."""
+        """The shard, which must be the same in a run that goes on."""
         return str(self._sharded.shard) if self._sharded else None
 
     def state(self) -> dict[str, str]:
-        """What `go_on` takes, as `Checkpoint` names it."""
+        """Return what `continue_from` takes, by the names of `Checkpoint`."""
         if self._sharded is None:
             return {}
         self._marks = ["".join(self._marks)]
         return {"marks": self._marks[0], "digest": self._digest.value}
 
-    def go_on(self, marks: str, digest: str) -> None:
-        """Take up the notes of a run that was cut."""
+    def continue_from(self, marks: str, digest: str) -> None:
+        """Continue the notes of a run that was cut."""
         self._marks, self._digest = [marks], PathDigest(digest)
 
     def add(self, table: Table) -> None:
-        """Note what became of the images that follow."""
+        """Note the outcome of the images that follow."""
         if self._sharded is None:
             return
-        marks = list(_marks(table))
+        marks = [_mark(table, i) for i in range(len(table.paths))]
         self._marks += marks
         for path, mark in zip(table.paths, marks, strict=True):
             if mark not in self._without_row:
@@ -85,61 +85,61 @@ class ShardPositions:
     def add_to(self, metadata: RunMetadata) -> RunMetadata:
         """Return the metadata with the notes: `rows`, `failures` and `unlabelled` are positions.
 
-        `rows` has those of the images that have a row, in their order, and
-        `paths` a digest of these images' paths. Images that failed may have one,
-        those without a label may have none.
+        `rows` has those of the images that have a row, in their order, and `paths` a digest of
+        these images' paths. Images that failed may have one, those without a label may have none.
         """
         if self._sharded is None:
             return metadata
-        found: dict[str, list[int]] = {_DONE: [], _FAILED: [], _UNLABELLED: []}
+        positions: dict[str, list[int]] = {_DONE: [], _FAILED: [], _UNLABELLED: []}
         rows = []
         marks = "".join(self._marks)
         for position, mark in zip(self._sharded.positions, marks, strict=True):
-            found[mark].append(position)
+            positions[mark].append(position)
             if mark not in self._without_row:
                 rows.append(position)
         shard = self._sharded.shard
-        told = {
+        notes = {
             "index": shard.index,
             "count": shard.count,
             "total": self._sharded.total,
             "on_error": self._on_error,
             "paths": self._digest.value,
             "rows": rows,
-            "failures": found[_FAILED],
-            "unlabelled": found[_UNLABELLED],
+            "failures": positions[_FAILED],
+            "unlabelled": positions[_UNLABELLED],
         }
-        return replace(metadata, shard=told)
+        return replace(metadata, shard=notes)
 
-    def require(self, file: object, metadata: RunMetadata | None, refs: Iterable[ImageRef]) -> None:
-        """Hold the shard of a result that is complete against this run's.
+    def require_same_shard(
+        self, file: object, metadata: RunMetadata | None, refs: Iterable[ImageRef]
+    ) -> None:
+        """Require that a result which is complete is of the shard and listing of this run.
 
         Raises:
-            ResumeError: it is another one, or one of another listing.
+            ResumeError: it is of another one.
         """
         if self._sharded is None:
             return
-        deque(refs, maxlen=0)  # what nobody has gone through yet
-        found = metadata.shard if metadata else None
-        found = found if isinstance(found, dict) else {}
+        # The total is known only once all images are listed.
+        deque(refs, maxlen=0)
+        notes = metadata.shard if metadata and isinstance(metadata.shard, dict) else {}
         now = self._sharded
-        if (found.get("index"), found.get("count")) != (now.shard.index, now.shard.count):
+        if (notes.get("index"), notes.get("count")) != (now.shard.index, now.shard.count):
             raise ResumeError(
                 f"{file} is complete, and is not shard {now.shard}", "begin anew with --force"
             )
-        there = [found.get(name) or [] for name in ("rows", "failures", "unlabelled")]
-        same = all(isinstance(each, list) for each in there)
-        same = same and set(itertools.chain(*there)) == set(now.positions)
-        if found.get("total") != now.total or not same:
+        positions = [notes.get(name) or [] for name in ("rows", "failures", "unlabelled")]
+        same = all(isinstance(each, list) for each in positions)
+        same = same and set(itertools.chain(*positions)) == set(now.positions)
+        if notes.get("total") != now.total or not same:
             raise ResumeError(
                 f"{file} is complete, and of another listing than that of {now.total:,} images",
                 "begin all shards anew with --force",
             )
 
 
-def _marks(table: Table) -> Iterator[str]:
-    for i, error in enumerate(table.errors):
-        if error:
-            yield _FAILED
-        else:
-            yield _UNLABELLED if table.predictions and not table.predictions[i] else _DONE
+def _mark(table: Table, index: int) -> str:
+    """Return the mark of an image of a table."""
+    if table.errors[index]:
+        return _FAILED
+    return _UNLABELLED if table.predictions and not table.predictions[index] else _DONE

@@ -1,4 +1,4 @@
-"""A result that is there already: whether it fits a run, and what the run need not do again."""
+"""Existing results: whether they fit a run, and which images the run need not do again."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ log = logging.getLogger(__name__)
 
 
 class ExistingResult:
-    """A result that is there, held against the metadata that this run's would have.
+    """An existing result that was made with the settings of this run.
 
-    `passed` counts the images that need not be done again; `metadata` are those
-    of the result, None where there are none.
+    `metadata` are its own, None where there are none; with `force` it is taken without any.
+    `skipped` counts the images that need not be done again.
 
     Raises:
         MissingInputError: there is no such file.
-        ResultError: it cannot be read, came about in another way, or does not tell how.
+        ResultError: it cannot be read, has no metadata, or was made with other settings.
     """
 
     def __init__(self, file: Source, metadata: RunMetadata, force: bool = False) -> None:
         self.file = file
-        self.passed = 0
+        self.skipped = 0
         self._result = open_result(file)
         self.metadata = self._result.metadata
         if self.metadata is None and not force:
@@ -52,57 +52,59 @@ class ExistingResult:
 
     @property
     def signature(self) -> str:
-        """What tells whether the file or the dataset has changed."""
+        """A text that differs once the file or the dataset has changed."""
         if isinstance(self.file, Location):
             return f"{self.file.name} of {describe_dataset_parts(self.file)}"
-        found = self.file.stat()
-        return f"{self.file.name} of {found.st_size} bytes and time {found.st_mtime_ns}"
+        status = self.file.stat()
+        return f"{self.file.name} of {status.st_size} bytes and time {status.st_mtime_ns}"
 
-    def missing(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
-        """The images that have no row in the result, by the bytes of their paths."""
-        known = set(self._result.paths())
+    def select_missing(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
+        """Yield the images that have no row in the result, by the bytes of their paths."""
+        existing = set(self._result.paths())
         for ref in refs:
-            if ref.path in known:
-                self.passed += 1
+            if ref.path in existing:
+                self.skipped += 1
             else:
                 yield ref
-        if known and not self.passed:
+        if existing and not self.skipped:
             log.warning(
                 "%s has none of these images: paths are compared as they are reported", self.file
             )
 
-    def watched(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
-        """The same images; what becomes of those that failed earlier is the run's to say."""
+    def watch(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
+        """Yield the same images; of those that failed earlier only this run's outcome counts."""
         has_rows = self._result.layout is not None and self._result.layout.errors
         for ref in refs:
             if not has_rows:
                 self._failed.pop(ref.path, None)
             yield ref
 
-    def rows(self, layout: Layout) -> Iterator[Table]:
-        """The rows, for a writer with this layout.
+    def tables(self, layout: Layout) -> Iterator[Table]:
+        """Yield the rows, for a writer with this layout.
 
         Raises:
-            ResultError: the file's layout is another.
+            ResultError: the result has another layout.
         """
-        found = self._result.layout
-        if found is not None:
-            for name, begun, now in (
-                ("--on-error row", found.errors, layout.errors),
-                ("--wide", found.wide, layout.wide),
-                ("labels", found.labels, layout.labels),
-                ("--with-meta", found.meta, layout.meta),
-            ):
-                if begun != now:
-                    has = "with" if begun else "without"
-                    raise ResultError(f"{self.file} was made {has} {name}", REMEDY)
-            # Long labels have no shape, and JSON lines of faults alone none either.
-            if found.shape not in (layout.shape, (0,)):
-                raise ResultError(
-                    f"{self.file} has rows of {list(found.shape)}, not {list(layout.shape)}",
-                    REMEDY,
-                )
+        own = self._result.layout
+        if own is not None:
+            self._require_layout(own, layout)
             yield from self._result.tables()
+
+    def _require_layout(self, own: Layout, layout: Layout) -> None:
+        for name, begun, now in (
+            ("--on-error row", own.errors, layout.errors),
+            ("--wide", own.wide, layout.wide),
+            ("labels", own.labels, layout.labels),
+            ("--with-meta", own.meta, layout.meta),
+        ):
+            if begun != now:
+                has = "with" if begun else "without"
+                raise ResultError(f"{self.file} was made {has} {name}", REMEDY)
+        # Long labels have no shape, and JSON lines with only faults have none either.
+        if own.shape not in (layout.shape, (0,)):
+            raise ResultError(
+                f"{self.file} has rows of {list(own.shape)}, not {list(layout.shape)}", REMEDY
+            )
 
     def add_to(self, metadata: RunMetadata) -> RunMetadata:
         """Return the metadata of this result together with a run that was added to it."""
@@ -117,23 +119,23 @@ class ExistingResult:
         failures += metadata.failures or ()
         return metadata.ended(done, failures, seconds + (metadata.seconds or 0.0))
 
-    def require(self, refs: Iterable[ImageRef]) -> None:
-        """Hold the inputs of a run that is complete against what it did.
+    def require_images(self, refs: Iterable[ImageRef]) -> None:
+        """Require that the result, which is complete, has all images of a run.
 
         Raises:
-            ResumeError: some of them are not in it.
+            ResumeError: it lacks some of them.
         """
         if self.metadata is not None and self.metadata.min_probability:
             # Images without a label may have no row.
             return
-        there = Counter(self._result.paths())
+        rows = Counter(self._result.paths())
         lacking = 0
         example = b""
         for ref in refs:
             if ref.path in self._failed:
                 continue
-            there[ref.path] -= 1
-            if there[ref.path] < 0:
+            rows[ref.path] -= 1
+            if rows[ref.path] < 0:
                 lacking += 1
                 example = example or ref.path
         if lacking:
@@ -144,76 +146,82 @@ class ExistingResult:
             )
 
 
-class Before:
-    """What a run finds: a result whose images it skips, one that it adds to; they may be one.
+class EarlierResults:
+    """The results that a run starts from: one whose images it skips, one that it adds to.
+
+    They may be one and the same.
 
     Raises:
-        OptionError: the result to skip is the file to write, and nothing is said of adding.
+        OptionError: the result to skip is the file to write, without --append.
     """
 
     def __init__(self, options: OutputOptions) -> None:
         self._options = options
-        self._skipped: ExistingResult | None = None
-        self._extended: ExistingResult | None = None
+        self._to_skip: ExistingResult | None = None
+        self._to_extend: ExistingResult | None = None
         if not options.append and _same(options.skip_existing, options.file):
             raise OptionError(
                 f"{options.file} is what --skip-existing reads", "--append adds to it"
             )
 
     @property
-    def passed(self) -> int:
-        """Images that were not done again."""
-        return self._skipped.passed if self._skipped else 0
+    def skipped(self) -> int:
+        """The number of images that were not done again."""
+        return self._to_skip.skipped if self._to_skip else 0
 
     @property
     def extends(self) -> bool:
-        """Whether the rows come behind those of a result that is there."""
-        return self._extended is not None
+        """Whether the rows come behind those of an existing result."""
+        return self._to_extend is not None
 
-    def missing(self, refs: Iterable[ImageRef], metadata: RunMetadata) -> Iterator[ImageRef]:
-        """The images that are to be done; `metadata` are those that this run would have.
+    def select_missing(self, refs: Iterable[ImageRef], metadata: RunMetadata) -> Iterator[ImageRef]:
+        """Return the images that are to be done by a run with these settings.
 
         Raises:
-            MissingInputError: the result to skip is not there, and is not the one to begin.
-            ResultError: a result that is there does not fit.
+            MissingInputError: the result to skip does not exist, and is not the one to begin.
+            ResultError: an existing result does not fit.
         """
-        skipped, file, force = self._options.skip_existing, self._options.file, self._options.force
+        skip, file, force = self._options.skip_existing, self._options.file, self._options.force
         if self._options.append and file is not None and file.exists():
-            self._extended = ExistingResult(file, metadata, force)
-        if self._extended is not None and _same(skipped, file):
-            self._skipped = self._extended
-        elif skipped is not None and (skipped != file or file.exists()):
-            self._skipped = ExistingResult(skipped, metadata, force)
-        missing = self._skipped.missing(refs) if self._skipped else iter(refs)
-        return self._extended.watched(missing) if self._extended else missing
+            self._to_extend = ExistingResult(file, metadata, force)
+        if self._to_extend is not None and _same(skip, file):
+            self._to_skip = self._to_extend
+        elif skip is not None and (skip != file or file.exists()):
+            self._to_skip = ExistingResult(skip, metadata, force)
+        missing = self._to_skip.select_missing(refs) if self._to_skip else iter(refs)
+        return self._to_extend.watch(missing) if self._to_extend else missing
 
-    def rows(self, layout: Layout) -> Iterator[Table]:
-        """The rows that the new ones come behind."""
-        return self._extended.rows(layout) if self._extended else iter(())
+    def tables(self, layout: Layout) -> Iterator[Table]:
+        """Return the rows that the new ones come behind."""
+        return self._to_extend.tables(layout) if self._to_extend else iter(())
 
     def add_to(self, metadata: RunMetadata) -> RunMetadata:
         """Return the metadata of all the rows."""
-        return self._extended.add_to(metadata) if self._extended else metadata
+        return self._to_extend.add_to(metadata) if self._to_extend else metadata
 
     def signatures(self) -> dict[str, str | None]:
-        """What must be the same for a run that goes on, by the options' names."""
+        """Return what must be the same for a run that goes on, by the options' names."""
         return {
-            "--skip-existing": self._skipped.signature if self._skipped else None,
-            "--append": self._extended.signature if self._extended else None,
+            "--skip-existing": self._to_skip.signature if self._to_skip else None,
+            "--append": self._to_extend.signature if self._to_extend else None,
         }
 
 
-def format_there(options: OutputOptions) -> str | None:
-    """The format of the result that is added to, which `--format` cannot change."""
+def require_existing_format(options: OutputOptions) -> str | None:
+    """Return the format of the result to add to, None where there is none.
+
+    Raises:
+        OptionError: --format names another one.
+    """
     if not options.append or options.file is None or not options.file.is_file():
         return None
-    found = detect_format(options.file)
-    if options.format not in (None, found):
-        raise OptionError(f"{options.file} is {found}, not {options.format}", "leave -f away")
-    return found
+    name = detect_format(options.file)
+    if options.format not in (None, name):
+        raise OptionError(f"{options.file} is {name}, not {options.format}", "leave -f away")
+    return name
 
 
-def _same(one: Source | None, other: Path | None) -> bool:
-    if one is None or other is None or isinstance(one, Location):
+def _same(source: Source | None, file: Path | None) -> bool:
+    if source is None or file is None or isinstance(source, Location):
         return False
-    return one.exists() and other.exists() and one.samefile(other)
+    return source.exists() and file.exists() and source.samefile(file)

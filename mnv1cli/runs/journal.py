@@ -71,7 +71,7 @@ class Prefix:
         return self._digest.hexdigest()
 
 
-def passed_over(
+def skip_done(
     refs: Iterable[ImageRef], checkpoint: Checkpoint
 ) -> tuple[Iterator[ImageRef], Prefix]:
     """The images that are still to do, and the prefix of those that are done.
@@ -96,7 +96,7 @@ def passed_over(
 class Journal:
     """A journal that is written; it goes on where `after` left off, where that is given.
 
-    `file` is open at its end: that of `whole_length`, or of nothing.
+    `file` is open at its end: that of `length_of_lines`, or of nothing.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ def read(file: Path) -> tuple[dict[str, Any], Checkpoint] | None:
         return None
     except OSError as error:
         raise ResumeError(f"cannot read {file}: {error.strerror}") from error
-    lines = data[: _whole_length(data)].splitlines()
+    lines = data[: _length_of_lines(data)].splitlines()
     if not lines:
         return None
     try:
@@ -200,12 +200,12 @@ def _parsed(lines: Sequence[bytes]) -> _Read | None:
     return found
 
 
-def whole_length(file: Path) -> int:
+def length_of_lines(file: Path) -> int:
     """How much of a journal is whole lines: half of one must not spoil the next."""
-    return _whole_length(file.read_bytes())
+    return _length_of_lines(file.read_bytes())
 
 
-def _whole_length(data: bytes) -> int:
+def _length_of_lines(data: bytes) -> int:
     """How much of a journal is whole lines."""
     return data.rfind(b"\n") + 1
 

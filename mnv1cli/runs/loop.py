@@ -1,99 +1,108 @@
-"""The one loop: images in, tables of results out, to a writer and a tally."""
+"""The loop of every run: images in, tables of results out, into a sink."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mnv1cli.errors import BadImageError, Mnv1Error, OutputError
 from mnv1cli.path_text import display_path
-from mnv1cli.runs.journal import Prefix, passed_over
 from mnv1cli.system import signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mnv1cli.inference.job import Job
-    from mnv1cli.runs.file_sink import FileSink
     from mnv1cli.runs.tally import Tally
-    from mnv1cli.types import ImageRef, Table
-
-log = logging.getLogger(__name__)
+    from mnv1cli.types import Fault, ImageRef, OnError, Table
 
 
-def export(job: Job, refs: Iterable[ImageRef], target: FileSink, tally: Tally) -> None:
-    """Run a job over images and write the results; a resumed target's go on where it was cut.
+class Sink(Protocol):
+    """The output of a run: a file, a dataset, or a part of one."""
+
+    @property
+    def name(self) -> str:
+        """The name of the output in messages."""
+        ...
+
+    @property
+    def on_error(self) -> OnError:
+        """What to do with images that fail; "fail" ends the run at the first one."""
+        ...
+
+    def select(
+        self, job: Job, images: Iterable[ImageRef], tally: Tally
+    ) -> Iterator[ImageRef] | None:
+        """Return the images still to do, and take over what is done into the tally.
+
+        None means that the output has everything and stays as it is.
+        """
+        ...
+
+    def begin(self, job: Job) -> None:
+        """Open the output."""
+        ...
+
+    def write(self, table: Table, tally: Tally) -> Sequence[Fault]:
+        """Count a table, write its rows, and return the images that failed."""
+        ...
+
+    def commit(self, tally: Tally) -> None:
+        """Note that all tables so far are written, for a later run to go on from here."""
+        ...
+
+    def finish(self, job: Job, tally: Tally) -> None:
+        """Complete the output; all images are done."""
+        ...
+
+    def abandon(self, tally: Tally, error: BaseException) -> None:
+        """Keep what is done and report it; the run was stopped by an error or a signal."""
+        ...
+
+
+def run(job: Job, images: Iterable[ImageRef], sink: Sink, tally: Tally) -> None:
+    """Do a job for the images that a sink lacks, and write their results to it.
 
     Raises:
-        BadImageError: an image failed and the target's `on_error` is "fail".
-        OutputError: the disk is full, or gone.
-        ResumeError: the settings or the inputs are not those of the run that was cut.
+        BadImageError: an image failed, and the sink's `on_error` is "fail".
+        OutputError: the output cannot be written: the disk is full, for example.
+        ResultError: an existing result was made with other settings.
+        ResumeError: the settings or the images differ from those of the run to go on with.
         BrokenPipeError: nobody reads stdout any more.
     """
-    refs = target.before.missing(refs, job.metadata())
-    checkpoint = target.checkpoint(job.settings())
-    rest, prefix = passed_over(refs, checkpoint) if checkpoint else (iter(refs), Prefix())
-    if checkpoint:
-        tally.go_on(checkpoint.counts, checkpoint.faults)
-    elif target.before.extends:
-        first = next(rest, None)
-        if first is None:
-            # The result is left alone where it has everything.
-            tally.close()
+    with contextlib.closing(tally):
+        selected = sink.select(job, images, tally)
+        if selected is None:
             return
-        rest = itertools.chain([first], rest)
-    try:
-        with _writing(target):
-            target.begin(job.shape, job.settings(), checkpoint)
-        for batch in job.tables(rest):
-            table = batch.until_fault() if target.options.on_error == "fail" else batch
-            with _writing(target), signals.held():
-                _take(table, target, prefix, tally)
-        metadata = tally.complete(job.metadata())
-        tally.close()
-        with _writing(target), signals.held():
-            target.finish(metadata, prefix, tally)
-    except BaseException as error:
-        _leave(target, prefix, tally, error)
-        raise
-    finally:
-        tally.close()
+        try:
+            with _writing(sink):
+                sink.begin(job)
+            for batch in job.tables(selected):
+                table = batch.until_fault() if sink.on_error == "fail" else batch
+                with _writing(sink), signals.held():
+                    _take(table, sink, tally)
+            with _writing(sink), signals.held():
+                sink.finish(job, tally)
+        except BaseException as error:
+            sink.abandon(tally, error)
+            raise
 
 
-def _take(table: Table, target: FileSink, prefix: Prefix, tally: Tally) -> None:
-    """Count one table and write it."""
-    with target.step():
-        faults = tally.add(table)
-        with tally.hidden():
-            target.write(table, faults)
-        prefix.add(table.paths)
-        if faults and target.options.on_error == "fail":
-            path = display_path(faults[0].path)
-            raise BadImageError(f"stopped at {path}", "--on-error skip goes on after it")
-    target.commit(prefix, tally)
-
-
-def _leave(target: FileSink, prefix: Prefix, tally: Tally, error: BaseException) -> None:
-    """Keep what is done, and tell of it."""
-    if target.is_finished:
-        # A signal that came while the files got their names: nothing is left to do.
-        return
-    keep = bool(tally.done or tally.failed)
-    target.abandon(prefix, tally, keep)
-    if keep and target.options.file is not None:
-        # A disk that is full has not taken all that was counted.
-        done = "what could be written" if isinstance(error, OutputError) else tally.images
-        log.error("done so far: %s, in %s.part%s", done, target.outputs.name, target.advice)
+def _take(table: Table, sink: Sink, tally: Tally) -> None:
+    """Write one table."""
+    faults = sink.write(table, tally)
+    if faults and sink.on_error == "fail":
+        path = display_path(faults[0].path)
+        raise BadImageError(f"stopped at {path}", "--on-error skip goes on after it")
+    sink.commit(tally)
 
 
 @contextlib.contextmanager
-def _writing(target: FileSink) -> Iterator[None]:
-    """Tell a failure to write from every other one."""
+def _writing(sink: Sink) -> Iterator[None]:
+    """Report what the operating system refuses as a failure to write."""
     try:
         yield
     except (BrokenPipeError, Mnv1Error):
         raise
     except OSError as error:
-        raise OutputError(f"cannot write {target.outputs.name}: {error.strerror}") from error
+        raise OutputError(f"cannot write {sink.name}: {error.strerror}") from error

@@ -56,8 +56,8 @@ class Tally:
                 leave=False,
             )
 
-    def go_on(self, counts: Mapping[str, Any], faults: Sequence[Fault]) -> None:
-        """Take up the counts of a run that was cut."""
+    def continue_from(self, counts: Mapping[str, Any], faults: Sequence[Fault]) -> None:
+        """Continue the counts of a run that was cut."""
         self.done, self.unlabelled = counts["done"], counts["unlabelled"]
         self.faults = list(faults)
         self._before = counts["seconds"]
@@ -66,7 +66,7 @@ class Tally:
             self._bar.update(self._resumed)
 
     def counts(self) -> dict[str, Any]:
-        """What `go_on` takes."""
+        """Return what `continue_from` takes."""
         return {"done": self.done, "unlabelled": self.unlabelled, "seconds": self.seconds}
 
     @property

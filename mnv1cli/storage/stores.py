@@ -1,4 +1,4 @@
-"""Object stores and web servers, through fsspec and pyarrow's file systems.
+"""Object stores and web servers, through fsspec.
 
 fsspec is imported where a URI is met, so that nobody else pays for it or needs it.
 """
@@ -253,23 +253,3 @@ def remedy(error: BaseException, scheme: str) -> str:
     """What the user can do about it; empty where there is nothing to say."""
     lacking = reason(error) in ("access denied", "no credentials")
     return CREDENTIALS.get(scheme, "") if lacking else ""
-
-
-def arrow_filesystem(place: Location) -> tuple[Any, str]:
-    """Pyarrow's file system for a place, and the place's path in it.
-
-    Raises:
-        OptionError: pyarrow, or what the scheme needs, is not installed.
-    """
-    try:
-        from pyarrow import fs
-    except ImportError:
-        extra = _EXTRAS.get(place.scheme)
-        extras = f"parquet,{extra}" if extra else "parquet"
-        raise OptionError("parquet needs pyarrow", f"pip install 'mnv1cli[{extras}]'") from None
-    if not place.is_remote:
-        return fs.LocalFileSystem(), os.path.abspath(place.text)
-    found = filesystem(place.scheme)
-    root = found._strip_protocol(place.text.rstrip("/"))
-    handler: Any = fs.FSSpecHandler
-    return fs.PyFileSystem(handler(found)), root

@@ -207,7 +207,7 @@ def test_what_ray_prints_is_no_result(tmp_path: Path) -> None:
         "def speaking(*arguments):\n"
         "    print('(raylet) A worker died')\n"
         "    raise rayrun.ClusterError('it went')\n"
-        "rayrun.export_ray = speaking\n"
+        "rayrun.run_on_ray = speaking\n"
         "main()\n"
     )
     words: list[Any] = [sys.executable, "-c", code, "classify", PHOTOS, "--runner", "ray"]

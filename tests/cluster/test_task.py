@@ -12,7 +12,7 @@ import pytest
 from mnv1cli.api import Classifier
 from mnv1cli.cluster import task
 from mnv1cli.cluster.task import Order, Outcome, Share
-from mnv1cli.results.dataset import Dataset, layout
+from mnv1cli.results.dataset import Dataset, dataset_layout
 from mnv1cli.results.readers import open_result
 from mnv1cli.storage.location import Location
 from mnv1cli.types import ImageRef, Task
@@ -40,7 +40,7 @@ def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
     place = Location(f"{tmp_path}/out/")
     dataset = Dataset(place)
     dataset.begin()
-    schema = dataset.schema(layout(job.task, job.shape), job.metadata())
+    schema = dataset.make_schema(dataset_layout(job.task, job.shape), job.metadata())
     monkeypatch.setattr(task, "_jobs", {"01": pickle.loads(pickle.dumps(job))})
     monkeypatch.setattr(task, "_node", lambda: HERE)
     monkeypatch.chdir("/")
@@ -77,9 +77,9 @@ def test_a_share_becomes_a_part_once_however_often_it_is_done(order: Order) -> N
 def test_share_of_which_nothing_could_be_got_makes_no_part(order: Order, command: str) -> None:
     job = Classifier("bundled", threads=1).job(Task(command))  # type: ignore[arg-type]
     away = ImageRef(0, b"a.jpg", problem="cannot be read: no answer in time")
-    outcome = task.done(Share(0, [away]), order, job)
+    outcome = task.do_share(Share(0, [away]), order, job)
     assert (outcome.part, outcome.done, len(outcome.faults)) == ("", 0, 1)
-    assert not Dataset(order.place).parts()
+    assert not Dataset(order.place).list_parts()
 
 
 def test_relative_paths_begin_where_the_run_was_begun(order: Order, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_node_that_does_not_see_the_images_is_named(
     missing = refs(PHOTOS[0], b"there.jpg")
     problem = done(Share(0, missing, [True, True]), order).problem
     assert "there.jpg is not on node bbbbbbbbbbbb" in str(problem)
-    assert not Dataset(order.place).parts()
+    assert not Dataset(order.place).list_parts()
     # Missing where the run was begun, too: a fault like any other.
     outcome = done(Share(0, missing, [True, False]), order)
     assert (outcome.problem, len(outcome.faults)) == (None, 1)

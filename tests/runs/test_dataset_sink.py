@@ -24,18 +24,18 @@ from mnv1cli.cluster import task
 from mnv1cli.cluster.task import Order, Share
 from mnv1cli.errors import ImageError, OptionError
 from mnv1cli.inputs import listing
-from mnv1cli.results import dataset as datasets
-from mnv1cli.results.dataset import Dataset
+from mnv1cli.results.dataset import Dataset, dataset_layout
 from mnv1cli.results.writers.arrow import METADATA_KEY
-from mnv1cli.runs import dataset_sink
-from mnv1cli.runs.dataset_sink import export_dataset
+from mnv1cli.runs import dataset_sink, loop
+from mnv1cli.runs.dataset_sink import DatasetSink
+from mnv1cli.runs.options import OutputOptions
 from mnv1cli.runs.tally import Tally
 from mnv1cli.storage.folder import open_folder
 from mnv1cli.storage.location import Location
 from mnv1cli.system import signals
 from mnv1cli.types import ImageRef, Task
 from tests.conftest import ROOT
-from tests.support.datasets import COUNT, album, parts, raw, rows, runs
+from tests.support.datasets import COUNT, album, images, parts, raw, rows, runs
 from tests.support.shell import mnv1
 
 if TYPE_CHECKING:
@@ -242,6 +242,10 @@ def job() -> Job:
     return Classifier("bundled", batch_size=4, threads=2).job(Task("classify", top=1))
 
 
+def sink_into(place: str, job: Job) -> DatasetSink:
+    return DatasetSink(Location(place), job.task, OutputOptions())
+
+
 SHADES = [Image.new("RGB", (16, 16), (shade * 25, 90, 255 - shade * 25)) for shade in range(10)]
 NAMES = st.sampled_from([*(b"%d" % i for i in range(8)), b"\xff\xfe", b" \n,'\""])
 
@@ -256,41 +260,45 @@ def test_every_image_is_there_once_whatever_runs_there_were(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset_sink, "PART_IMAGES", size)
         for names in listings:
-            found = Dataset(Location(f"{folder}/"))
+            sink = sink_into(f"{folder}/", job)
             refs = [ImageRef(i, name, SHADES[len(name)]) for i, name in enumerate(names)]
             tally = Tally()
-            export_dataset(job, refs, found, tally)
-            assert tally.done == len(set(names) - done) == found.count(found.run)
-            assert found.passed == len(names) - tally.done
+            loop.run(job, refs, sink, tally)
+            assert tally.done == len(set(names) - done) == len(images(folder, sink.dataset.run))
+            assert sink.skipped == len(names) - tally.done
             done |= set(names)
-            assert found.count() == len(done)
+            assert images(folder) == done
     assert sorted(raw(row) for row in rows(folder)) == sorted(done)
 
 
 def test_runs_that_write_at_once_do_not_disturb_one_another(job: Job, here: Path) -> None:
-    one, other = (Dataset(Location("out/")) for _ in range(2))
-    assert one.run != other.run
+    one, other = (sink_into("out/", job) for _ in range(2))
+    assert one.dataset.run != other.dataset.run
     halves = [[ImageRef(i, b"%d" % i, SHADES[i]) for i in range(k, 10, 2)] for k in range(2)]
     metadata = job.metadata()
-    todo = [iter(one.missing(halves[0], metadata)), iter(other.missing(halves[1], metadata))]
-    export_dataset(job, todo[0], one, Tally())
-    export_dataset(job, todo[1], other, Tally())
+    pairs = zip((one, other), halves, strict=True)
+    selected = [sink.dataset.select_missing(half, metadata) for sink, half in pairs]
+    loop.run(job, selected[0], one, Tally())
+    loop.run(job, selected[1], other, Tally())
     assert len(rows(here / "out")) == 10
     assert len(runs(here / "out")) == len(parts(here / "out")) == 2
-    assert one.count(one.run) == other.count(other.run) == 5
-    assert one.count() == 10
+    assert len(images(here / "out", one.dataset.run)) == 5
+    assert len(images(here / "out", other.dataset.run)) == 5
+    assert len(images(here / "out")) == 10
 
 
 def test_faults_are_told_by_run(here: Path) -> None:
     run("album/broken.jpg", "-o", "out/")
     run("album/empty.png", "album/broken.jpg", "-o", "out/")
-    found = Dataset(Location("out"))
-    both = [(fault.path, fault.reason) for fault in found.errors()]
-    assert [path for path, _ in both] == [b"album/broken.jpg", b"album/empty.png"]
-    last = runs(here / "out")[-1].stem
-    assert [(fault.path, fault.reason) for fault in found.errors(last)] == both[1:]
-    assert found.metadata is not None
-    assert found.metadata.command == "classify"
+    first, last = runs(here / "out")
+    assert images(here / "out", first.stem) == {b"album/broken.jpg"}
+    assert images(here / "out", last.stem) == {b"album/empty.png"}
+    for file, name in ((first, "broken.jpg"), (last, "empty.png")):
+        failures = json.loads(file.read_bytes())["failures"]
+        assert [failure["path"] for failure in failures] == [f"album/{name}"]
+    dataset = Dataset(Location("out"))
+    assert dataset.metadata is not None
+    assert dataset.metadata.command == "classify"
 
 
 # --- what a cut leaves ------------------------------------------------------------------
@@ -300,8 +308,8 @@ PROGRAM = """
 import os, signal, sys
 from mnv1cli.results import dataset
 from mnv1cli.storage import folder as folders
-from mnv1cli.runs import dataset_sink as gather
-gather.PART_IMAGES = 2
+from mnv1cli.runs import dataset_sink, loop
+dataset_sink.PART_IMAGES = 2
 left = iter(range({after}))
 inner = {name}
 def counted(*arguments):
@@ -326,10 +334,10 @@ def cut(name: str, after: int, how: str) -> subprocess.CompletedProcess[bytes]:
 @pytest.mark.parametrize(
     ("name", "after", "whole"),
     [
-        ("gather._take", 1, 0),
+        ("loop._take", 1, 0),
         ("folders.os.replace", 0, 0),
         ("folders._sync", 1, 2),
-        ("gather._take", 7, 3),
+        ("loop._take", 7, 3),
         ("dataset.Dataset.finish", 0, 5),
     ],
 )
@@ -350,7 +358,7 @@ def test_kill_loses_a_part_at_most_and_the_next_run_goes_on(
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
 def test_signal_keeps_what_is_done_as_a_part(here: Path, how: str) -> None:
-    stopped = cut("gather._take", 4, how)
+    stopped = cut("loop._take", 4, how)
     assert stopped.returncode == 128 + signal.Signals[how]
     assert b"done so far: 5 images, in out/; the same command goes on" in stopped.stderr
     assert [pq.read_metadata(part).num_rows for part in parts(here / "out")] == [2, 2, 1]
@@ -492,7 +500,7 @@ def test_what_failed_is_done_once_more_where_that_is_asked_for(here: Path, comma
     assert {raw(row) for row in now} == {raw(row) for row in whole}
     good = [row for row in now if raw(row) not in (b"own/broken.jpg", b"own/empty.png")]
     assert [row for row in whole if not row["error"]] == good
-    assert Dataset(Location("again/")).count() == ALL
+    assert len(images(here / "again")) == ALL
 
 
 def test_who_is_stopped_while_rows_go_finds_the_images_missing(
@@ -506,7 +514,7 @@ def test_who_is_stopped_while_rows_go_finds_the_images_missing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(dataset_sink, "_take", stop)
+        patch.setattr(loop, "_take", stop)
         assert mnv1(*arguments, "--retry-failed").exit_code == 130
     assert not any(row["error"] for row in rows(here / "out"))
     assert mnv1(*arguments).exit_code == 3
@@ -559,16 +567,16 @@ def test_two_that_retry_at_the_same_time_do_not_take_parts_from_each_other(here:
     run("album", "-o", "out/", code=3)
     one, other = (Dataset(Location("out/"), retry=True) for _ in range(2))
     assert one.metadata is not None
-    assert list(one.missing([], one.metadata)) == []
+    assert list(one.select_missing([], one.metadata)) == []
     one.begin()
     listed = [ImageRef(i, path) for i, path in enumerate((b"album/broken.jpg", b"none.jpg"))]
-    assert list(other.missing(listed, one.metadata)) == listed
+    assert list(other.select_missing(listed, one.metadata)) == listed
     other.begin()
-    assert len(one.parts()) == 2
-    assert not list(one.errors())
-    assert one.count() == COUNT
+    assert len(one.list_parts()) == 2
+    assert not any(row["error"] for row in rows(here / "out"))
+    assert len(images(here / "out")) == COUNT
     assert run("album", "-o", "out/").endswith("in out/\n")
-    assert one.count() == ALL
+    assert len(images(here / "out")) == ALL
 
 
 @pytest.mark.parametrize("runner", ["local", "task"])
@@ -578,21 +586,22 @@ def test_what_could_not_be_got_has_no_row_and_is_asked_for_again(
     away: Any = Away()
     monkeypatch.setattr(task, "_node", str)
     refs = [ImageRef(0, b"album/broken.jpg"), ImageRef(1, b"away.jpg", member=away)]
-    dataset, tally = Dataset(Location("out/")), Tally()
+    sink, tally = sink_into("out/", job), Tally()
+    dataset = sink.dataset
     if runner == "task":
         share = Share(0, refs)
-        schema = dataset.schema(datasets.layout(job.task, job.shape), job.metadata())
+        schema = dataset.make_schema(dataset_layout(job.task, job.shape), job.metadata())
         order = Order(
             None, Location(f"{here}/out/"), dataset.run, schema.metadata, str(here), "", {}
         )
         dataset.begin()
-        done = task.done(share, order, job)
+        done = task.do_share(share, order, job)
         assert (done.done, len(done.faults)) == (0, 2)
     else:
-        export_dataset(job, refs, dataset, tally)
+        loop.run(job, refs, sink, tally)
         assert [fault.reason for fault in tally.faults][1] == "cannot be read: no answer in time"
     assert [raw(row) for row in rows(here / "out")] == [b"album/broken.jpg"]
-    left = Dataset(Location("out/")).missing(refs, job.metadata())
+    left = Dataset(Location("out/")).select_missing(refs, job.metadata())
     assert [ref.path for ref in left] == [b"away.jpg"]
 
 
@@ -630,9 +639,9 @@ def test_without_pyarrow_the_extra_is_named(here: Path) -> None:
 
 
 def test_layout_of_a_dataset_has_room_for_every_image() -> None:
-    layout = datasets.layout(Task("classify", meta=True), (5,))
+    layout = dataset_layout(Task("classify", meta=True), (5,))
     assert (layout.labels, layout.errors, layout.meta, layout.every) == (True,) * 4
-    assert not datasets.layout(Task("embed"), (1024,)).labels
+    assert not dataset_layout(Task("embed"), (1024,)).labels
 
 
 @pytest.fixture

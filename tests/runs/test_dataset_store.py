@@ -10,6 +10,7 @@ import duckdb
 import pytest
 
 from mnv1cli.results.dataset import Dataset
+from mnv1cli.results.readers import open_result
 from mnv1cli.runs import dataset_sink
 from mnv1cli.storage import folder as folders
 from mnv1cli.storage import stores
@@ -173,10 +174,13 @@ def test_single_file_in_a_store_is_no_dataset(bucket: str) -> None:
 def test_marker_of_a_folder_is_no_part(here: Path, object_store: ObjectStore, bucket: str) -> None:
     object_store.put(bucket, {"marked/": b""})
     run("album", "-o", f"s3://{bucket}/marked/")
-    found = Dataset(Location(f"s3://{bucket}/marked"))
-    assert found.count() == ALL
-    assert len(found.parts()) == 1
-    assert [fault.path for fault in found.errors()] == [b"album/broken.jpg", b"album/empty.png"]
+    place = Location(f"s3://{bucket}/marked/")
+    assert len(Dataset(place).list_parts()) == 1
+    result = open_result(place)
+    assert len(list(result.paths())) == ALL
+    assert result.metadata is not None
+    faults = result.metadata.failures or ()
+    assert [fault.path for fault in faults] == [b"album/broken.jpg", b"album/empty.png"]
 
 
 def test_duckdb_reads_what_pyarrow_finds_there(
@@ -184,12 +188,10 @@ def test_duckdb_reads_what_pyarrow_finds_there(
 ) -> None:
     place = f"s3://{bucket}/duck/"
     run("album", "-o", place, command="classify")
-    found = Dataset(Location(place))
-    # As the runner of a cluster does: through the file system and the folder in it.
     import pyarrow.dataset
 
-    files = [f"{found.root}/{name}" for name in found.parts()]
-    there = pyarrow.dataset.dataset(files, filesystem=found.filesystem).to_table()
+    files = [f"{bucket}/duck/{name}" for name in Dataset(Location(place)).list_parts()]
+    there = pyarrow.dataset.dataset(files, filesystem=stores.filesystem("s3")).to_table()
     assert len(there) == COUNT * 5 + 2
     query = "select count(distinct path), count(*) filter (error <> '') from there"
     assert duckdb.sql(query).fetchall() == [(ALL, 2)]

@@ -59,7 +59,7 @@ def test_journal_that_goes_on_drops_half_a_line(tmp_path: Path) -> None:
     file.write_bytes(data[:-7])
     found = journal.read(file)
     assert found is not None
-    os.truncate(file, journal.whole_length(file))
+    os.truncate(file, journal.length_of_lines(file))
     book = Journal(file, file.open("ab"), SETTINGS, found[1])
     book.write(checkpoint(9, FAULTS))
     book.close()
@@ -108,9 +108,9 @@ def at(paths: list[bytes]) -> Checkpoint:
 
 
 @given(names, names)
-def test_what_was_done_is_passed_over(done: list[bytes], more: list[bytes]) -> None:
+def test_what_was_done_is_skip_done(done: list[bytes], more: list[bytes]) -> None:
     refs = [ImageRef(i, path) for i, path in enumerate(done + more)]
-    rest, prefix = journal.passed_over(refs, at(done))
+    rest, prefix = journal.skip_done(refs, at(done))
     assert [ref.path for ref in rest] == more
     assert prefix.digest() == prefix_of(done).digest()
 
@@ -119,7 +119,7 @@ def test_what_was_done_is_passed_over(done: list[bytes], more: list[bytes]) -> N
 def test_other_inputs_are_refused(now: list[bytes]) -> None:
     refs = [ImageRef(i, path) for i, path in enumerate(now)]
     with pytest.raises(ResumeError, match="the first 2 inputs"):
-        journal.passed_over(refs, at([b"a", b"b"]))
+        journal.skip_done(refs, at([b"a", b"b"]))
 
 
 @pytest.mark.parametrize(

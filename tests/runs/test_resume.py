@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from mnv1cli.analysis import synthetic_photos
 from mnv1cli.results.files import ResultFiles
-from mnv1cli.runs import file_sink
+from mnv1cli.runs import file_sink, resume
 from mnv1cli.runs.journal import Journal
 from mnv1cli.system import signals
 from tests.support.shell import mnv1
@@ -29,14 +29,13 @@ COUNT = 40
 # As the program, but with a checkpoint after every batch, and batches that take a while.
 PROGRAM = """
 import sys, time
-from mnv1cli.runs import loop as engine
-from mnv1cli.runs import file_sink as target
-target._COMMIT_SECONDS = 0
-take = engine._take
+from mnv1cli.runs import loop, resume
+resume._COMMIT_SECONDS = 0
+take = loop._take
 def slowly(*arguments):
     time.sleep({pause})
     take(*arguments)
-engine._take = slowly
+loop._take = slowly
 from mnv1cli.__main__ import main
 sys.argv = ["mnv1", *{arguments!r}]
 main()
@@ -67,7 +66,7 @@ def run(listing: Path, out: object, *more: object, command: str = "logits") -> A
 
 def cut_at(monkeypatch: pytest.MonkeyPatch, checkpoints: int) -> None:
     """Let the program die just after so many checkpoints, without a farewell."""
-    monkeypatch.setattr(file_sink, "_COMMIT_SECONDS", 0)
+    monkeypatch.setattr(resume, "_COMMIT_SECONDS", 0)
     left = iter(range(checkpoints - 1))
     write = Journal.write
 
@@ -86,10 +85,10 @@ def cut_at(monkeypatch: pytest.MonkeyPatch, checkpoints: int) -> None:
 
 def close_files(self: file_sink.FileSink) -> None:
     """What the system does with a process that is gone."""
-    for file in self.outputs._open.values():
+    for file in self.files._open.values():
         file.close()
-    if self._journal is not None:
-        self._journal.close()
+    if self.resume._journal is not None:
+        self.resume._journal.close()
 
 
 FILES = {

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.dataset
+import pyarrow.parquet
 
 from mnv1cli.analysis import synthetic_photos
 
@@ -33,6 +34,12 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     """The rows of a dataset as pyarrow reads it, or of a file, by path and rank."""
     found = pyarrow.dataset.dataset(folder, format="parquet").to_table().to_pylist()
     return sorted(found, key=lambda row: (raw(row), row.get("rank") or 0))
+
+
+def images(folder: Path, run: str = "") -> set[bytes]:
+    """The images that have rows, of one run or of all."""
+    of_run = [part for part in parts(folder) if run in part.name]
+    return {raw(row) for part in of_run for row in pyarrow.parquet.read_table(part).to_pylist()}
 
 
 def raw(row: dict[str, Any]) -> bytes:

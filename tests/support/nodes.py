@@ -23,33 +23,36 @@ def main(folder: str, place: str, command: str) -> None:
     from mnv1cli.api import Classifier
     from mnv1cli.cluster import run
     from mnv1cli.inputs.listing import Listing
-    from mnv1cli.results.dataset import Dataset
+    from mnv1cli.runs.dataset_sink import DatasetSink
+    from mnv1cli.runs.options import OutputOptions
     from mnv1cli.runs.tally import Tally
     from mnv1cli.storage.location import Location
     from mnv1cli.types import Task
 
-    job = Classifier("bundled").job(Task(command))  # type: ignore[arg-type]
+    wanted = Task(command)  # type: ignore[arg-type]
+    job = Classifier("bundled").job(wanted)
     head = {"num_cpus": 1, "include_dashboard": False}
     nodes: Any = Cluster(initialize_head=True, head_node_args=head)
     # This process belongs to the node that stays: it is the only one yet.
     ray.init(address=nodes.address, log_to_driver=False, logging_level=logging.ERROR)
     other = nodes.add_node(num_cpus=1)
     nodes.wait_for_nodes()
-    dataset, tally = Dataset(Location(place)), Tally()
+    sink, tally = DatasetSink(Location(place), wanted, OutputOptions()), Tally()
+    dataset = sink.dataset
     seen: dict[str, int] = {}
 
     def go() -> None:
-        while len(dataset.parts()) < 2:
+        while len(dataset.list_parts()) < 2:
             time.sleep(0.02)
-        seen["parts"] = len(dataset.parts())
+        seen["parts"] = len(dataset.list_parts())
         nodes.remove_node(other, allow_graceful=False)
 
     thread = threading.Thread(target=go, daemon=True)
     thread.start()
-    run.export_ray(job, Listing([os.fsencode(folder)]), dataset, tally)
+    run.run_on_ray(job, Listing([os.fsencode(folder)]), sink, tally)
     thread.join()
     alive = sum(1 for node in ray.nodes() if node["Alive"])
-    told = {**seen, "all": len(dataset.parts()), "done": tally.done, "alive": alive}
+    told = {**seen, "all": len(dataset.list_parts()), "done": tally.done, "alive": alive}
     sys.stdout.write(json.dumps(told) + "\n")
     sys.stdout.flush()
     ray.shutdown()

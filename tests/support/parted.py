@@ -60,8 +60,8 @@ class Run:
         refs: Iterable[ImageRef] = (ImageRef(i, path) for i, path in enumerate(paths))
         sharded = None if shard is None else Sharded(shard)
         options = OutputOptions(file, None, self.wide, on_error=self.on_error)
-        target = FileSink(self.task, options, None, sharded=sharded)
-        loop.export(self.job(), sharded.of(refs) if sharded else refs, target, Tally())
+        sink = FileSink(self.task, options, None, sharded=sharded)
+        loop.run(self.job(), sharded.of(refs) if sharded else refs, sink, Tally())
         return file
 
     def job(self, fingerprint: str = "0" * 64) -> Job:

@@ -15,7 +15,7 @@ import pytest
 
 from mnv1cli.api import Classifier
 from mnv1cli.errors import Mnv1Error, ResultError
-from mnv1cli.results.dataset import Dataset, layout
+from mnv1cli.results.dataset import Dataset, dataset_layout
 from mnv1cli.results.metadata import RunMetadata
 from mnv1cli.results.readers import open_result
 from mnv1cli.results.writers.arrow import ArrowRows
@@ -47,12 +47,12 @@ def write(
 ) -> Dataset:  # fmt: skip
     """Write one part of vectors, float32 [n, d], and finish the run, which took 1.5 s."""
     dataset = Dataset(Location(f"{folder}/"))
-    kind = layout(Task("embed"), values.shape[1:])
+    kind = dataset_layout(Task("embed"), values.shape[1:])
     of_run = replace(METADATA, **metadata)
     table = Table(tuple(paths), tuple(errors) or ("",) * len(paths), values=values)
     batch = ArrowRows(kind).batch(table)
     dataset.begin()
-    dataset.write(pa.Table.from_batches([batch]).cast(dataset.schema(kind, of_run)))
+    dataset.write(pa.Table.from_batches([batch]).cast(dataset.make_schema(kind, of_run)))
     dataset.finish(replace(of_run, seconds=1.5))
     return dataset
 
