@@ -1,49 +1,122 @@
-"""What a Python user holds: a `Classifier`. The commands are thin over it."""
+"""`Classifier`, the class that Python programs use.
+
+Every method is a few lines over the packages that do the work.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
+from mnv1cli.analysis.evaluate import evaluate_images
+from mnv1cli.analysis.search import find_similar
+from mnv1cli.analysis.search_index import Index
+from mnv1cli.analysis.truth import choose_truth
+from mnv1cli.cluster.fill import fill_dataset
 from mnv1cli.errors import OptionError
-from mnv1cli.inference.predictor import Predictor, check
+from mnv1cli.inference.predictor import Predictor
+from mnv1cli.inference.quantize import quantize
+from mnv1cli.inference.settings import Settings, check_choice
 from mnv1cli.inputs import from_python
-from mnv1cli.inputs.listing import Listing
-from mnv1cli.runs import loop
 from mnv1cli.runs.dataset_sink import DatasetSink
 from mnv1cli.runs.options import OutputOptions
-from mnv1cli.runs.tally import Tally
 from mnv1cli.storage.location import Location, source
+from mnv1cli.training.finetune import finetune
 from mnv1cli.training.options import FinetuneOptions
-from mnv1cli.types import Classified, OnError, Runner, Task, Vector
+from mnv1cli.types import (
+    DEFAULT_BATCH,
+    MAX_BYTES,
+    MAX_PIXELS,
+    Classified,
+    FetchOptions,
+    Runner,
+    Task,
+    Vector,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import TextIO
 
     from mnv1cli.analysis.evaluate import Evaluation
     from mnv1cli.analysis.search_index import Match
     from mnv1cli.analysis.truth import Resolved, Truth
-    from mnv1cli.inference.job import Job
     from mnv1cli.inference.quantize import Price
     from mnv1cli.inputs.from_python import Sources
-    from mnv1cli.runs.file_sink import FileSink
+    from mnv1cli.runs.tally import Tally
     from mnv1cli.training.finetune import FinetuneResult
-    from mnv1cli.types import FloatArray
+    from mnv1cli.types import Decode, Engine, FloatArray, OnError, Precision, Preprocess, Table
 
 
-class Classifier(Predictor):
+class Classifier:
     """A module with its settings, loaded once and used many times.
 
-    Images are paths, folders (walked as on the command line), PIL images or
-    uint8 arrays [h, w], [h, w, 3] or [h, w, 4]; one of them or an iterable of
-    them. `on_error` is "fail" (raise `ImageError`), "skip", or "row" (keep its
-    place, with an `error`).
+    Images are paths, folders (walked as on the command line), PIL images or uint8 arrays
+    [h, w], [h, w, 3] or [h, w, 4]; one of them or an iterable of them. `on_error` is "fail"
+    (raise `ImageError`), "skip", or "row" (keep its place, with an `error`).
 
-    `Predictor` tells of the settings that it is made with.
+    `module` is as in `Predictor`, and the settings are those of `Settings`. `fetch` holds
+    `offline` (never open a connection, as with MNV1_OFFLINE=1), `insecure` (accept a module
+    over plain http even if its checksum is unknown), `trust_module` (accept a module whose
+    graph does more than compute) and a stream for a progress bar in one value.
+
+    Raises:
+        OptionError: a setting has no such value.
+        ModuleError: there is no such module, or it cannot be used.
     """
+
+    def __init__(
+        self,
+        module: str | os.PathLike[str] | None = None,
+        *,
+        preprocess: Preprocess = "slim",
+        decode: Decode = "scaled",
+        exif: bool = True,
+        image_size: int | None = None,
+        labels: str | os.PathLike[str] | None = None,
+        engine: Engine | None = None,
+        precision: Precision = "float32",
+        threads: int | None = None,
+        batch_size: int = DEFAULT_BATCH,
+        max_pixels: int = MAX_PIXELS,
+        max_bytes: int = MAX_BYTES,
+        offline: bool = False,
+        insecure: bool = False,
+        trust_module: bool = False,
+        fetch: FetchOptions | None = None,
+    ) -> None:
+        settings = Settings(
+            preprocess=preprocess,
+            decode=decode,
+            exif=exif,
+            image_size=image_size,
+            labels=None if labels is None else Path(labels),
+            engine=engine,
+            precision=precision,
+            threads=threads,
+            batch_size=batch_size,
+            max_pixels=max_pixels,
+            max_bytes=max_bytes,
+            fetch=fetch or FetchOptions(offline, None, insecure, trust_module),
+        )
+        self.predictor = Predictor(module, settings)
+
+    @classmethod
+    def as_for(
+        cls,
+        metadata: Mapping[str, Any],
+        module: str | None = None,
+        fetch: FetchOptions | None = None,
+        threads: int | None = None,
+    ) -> Self:
+        """Make a classifier with the settings that a result was made with, by its metadata.
+
+        Arguments and errors are those of `Predictor.for_result`.
+        """
+        classifier = cls.__new__(cls)
+        classifier.predictor = Predictor.for_result(metadata, module, fetch, threads)
+        return classifier
 
     def classify(
         self,
@@ -52,30 +125,26 @@ class Classifier(Predictor):
         on_error: OnError = "fail",
         min_probability: float = 0.0,
     ) -> list[Classified]:
-        """The `top` labels of every image that are at least so probable."""
+        """Return the `top` labels of every image with at least `min_probability`."""
         return list(self.iter_classify(images, top, on_error, min_probability))
 
     def logits(
         self, images: Sources, probabilities: bool = False, on_error: OnError = "fail"
     ) -> FloatArray:
-        """The scores of every image, float32 [n, classes]; NaN rows with on_error="row"."""
-        job = self.job(Task("logits", probabilities=probabilities))
-        return self._stacked(job, images, on_error)
+        """Return the scores of every image, float32 [n, classes]; NaN rows for "row"."""
+        task = Task("logits", probabilities=probabilities)
+        return self.predictor.predict_array(task, images, on_error)
 
     def embed(
-        self,
-        images: Sources,
-        endpoint: str = "",
-        pool: bool = True,
-        on_error: OnError = "fail",
+        self, images: Sources, endpoint: str = "", pool: bool = True, on_error: OnError = "fail"
     ) -> FloatArray:
-        """The feature vector of every image, float32 [n, features].
+        """Return the feature vector of every image, float32 [n, features].
 
-        `endpoint` names another layer; it is averaged over height and width
-        unless `pool` is false, which gives [n, h, w, c].
+        `endpoint` names another layer, which is averaged over height and width. With `pool`
+        false it is not averaged, and the array is [n, h, w, c].
         """
-        job = self.job(Task("embed", endpoint=endpoint, pool=pool))
-        return self._stacked(job, images, on_error)
+        task = Task("embed", endpoint=endpoint, pool=pool)
+        return self.predictor.predict_array(task, images, on_error)
 
     def iter_classify(
         self,
@@ -84,162 +153,111 @@ class Classifier(Predictor):
         on_error: OnError = "fail",
         min_probability: float = 0.0,
     ) -> Iterator[Classified]:
-        """As `classify`, one image after the other, in flat memory."""
+        """Yield what `classify` returns, image by image, in constant memory."""
         if top < 1 or not 0 <= min_probability <= 1:
             raise OptionError(f"top={top} and min_probability={min_probability} make no sense")
         task = Task("classify", top=top, min_probability=min_probability)
-        for table in self._tables(self.job(task), images, on_error):
-            for path, error, found in zip(
-                table.paths, table.errors, table.predictions, strict=True
-            ):
-                yield Classified(os.fsdecode(path), found, error)
+        for table in self.predictor.predict(task, images, on_error):
+            yield from _to_classified(table)
 
     def iter_logits(
         self, images: Sources, probabilities: bool = False, on_error: OnError = "fail"
     ) -> Iterator[Vector]:
-        """As `logits`, one image after the other, in flat memory."""
-        job = self.job(Task("logits", probabilities=probabilities))
-        return self._vectors(job, images, on_error)
+        """Yield what `logits` returns, image by image, in constant memory."""
+        task = Task("logits", probabilities=probabilities)
+        return _to_vectors(self.predictor.predict(task, images, on_error))
 
     def iter_embed(
-        self,
-        images: Sources,
-        endpoint: str = "",
-        pool: bool = True,
-        on_error: OnError = "fail",
+        self, images: Sources, endpoint: str = "", pool: bool = True, on_error: OnError = "fail"
     ) -> Iterator[Vector]:
-        """As `embed`, one image after the other, in flat memory."""
-        job = self.job(Task("embed", endpoint=endpoint, pool=pool))
-        return self._vectors(job, images, on_error)
-
-    def export(
-        self, listing: Listing, task: Task, sink: FileSink, progress: TextIO | None = None
-    ) -> Tally:
-        """Do `task` for every image of `listing`, write it to `sink`, and count it.
-
-        A bar on the stream `progress` shows how far it is.
-        """
-        job = self.job(task)
-        tally = Tally(progress)
-        loop.run(job, listing, sink, tally)
-        return tally
+        """Yield what `embed` returns, image by image, in constant memory."""
+        task = Task("embed", endpoint=endpoint, pool=pool)
+        return _to_vectors(self.predictor.predict(task, images, on_error))
 
     def fill(
         self,
-        images: Sources | Listing,
-        dataset: DatasetSink | str | os.PathLike[str],
+        images: Sources,
+        dataset: str | os.PathLike[str],
         task: Task | None = None,
         runner: Runner = "local",
         address: str | None = None,
         progress: TextIO | None = None,
     ) -> Tally:
-        """Put the rows of the images that a dataset lacks into it.
+        """Add the rows of the images that a dataset lacks, and count them.
 
-        Bad images have rows, too; those whose bytes could not be got have none.
-        `dataset` is a folder, here or in an object store; `task` is to classify
-        where it is not said. The runner "ray" does it on the cluster that the
-        process is connected to, else on that at `address`, else on one of this
-        machine's cores.
+        `dataset` is a folder, on disk or in an object store. Images that fail have rows, too;
+        those whose bytes could not be read have none. Without a `task` the images are
+        classified. For the runner and its `address` see `fill_dataset`.
 
         Raises:
             OutputError: the dataset cannot be written, or its folder holds something else.
             ResultError: it was made with other settings.
             ClusterError: the cluster cannot be reached, or fails.
         """
-        check("runner", runner, get_args(Runner))
+        check_choice("runner", runner, get_args(Runner))
         task = task or Task("classify")
-        if isinstance(dataset, DatasetSink):
-            sink = dataset
-        else:
-            place = Location(f"{os.fspath(dataset).rstrip('/')}/")
-            sink = DatasetSink(place, task, OutputOptions())
-        job = self.job(task)
-        tally = Tally(progress)
-        refs = images if isinstance(images, Listing) else from_python.refs(images)
-        if runner == "ray":
-            from mnv1cli.cluster.run import run_on_ray
-
-            run_on_ray(job, refs, sink, tally, address, self._limit)
-        else:
-            loop.run(job, refs, sink, tally)
-        sink.write_files_beside(tally.complete(job.metadata()))
-        return tally
+        folder = Location(f"{os.fspath(dataset).rstrip('/')}/")
+        sink, refs = DatasetSink(folder, task, OutputOptions()), from_python.refs(images)
+        return fill_dataset(self.predictor, task, refs, sink, runner, address, progress)
 
     def evaluate(
         self,
-        images: Sources | Listing,
+        images: Sources,
         truth: Truth | str | os.PathLike[str] | None = None,
         progress: TextIO | None = None,
     ) -> tuple[Evaluation, Resolved]:
-        """How good the labels of images are, held against what they show.
+        """Compare the labels of images with what the images show.
 
-        `truth` is a CSV with the columns path and label, or a `truth.FolderTruth`
-        or `truth.ListTruth`; without it the folders' names tell. What is not told
-        of the module's classes is left out, and stands in the remarks of the
-        second result. Images that cannot be read are logged and counted.
+        `truth` is a CSV with the columns path and label, or a `truth.FolderTruth` or
+        `truth.ListTruth`; without it the names of the folders are the truth. Images without a
+        class of the module are left out; the remarks of the second result name them. Images
+        that cannot be read are logged and counted.
 
         Raises:
-            LabelsError: of no image it is known what it shows.
+            LabelsError: the truth of no image is known.
         """
-        from mnv1cli.analysis.evaluate import TOP, evaluated
-        from mnv1cli.analysis.truth import FolderTruth, ListTruth, Resolved
-
-        job = self.job(Task("classify", top=TOP))
-        if truth is None:
-            roots = [os.fsencode(images)] if isinstance(images, str | bytes | os.PathLike) else []
-            truth = FolderTruth(roots)
-        elif isinstance(truth, str | os.PathLike):
-            truth = ListTruth(Path(truth))
-        resolved = Resolved(truth, job.names)
-        refs = images if isinstance(images, Listing) else from_python.refs(images)
-        with contextlib.closing(Tally(progress)) as tally:
-            tables = map(tally.counted, job.tables(refs))
-            return evaluated(tables, resolved, job.names), resolved
+        refs = from_python.refs(images)
+        return evaluate_images(self.predictor, refs, choose_truth(truth, images), progress)
 
     def similar(
         self, index: str | os.PathLike[str], images: Sources, top: int = 5
     ) -> list[list[Match]]:
-        """The `top` images of an index that are most like each image, by cosine.
+        """Return the `top` images of an index that are most similar to each image, by cosine.
 
-        `index` is what `embed` wrote to a file or a dataset; bad images raise. `Classifier.as_for`
-        gives a classifier with the settings of the index.
+        `index` is a file or a dataset that `embed` wrote; `as_for` has its settings.
 
         Raises:
-            ResultError: the index came about with other settings than these.
+            ResultError: the index was made with other settings than these.
+            ImageError: an image cannot be used.
         """
-        from mnv1cli.analysis.search_index import Index
-
-        found = Index(source(Location(os.fspath(index))))
-        job = self.job(found.task())
-        found.metadata.require_same(found.file, job.metadata())
-        return found.search(self._stacked(job, images, "fail"), top)
+        return find_similar(self.predictor, Index(source(Location(os.fspath(index)))), images, top)
 
     def quantize(
-        self, images: Sources | Listing, samples: int = 200, seed: int = 0, endpoint: str = ""
+        self, images: Sources, samples: int = 200, seed: int = 0, endpoint: str = ""
     ) -> Price:
-        """Calibrate the module for int8 on some of the images; what that costs on others.
+        """Calibrate the module for int8 on some of the images, and compare it on others.
 
-        `endpoint` names another layer than logits and feature vector.
+        `endpoint` names a layer to calibrate instead of logits and feature vector.
         """
-        from mnv1cli.inference.quantize import quantize
-
-        outputs = [self.module.endpoint(endpoint)] if endpoint else self.module.main_outputs()
-        refs = images if isinstance(images, Listing) else from_python.refs(images)
-        return quantize(self.module, outputs, refs, self._spec, samples, seed, self._threads)
+        return quantize(self.predictor, from_python.refs(images), samples, seed, endpoint)
 
     def finetune(self, folder: str | Path, output: str | Path, **options: Any) -> FinetuneResult:
         """Train the module for the classes that `folder` has folders of, and write it to `output`.
 
-        `options` are those of `FinetuneOptions`, and `progress`, a stream for a bar.
+        `options` are the fields of `FinetuneOptions`, and `progress`, a stream for a bar.
         """
-        from mnv1cli.training.finetune import finetune
+        progress = options.pop("progress", None)
+        training = FinetuneOptions(**options)
+        return finetune(self.predictor, Path(folder), Path(output), training, progress)
 
-        how = (self._threads, self._engine, options.pop("progress", None))
-        tuning = FinetuneOptions(**options)
-        return finetune(self.module, Path(folder), Path(output), self._spec, tuning, *how)
 
-    def _vectors(self, job: Job, images: Sources, on_error: OnError) -> Iterator[Vector]:
-        for table in self._tables(job, images, on_error):
-            assert table.values is not None
-            for path, error, values in zip(table.paths, table.errors, table.values, strict=True):
-                yield Vector(os.fsdecode(path), values, error)
+def _to_classified(table: Table) -> Iterator[Classified]:
+    for path, error, predictions in zip(table.paths, table.errors, table.predictions, strict=True):
+        yield Classified(os.fsdecode(path), predictions, error)
+
+
+def _to_vectors(tables: Iterator[Table]) -> Iterator[Vector]:
+    for table in tables:
+        assert table.values is not None
+        for path, error, values in zip(table.paths, table.errors, table.values, strict=True):
+            yield Vector(os.fsdecode(path), values, error)

@@ -94,7 +94,7 @@ def bench(
     """
     with contextlib.ExitStack() as stack:
         first = make(*_KINDS[0]) if litert_model.is_available() else make(*_KINDS[-1])
-        spec, threads = first.job(_TASK).spec, first.job(_TASK).threads
+        spec, threads = first.spec, first.threads
         given = [(" ".join(map(os.fsdecode, inputs)), list(inputs), count)]
         sets = [
             _Photos(*each, spec, threads)
@@ -123,7 +123,7 @@ def _at_hand(make: Callable[[Engine, Precision], Predictor]) -> Iterator[Job]:
     none = True
     for kind in _KINDS:
         try:
-            job = make(*kind).job(_TASK)
+            job = make(*kind).make_job(_TASK)
         except Mnv1Error:
             # Not installed, or not calibrated; where nothing works the last one says why.
             if none and kind == _KINDS[-1]:

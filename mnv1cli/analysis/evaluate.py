@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import Counter
 from dataclasses import dataclass
@@ -16,15 +17,19 @@ from mnv1cli.inference import ranking
 from mnv1cli.labels import names as labels
 from mnv1cli.path_text import display_path
 from mnv1cli.results.readers import open_result
-from mnv1cli.types import Layout, Table
+from mnv1cli.runs.tally import Tally
+from mnv1cli.types import Layout, Table, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+    from typing import TextIO
 
+    from mnv1cli.analysis.truth import Truth
+    from mnv1cli.inference.predictor import Predictor
     from mnv1cli.labels.names import ClassName
     from mnv1cli.storage.location import Source
-    from mnv1cli.types import FloatArray, Prediction
+    from mnv1cli.types import FloatArray, ImageRef, Prediction
 
 TOP = 5
 _ENOUGH = f"make it with --top {TOP} and without --min-probability, or give logits"
@@ -266,6 +271,27 @@ def evaluated(
         why = "; ".join([*remarks, *truth.remarks()]) or "there is no image"
         raise LabelsError(f"nothing can be evaluated: {why}")
     return evaluation
+
+
+def evaluate_images(
+    predictor: Predictor,
+    images: Iterable[ImageRef],
+    truth: Truth,
+    progress: TextIO | None = None,
+) -> tuple[Evaluation, Resolved]:
+    """Classify images and evaluate their labels; return the evaluation, and its truth.
+
+    Images that cannot be read are logged and counted. A bar on the stream `progress` shows
+    how many images are done.
+
+    Raises:
+        LabelsError: the truth of no image is known.
+    """
+    job = predictor.make_job(Task("classify", top=TOP))
+    resolved = Resolved(truth, job.names)
+    with contextlib.closing(Tally(progress)) as tally:
+        tables = map(tally.counted, job.tables(images))
+        return evaluated(tables, resolved, job.names), resolved
 
 
 def evaluate_result(

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import TextIO
 
-    from mnv1cli.analysis.search_index import Index
+    from mnv1cli.analysis.search_index import Index, Match
+    from mnv1cli.inputs.from_python import Sources
     from mnv1cli.inputs.listing import Listing
     from mnv1cli.types import FetchOptions, FloatArray, Table
 
@@ -60,8 +61,8 @@ class Search:
         """
         listing.require_images()
         metadata = self._index.metadata
-        predictor = Predictor.as_for(metadata.to_json(), module, fetch, threads)
-        job = predictor.job(self._index.task())
+        predictor = Predictor.for_result(metadata.to_json(), module, fetch, threads)
+        job = predictor.make_job(self._index.task())
         metadata.require_same(self._index.file, job.metadata())
         self.tally = Tally(self._progress)
         self._settings = {"top": top}
@@ -135,6 +136,20 @@ class Search:
                 for query, matches in zip(paths, found, strict=True):
                     for rank, path, similarity in matches:
                         yield query, rank, path, similarity
+
+
+def find_similar(
+    predictor: Predictor, index: Index, images: Sources, top: int
+) -> list[list[Match]]:
+    """Return the `top` images of an index that are most similar to each image.
+
+    Raises:
+        ResultError: the index was made with other settings than those of the predictor.
+        ImageError: an image cannot be used.
+    """
+    task = index.task()
+    index.metadata.require_same(index.file, predictor.make_job(task).metadata())
+    return index.search(predictor.predict_array(task, images), top)
 
 
 def _chunks(tables: Iterable[Table], length: int) -> Iterator[tuple[list[bytes], FloatArray]]:

@@ -6,6 +6,7 @@ import csv
 import itertools
 import os
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv1cli.errors import LabelsError, MissingInputError
@@ -15,7 +16,6 @@ from mnv1cli.storage.stores import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from mnv1cli.labels.names import ClassName
 
@@ -115,6 +115,14 @@ class ListTruth:
 
 
 Truth = FolderTruth | ListTruth
+
+
+def choose_truth(truth: Truth | str | os.PathLike[str] | None, images: object) -> Truth:
+    """Return the truth itself, the one in a CSV file, or without any the folders of `images`."""
+    if truth is None:
+        name = images if isinstance(images, str | bytes | os.PathLike) else None
+        return FolderTruth([] if name is None else [os.fsencode(name)])
+    return ListTruth(Path(truth)) if isinstance(truth, str | os.PathLike) else truth
 
 
 class Resolved:

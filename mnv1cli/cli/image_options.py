@@ -30,7 +30,7 @@ from mnv1cli.types import MAX_BYTES, MAX_LIMIT, MAX_PIXELS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mnv1cli.api import Classifier
+    from mnv1cli.inference.predictor import Predictor
     from mnv1cli.inputs.listing import Listing
     from mnv1cli.inputs.shards import Shard
     from mnv1cli.types import Engine, FetchOptions
@@ -170,14 +170,14 @@ class Reading:
             options,
         )
 
-    def classifier(
+    def predictor(
         self, labels: Path | None = None, bar: TextIO | None = None, engine: Engine | None = None
-    ) -> Classifier:
+    ) -> Predictor:
         """Return the module with its settings; `engine` is used where no option names one."""
-        from mnv1cli.api import Classifier
+        from mnv1cli.inference.predictor import Predictor
+        from mnv1cli.inference.settings import Settings
 
-        return Classifier(
-            self.module,
+        settings = Settings(
             preprocess=self.preprocess,
             decode=self.decode,
             exif=self.exif,
@@ -191,6 +191,7 @@ class Reading:
             batch_size=self.batch_size,
             fetch=dataclasses.replace(self.fetch, bar=bar),
         )
+        return Predictor(self.module, settings)
 
 
 def warn_of_empty(listing: Listing) -> None:

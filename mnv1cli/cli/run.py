@@ -74,7 +74,9 @@ class ImageRun:
         progress: TextIO | None,
     ) -> NoReturn:
         """Write a result to a file or to stdout."""
+        from mnv1cli.runs import loop
         from mnv1cli.runs.file_sink import FileSink
+        from mnv1cli.runs.tally import Tally
 
         stdout, terminal = console.binary_stdout(), console.stdout_is_terminal()
         with delivery.naming():
@@ -82,12 +84,13 @@ class ImageRun:
         if delivery.is_remote:
             delivery.require_free(sink.files.paths, self.force)
         listing.require_images()
-        classifier = self.reading.classifier(labels, progress, sink.resume.earlier_engine())
-        job = classifier.job(task)
+        predictor = self.reading.predictor(labels, progress, sink.resume.earlier_engine())
+        job = predictor.make_job(task)
         if sink.resume.is_complete(job, listing):
             console.log.info("%s is complete: nothing is left to do", sink.name)
             raise SystemExit(0)
-        tally = classifier.export(listing, task, sink, progress)
+        tally = Tally(progress)
+        loop.run(job, listing, sink, tally)
         delivery.send(sink.files.paths)
         warn_of_empty(listing)
         place = f", in {delivery.name or sink.name}" if sink.options.file else ""
@@ -106,14 +109,17 @@ class ImageRun:
         progress: TextIO | None,
     ) -> NoReturn:
         """Add the rows of the images that a dataset lacks, in this process or on a Ray cluster."""
+        from mnv1cli.cluster.fill import fill_dataset
         from mnv1cli.runs.dataset_sink import DatasetSink
 
         sink = DatasetSink(dataset, task, options)
         listing.require_images()
-        classifier = self.reading.classifier(labels, progress, sink.earlier_engine())
+        predictor = self.reading.predictor(labels, progress, sink.earlier_engine())
         # Ray prints messages about its processes to stdout, and has no setting against it.
         with contextlib.redirect_stdout(sys.stderr):
-            tally = classifier.fill(listing, sink, task, self.runner, self.ray_address, progress)
+            tally = fill_dataset(
+                predictor, task, listing, sink, self.runner, self.ray_address, progress
+            )
         warn_of_empty(listing)
         if sink.skipped and not tally.done and not tally.failed:
             console.log.info("%s is complete: nothing is left to do", dataset)

@@ -1,219 +1,183 @@
-"""A module with its settings, from which `Classifier` is made."""
+"""A module with its settings, ready to be run over images."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 
-from mnv1cli.errors import ImageError, ModuleError, OptionError, ResultError
-from mnv1cli.inference import models
+from mnv1cli.errors import ImageError, ModuleError, ResultError
 from mnv1cli.inference.job import Job, row_shape
+from mnv1cli.inference.models import open_model
+from mnv1cli.inference.settings import Settings, check_choice
 from mnv1cli.inputs import from_python
-from mnv1cli.labels import names as labels
+from mnv1cli.labels.names import labels_for
 from mnv1cli.modules.inspection import open_module
 from mnv1cli.path_text import display_path
-from mnv1cli.system import cpu
-from mnv1cli.types import (
-    DEFAULT_BATCH,
-    MAX_BATCH,
-    MAX_BYTES,
-    MAX_LIMIT,
-    MAX_PIXELS,
-    MAX_THREADS,
-    Decode,
-    Engine,
-    FetchOptions,
-    OnError,
-    PixelSpec,
-    Precision,
-    Preprocess,
-    Task,
-)
+from mnv1cli.types import FetchOptions, OnError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from mnv1cli.inference.models import Model
     from mnv1cli.inputs.from_python import Sources
+    from mnv1cli.labels.names import ClassName
     from mnv1cli.modules.hub_module import HubModule, Output
-    from mnv1cli.types import FloatArray, Table
+    from mnv1cli.types import FloatArray, Table, Task
 
 
 class Predictor:
-    """A module with its settings; gives jobs, and the tables that they make.
+    """A module with its settings; makes jobs, and runs them over images.
 
     Args:
-        module: a directory, a `.tar.gz`, a handle, a family name, "hub" or
-            "bundled"; None for the hub's module if it is cached, else bundled.
-        preprocess: "slim", "squash", "square" or "pad".
-        decode: "scaled" decodes large JPEGs at a fraction, "full" does not.
-        exif: whether the EXIF orientation is applied.
-        image_size: for modules that do not tell it themselves.
-        labels: a file of class names, for modules with other classes.
-        engine: "litert" (the module compiled, the default where it is installed)
-            or "tf" (the module as it is).
-        precision: "float32", or "int8" for a module that was calibrated.
-        threads: the cores to use; None for all that the process may use.
-        batch_size: how many images go through the model at once.
-        max_pixels: larger images are refused, by what their headers claim.
-        max_bytes: so are larger files.
-        offline: never open a connection; so does MNV1_OFFLINE=1.
-        insecure: take modules over plain http though no checksum is known.
-        trust_module: take modules that do more than compute, as programs do.
-        fetch: the last three in one, with a stream for a bar.
+        module: a directory, a `.tar.gz`, a handle, a family name, "hub" or "bundled"; None for
+            the module on TensorFlow Hub if it is in the cache, else the bundled one.
+        settings: the settings; None for the defaults.
+
+    Attributes:
+        module: the module.
+        settings: its settings.
+        spec: how files become the module's pixels.
+        threads: the number of cores in use.
 
     Raises:
         ModuleError: there is no such module, or it cannot be used.
     """
 
     def __init__(
-        self,
-        module: str | os.PathLike[str] | None = None,
-        *,
-        preprocess: Preprocess = "slim",
-        decode: Decode = "scaled",
-        exif: bool = True,
-        image_size: int | None = None,
-        labels: str | os.PathLike[str] | None = None,
-        engine: Engine | None = None,
-        precision: Precision = "float32",
-        threads: int | None = None,
-        batch_size: int = DEFAULT_BATCH,
-        max_pixels: int = MAX_PIXELS,
-        max_bytes: int = MAX_BYTES,
-        offline: bool = False,
-        insecure: bool = False,
-        trust_module: bool = False,
-        fetch: FetchOptions | None = None,
+        self, module: str | os.PathLike[str] | None = None, settings: Settings | None = None
     ) -> None:
-        check("preprocess", preprocess, get_args(Preprocess))
-        check("decode", decode, get_args(Decode))
-        check("exif", exif, (True, False))
-        check("engine", engine or "litert", get_args(Engine))
-        check("precision", precision, get_args(Precision))
-        check("batch_size", batch_size, range(1, MAX_BATCH + 1))
-        check("threads", 1 if threads is None else threads, range(1, MAX_THREADS + 1))
-        check("max_pixels", max_pixels, range(1, MAX_LIMIT))
-        check("max_bytes", max_bytes, range(1, MAX_LIMIT))
+        self.settings = settings or Settings()
         name = None if module is None else os.fspath(module)
-        self.module: HubModule = open_module(
-            name,
-            fetch or FetchOptions(offline, None, insecure, trust_module),
-            image_size,
-        )
-        self._spec = PixelSpec(
-            self.module.choose_image_size(image_size),
-            preprocess,
-            decode,
-            exif,
-            max_pixels,
-            max_bytes,
-        )
-        self._labels = None if labels is None else Path(labels)
-        self._engine, self._precision = engine, precision
-        self._limit = threads
-        self._threads = cpu.cores() if threads is None else threads
-        self._batch_size = batch_size
+        size = self.settings.image_size
+        self.module: HubModule = open_module(name, self.settings.fetch, size)
+        self.spec = self.settings.pixel_spec(self.module.choose_image_size(size))
+        self.threads = self.settings.cores
         self._models: dict[str, Model] = {}
 
     @classmethod
-    def as_for(
+    def for_result(
         cls,
         metadata: Mapping[str, Any],
         module: str | None = None,
         fetch: FetchOptions | None = None,
         threads: int | None = None,
     ) -> Self:
-        """One with the settings that a result was made with, by its metadata.
+        """Make a predictor with the settings that a result was made with.
 
-        `module` says where the module is now, where it has moved.
+        Args:
+            metadata: the metadata of the result, as JSON has them.
+            module: the module that the result was made with, where it has been moved.
+            fetch: how modules are fetched.
+            threads: the number of cores to use; None for all.
 
         Raises:
-            ModuleError: the module is not there any more.
-            ResultError: the metadata do not tell the settings, or the module is another one.
+            ModuleError: the module cannot be found any more.
+            ResultError: the metadata lack a setting, or the module is not the one of the result.
         """
-        told, names = metadata["module"], ("preprocess", "decode", "exif", "engine", "precision")
+        made_with = metadata["module"]
+        names = ("preprocess", "decode", "exif", "engine", "precision")
         for name, kind in (("handle", str), ("fingerprint", str), ("image_size", int)):
-            if not isinstance(told.get(name), kind):
-                raise ResultError(f"the metadata do not tell the module's {name}")
+            if not isinstance(made_with.get(name), kind):
+                raise ResultError(f"the metadata lack the module's {name}")
         for name in names:
             if name not in metadata:
-                raise ResultError(f"the metadata do not tell {name}")
-        settings: dict[str, Any] = {name: metadata[name] for name in names}
-        settings |= {"image_size": told["image_size"], "threads": threads, "fetch": fetch}
+                raise ResultError(f"the metadata lack {name}")
+        settings = Settings(
+            **{name: metadata[name] for name in names},
+            image_size=made_with["image_size"],
+            threads=threads,
+            fetch=fetch or FetchOptions(),
+        )
         try:
-            found = cls(module or told["handle"], **settings)
+            predictor = cls(module or made_with["handle"], settings)
         except ModuleError as error:
             if module is not None:
                 raise
-            remedy = "--module says where the module of these features is now"
+            remedy = "give the module of these features with --module"
             raise ModuleError(error.what, remedy) from error
-        if found.module.fingerprint != told["fingerprint"]:
+        if predictor.module.fingerprint != made_with["fingerprint"]:
             raise ResultError(
-                f"module {found.module.handle} is another than the result was made with",
-                f"name that with the fingerprint {told['fingerprint'][:12]}... with --module",
+                f"module {predictor.module.handle} is not the one that the result was made with",
+                f"give the one with the fingerprint {made_with['fingerprint'][:12]}... "
+                "with --module",
             )
-        return found
+        return predictor
 
-    def job(self, task: Task) -> Job:
-        """The plan for a task: output, model, class names.
+    def make_job(self, task: Task) -> Job:
+        """Return the job for a task: its output, model and class names.
 
         Raises:
             SignatureError: the module lacks the signature or the endpoint.
             LabelsError: the class names do not fit the module.
         """
-        output = self._output(task)
+        output = self._choose_output(task)
         shape = row_shape(self.module, output, task)
-        names: tuple[labels.ClassName, ...] = ()
+        names: tuple[ClassName, ...] = ()
         if task.command == "classify":
-            names = labels.labels_for(shape[0], self._labels, self.module.path)
+            names = labels_for(shape[0], self.settings.labels, self.module.path)
             shape = (min(task.top, shape[0]),)
         return Job(
             module=self.module,
-            model=self._model(output),
-            spec=self._spec,
+            model=self._open_model(output),
+            spec=self.spec,
             task=task,
             output=output.name,
             shape=shape,
             names=names,
-            batch_size=self._batch_size,
-            threads=self._threads,
+            batch_size=self.settings.batch_size,
+            threads=self.threads,
         )
 
-    def _output(self, task: Task) -> Output:
+    def predict(self, task: Task, images: Sources, on_error: OnError = "fail") -> Iterator[Table]:
+        """Return the results for every image, a table per batch, in the order of the images.
+
+        Raises:
+            ImageError: an image cannot be used and `on_error` is "fail"; names its path.
+        """
+        return self._run(self.make_job(task), images, on_error)
+
+    def predict_array(self, task: Task, images: Sources, on_error: OnError = "fail") -> FloatArray:
+        """Return the values of every image, float32 [n, ...], for a task other than `classify`.
+
+        Rows of images that failed are NaN where `on_error` is "row", and left out where it is
+        "skip".
+
+        Raises:
+            ImageError: an image cannot be used and `on_error` is "fail"; names its path.
+        """
+        job = self.make_job(task)
+        tables = self._run(job, images, on_error)
+        parts = [table.values for table in tables if table.values is not None]
+        return np.concatenate(parts) if parts else np.empty((0, *job.shape), np.float32)
+
+    def _run(self, job: Job, images: Sources, on_error: OnError) -> Iterator[Table]:
+        check_choice("on_error", on_error, get_args(OnError))
+        return _handle_errors(job.tables(from_python.refs(images)), on_error)
+
+    def _choose_output(self, task: Task) -> Output:
         if task.command != "embed":
             return self.module.logits()
         return self.module.endpoint(task.endpoint) if task.endpoint else self.module.features()
 
-    def _model(self, output: Output) -> Model:
+    def _open_model(self, output: Output) -> Model:
         if output.name not in self._models:
-            self._models[output.name] = models.open_model(
-                self.module, [output], self._threads, self._engine, self._precision
+            settings = self.settings
+            self._models[output.name] = open_model(
+                self.module, [output], self.threads, settings.engine, settings.precision
             )
         return self._models[output.name]
 
-    def _tables(self, job: Job, images: Sources, on_error: OnError) -> Iterator[Table]:
-        check("on_error", on_error, get_args(OnError))
-        for table in job.tables(from_python.refs(images)):
-            if on_error == "fail" and any(table.errors):
-                path, reason = next(
-                    (path, error)
-                    for path, error in zip(table.paths, table.errors, strict=True)
-                    if error
-                )
-                raise ImageError(f"{display_path(path)}: {reason}" if path else reason)
-            yield table.without_faults() if on_error == "skip" else table
 
-    def _stacked(self, job: Job, images: Sources, on_error: OnError) -> FloatArray:
-        parts = [t.values for t in self._tables(job, images, on_error) if t.values is not None]
-        return np.concatenate(parts) if parts else np.empty((0, *job.shape), np.float32)
-
-
-def check(name: str, value: object, known: Collection[object]) -> None:
-    """Refuse a setting that would otherwise be taken for another one."""
-    if not isinstance(value, str | int) or value not in known:
-        choice = f"{known[0]} to {known[-1]}" if isinstance(known, range) else list(known)
-        raise OptionError(f"{name}={value!r} is unknown", f"it is one of {choice}")
+def _handle_errors(tables: Iterator[Table], on_error: OnError) -> Iterator[Table]:
+    """Yield the tables with their errors as rows, without them, or up to the first one."""
+    for table in tables:
+        if on_error == "fail" and any(table.errors):
+            path, reason = next(
+                (path, error)
+                for path, error in zip(table.paths, table.errors, strict=True)
+                if error
+            )
+            raise ImageError(f"{display_path(path)}: {reason}" if path else reason)
+        yield table.without_faults() if on_error == "skip" else table

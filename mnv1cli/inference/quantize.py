@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mnv1cli.inference.models import Model
-    from mnv1cli.modules.hub_module import HubModule, Output
+    from mnv1cli.inference.predictor import Predictor
     from mnv1cli.types import FloatArray, ImageRef, PixelSpec
 
 # Batches that each precision is timed with, in alternation.
@@ -49,15 +49,15 @@ class Price:
 
 
 def quantize(
-    module: HubModule,
-    outputs: Sequence[Output],
+    predictor: Predictor,
     refs: Iterable[ImageRef],
-    spec: PixelSpec,
     samples: int = 200,
     seed: int = 0,
-    threads: int = 1,
+    endpoint: str = "",
 ) -> Price:
-    """Calibrate `outputs` of a module on some of the images and keep the int8 model.
+    """Calibrate a module for int8 on some of the images, and keep the model in the cache.
+
+    The model gives the layer `endpoint`; without one, logits and feature vector.
 
     At most `samples` images are drawn, by `seed`, to calibrate with, and as
     many others to be held back and compared on.
@@ -67,7 +67,9 @@ def quantize(
         ModuleError: the module cannot be compiled.
         OutputError: the cache cannot be written.
     """
-    pixels, failed = _read(_drawn(refs, 2 * samples, seed), spec, threads)
+    module, spec = predictor.module, predictor.spec
+    outputs = [module.endpoint(endpoint)] if endpoint else module.main_outputs()
+    pixels, failed = _read(_drawn(refs, 2 * samples, seed), spec, predictor.threads)
     if len(pixels) < 2:
         raise NoImagesError(
             f"{len(pixels)} images can be read, which is too few to calibrate with",

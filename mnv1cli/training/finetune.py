@@ -43,13 +43,14 @@ from mnv1cli.types import DEFAULT_BATCH, Task
 if TYPE_CHECKING:
     from typing import TextIO
 
+    from mnv1cli.inference.predictor import Predictor
     from mnv1cli.modules.hub_module import HubModule
     from mnv1cli.training.class_folders import Numbers
     from mnv1cli.training.examples import Photos
     from mnv1cli.training.full import Trained
     from mnv1cli.training.head import Head
     from mnv1cli.training.options import FinetuneOptions
-    from mnv1cli.types import Engine, Fault, FloatArray, ImageRef, PixelSpec, Variant
+    from mnv1cli.types import Fault, FloatArray, ImageRef, PixelSpec, Variant
 
 # The images on which the module that was written is compared with the head, and how far
 # its logits may be off, as a share of their range.
@@ -105,16 +106,15 @@ class FinetuneResult:
 
 
 def finetune(
-    module: HubModule,
+    predictor: Predictor,
     folder: Path,
     output: Path,
-    spec: PixelSpec,
     options: FinetuneOptions,
-    threads: int = 1,
-    engine: Engine | None = None,
     progress: TextIO | None = None,
 ) -> FinetuneResult:
-    """Train `module` for the classes that `folder` has folders of, and write it to `output`.
+    """Train a module for the classes that `folder` has folders of, and write it to `output`.
+
+    A bar on the stream `progress` shows how far it is.
 
     Raises:
         OptionError: an option makes no sense, or there are fewer than two classes.
@@ -124,10 +124,11 @@ def finetune(
         ResumeError: an earlier run cannot be resumed.
     """
     _check_options(options)
+    module, spec, threads = predictor.module, predictor.spec, predictor.threads
     files = FinetuneFiles(output, folder, options)
     folders = read_class_folders(os.fsencode(folder))
     variables, variant = read_base(module, spec.size)
-    job = _make_job(module, spec, threads, engine)
+    job = _make_job(predictor)
     features, tally = compute_features(job, folders, progress)
     photos = split_photos(folders, features, options)
     head = _fit_to_training_part(photos, options, threads)
@@ -202,12 +203,14 @@ def _check_options(options: FinetuneOptions) -> None:
         raise OptionError("--force begins anew and --resume goes on", "give one of them")
 
 
-def _make_job(module: HubModule, spec: PixelSpec, threads: int, engine: Engine | None) -> Job:
+def _make_job(predictor: Predictor) -> Job:
+    """Return the job of computing features, in float32 whatever the settings say."""
+    module, threads, engine = predictor.module, predictor.threads, predictor.settings.engine
     task, output = Task("embed"), module.features()
     return Job(
         module=module,
         model=models.open_model(module, [output], threads, engine),
-        spec=spec,
+        spec=predictor.spec,
         task=task,
         output=output.name,
         shape=row_shape(module, output, task),

@@ -485,7 +485,7 @@ def here(indexes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("bare.npy cat.png", 1, "has no metadata; put bare.npy.meta.json back beside it"),
         ("alone.npy cat.png", 1, "cannot read alone.index.csv: No such file or directory"),
         ("cut.npy cat.png", 1, "cannot read cut.npy"),
-        ("wrong.npy cat.png", 1, "the metadata do not tell the module's handle"),
+        ("wrong.npy cat.png", 1, "the metadata lack the module's handle"),
         ("wrong.npy --from x.npy", 1, "was made with module"),
         ("x.npy --from wrong.npy", 1, "was made with module"),
         ("x.npy cat.png -o there.csv", 1, "there.csv exists; add --force to replace it"),
@@ -564,5 +564,5 @@ def test_settings_of_a_result_make_a_classifier(tmp_path: Path) -> None:
                          np.float32, delimiter=",")  # fmt: skip
     np.testing.assert_array_equal(values[0], written)
     for key in ("preprocess", "engine"):
-        with pytest.raises(Mnv1Error, match=f"do not tell {key}"):
+        with pytest.raises(Mnv1Error, match=f"the metadata lack {key}"):
             Classifier.as_for({name: value for name, value in told.items() if name != key})

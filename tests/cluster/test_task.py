@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mnv1cli.api import Classifier
 from mnv1cli.cluster import task
 from mnv1cli.cluster.task import Order, Outcome, Share
+from mnv1cli.inference.predictor import Predictor
+from mnv1cli.inference.settings import Settings
 from mnv1cli.results.dataset import Dataset, dataset_layout
 from mnv1cli.results.readers import open_result
 from mnv1cli.storage.location import Location
@@ -36,7 +37,7 @@ class Reference:
 @pytest.fixture
 def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Order:
     """The order of a run that was begun on the node HERE; tasks run on HERE, too."""
-    job: Job = Classifier("bundled", threads=1).job(Task("classify", top=2))
+    job: Job = Predictor("bundled", Settings(threads=1)).make_job(Task("classify", top=2))
     place = Location(f"{tmp_path}/out/")
     dataset = Dataset(place)
     dataset.begin()
@@ -75,7 +76,7 @@ def test_a_share_becomes_a_part_once_however_often_it_is_done(order: Order) -> N
 
 @pytest.mark.parametrize("command", ["classify", "embed"])
 def test_share_of_which_nothing_could_be_got_makes_no_part(order: Order, command: str) -> None:
-    job = Classifier("bundled", threads=1).job(Task(command))  # type: ignore[arg-type]
+    job = Predictor("bundled", Settings(threads=1)).make_job(Task(command))  # type: ignore[arg-type]
     away = ImageRef(0, b"a.jpg", problem="cannot be read: no answer in time")
     outcome = task.do_share(Share(0, [away]), order, job)
     assert (outcome.part, outcome.done, len(outcome.faults)) == ("", 0, 1)
@@ -119,6 +120,6 @@ def test_a_task_loads_no_tensorflow() -> None:
         "assert len(list(job.tables(refs)))\n"
         "assert 'tensorflow' not in sys.modules"
     )
-    job = pickle.dumps(Classifier("bundled", threads=1).job(Task("classify")))
+    job = pickle.dumps(Predictor("bundled", Settings(threads=1)).make_job(Task("classify")))
     words: list[Any] = [sys.executable, "-c", code, *PHOTOS]
     subprocess.run(words, input=job, check=True, cwd=ROOT)

@@ -23,6 +23,8 @@ from mnv1cli.api import Classifier
 from mnv1cli.cluster import task
 from mnv1cli.cluster.task import Order, Share
 from mnv1cli.errors import ImageError, OptionError
+from mnv1cli.inference.predictor import Predictor
+from mnv1cli.inference.settings import Settings
 from mnv1cli.inputs import listing
 from mnv1cli.results.dataset import Dataset, dataset_layout
 from mnv1cli.results.writers.arrow import METADATA_KEY
@@ -239,7 +241,7 @@ def test_file_resumes_only_over_the_dataset_that_it_was_begun_with(here: Path) -
 
 @pytest.fixture(scope="module")
 def job() -> Job:
-    return Classifier("bundled", batch_size=4, threads=2).job(Task("classify", top=1))
+    return Predictor("bundled", Settings(batch_size=4, threads=2)).make_job(Task("classify", top=1))
 
 
 def sink_into(place: str, job: Job) -> DatasetSink:

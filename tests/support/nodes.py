@@ -20,8 +20,8 @@ def main(folder: str, place: str, command: str) -> None:
     import ray
     from ray.cluster_utils import Cluster
 
-    from mnv1cli.api import Classifier
     from mnv1cli.cluster import run
+    from mnv1cli.inference.predictor import Predictor
     from mnv1cli.inputs.listing import Listing
     from mnv1cli.runs.dataset_sink import DatasetSink
     from mnv1cli.runs.options import OutputOptions
@@ -30,7 +30,7 @@ def main(folder: str, place: str, command: str) -> None:
     from mnv1cli.types import Task
 
     wanted = Task(command)  # type: ignore[arg-type]
-    job = Classifier("bundled").job(wanted)
+    job = Predictor("bundled").make_job(wanted)
     head = {"num_cpus": 1, "include_dashboard": False}
     nodes: Any = Cluster(initialize_head=True, head_node_args=head)
     # This process belongs to the node that stays: it is the only one yet.

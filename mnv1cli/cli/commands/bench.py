@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mnv1cli.analysis.benchmark import Bench, Timed
-    from mnv1cli.api import Classifier
+    from mnv1cli.inference.predictor import Predictor
     from mnv1cli.types import FetchOptions
 
 
@@ -71,11 +71,11 @@ def bench(
     """
     with console.session(quiet, verbose):
         from mnv1cli.analysis.benchmark import bench as measure
-        from mnv1cli.api import Classifier
+        from mnv1cli.inference.predictor import Predictor
+        from mnv1cli.inference.settings import Settings
 
-        def make(engine: Any, precision: Any) -> Classifier:
-            return Classifier(
-                module,
+        def make(engine: Any, precision: Any) -> Predictor:
+            settings = Settings(
                 preprocess=preprocess,
                 image_size=image_size,
                 engine=engine,
@@ -84,6 +84,7 @@ def bench(
                 batch_size=batch_size,
                 fetch=fetch,
             )
+            return Predictor(module, settings)
 
         results = measure([os.fsencode(name) for name in inputs], images, make)
         if as_json:

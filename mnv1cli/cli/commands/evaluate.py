@@ -113,17 +113,19 @@ def evaluate(
 def _evaluate_images(
     reading: Reading, file: Path | None, own: Path | None, progress: Any
 ) -> tuple[Evaluation, Resolved]:
+    from mnv1cli.analysis.evaluate import evaluate_images
     from mnv1cli.analysis.truth import FolderTruth, ListTruth
+    from mnv1cli.inputs.from_python import refs
 
     roots = [os.fsencode(name) for name in reading.inputs]
     truth = FolderTruth(roots) if file is None else ListTruth(file, roots)
     if reading.is_empty and isinstance(truth, ListTruth):
         shard = reading.shard
         images = [path for path in truth.images() if shard is None or shard.has(path)]
-        return reading.classifier(own, progress).evaluate(images, truth, progress)
+        return evaluate_images(reading.predictor(own, progress), refs(images), truth, progress)
     with contextlib.closing(reading.listing()) as listing:
         listing.require_images()
-        results = reading.classifier(own, progress).evaluate(listing, truth, progress)
+        results = evaluate_images(reading.predictor(own, progress), listing, truth, progress)
         warn_of_empty(listing)
         return results
 

@@ -128,19 +128,21 @@ def finetune(
     """
     with console.session(quiet, verbose) as stream:
         _check(options)
-        from mnv1cli.api import Classifier
+        from mnv1cli.inference.predictor import Predictor
+        from mnv1cli.inference.settings import Settings
         from mnv1cli.runs.tally import SOME_FAILED
+        from mnv1cli.training.finetune import finetune as train_module
 
         fetch = with_progress(fetch, stream, quiet)
-        classifier = Classifier(
-            module,
+        settings = Settings(
             preprocess=preprocess,
             exif=exif,
             image_size=image_size,
             threads=threads,
             fetch=fetch,
         )
-        result = classifier.finetune(folder, output, progress=fetch.bar, **options)
+        training = FinetuneOptions(**options)
+        result = train_module(Predictor(module, settings), folder, output, training, fetch.bar)
         _print(result, as_json)
         if result.failed:
             raise SystemExit(SOME_FAILED)

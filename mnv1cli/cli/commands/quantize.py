@@ -82,18 +82,20 @@ def quantize(
     int8 is compared with float32.
     """
     with console.session(quiet, verbose) as stream:
-        from mnv1cli.api import Classifier
+        from mnv1cli.inference.predictor import Predictor
+        from mnv1cli.inference.quantize import quantize as quantize_module
+        from mnv1cli.inference.settings import Settings
         from mnv1cli.inputs.listing import Listing
 
         listing = Listing([os.fsencode(name) for name in inputs])
         listing.require_images()
-        classifier = Classifier(
-            module,
+        settings = Settings(
             preprocess=preprocess,
             image_size=image_size,
             fetch=with_progress(fetch, stream, quiet),
         )
-        _print(classifier.quantize(listing, samples, seed, endpoint), as_json)
+        predictor = Predictor(module, settings)
+        _print(quantize_module(predictor, listing, samples, seed, endpoint), as_json)
 
 
 def _print(price: Price, as_json: bool) -> None:

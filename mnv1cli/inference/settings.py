@@ -1,0 +1,102 @@
+"""The settings of a predictor: how images are read, and how the module is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, get_args
+
+from mnv1cli.errors import OptionError
+from mnv1cli.system import cpu
+from mnv1cli.types import (
+    DEFAULT_BATCH,
+    MAX_BATCH,
+    MAX_BYTES,
+    MAX_LIMIT,
+    MAX_PIXELS,
+    MAX_THREADS,
+    Decode,
+    Engine,
+    FetchOptions,
+    PixelSpec,
+    Precision,
+    Preprocess,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that a predictor is made with, beside the module.
+
+    Attributes:
+        preprocess: "slim", "squash", "square" or "pad".
+        decode: "scaled" decodes large JPEGs at a fraction of their size, "full" does not.
+        exif: apply the EXIF orientation.
+        image_size: the side of the module's images in pixels, for modules that do not state it.
+        labels: a file of class names, for modules with other classes than ImageNet's.
+        engine: "litert" (the module compiled) or "tf" (the module as it is); None for "litert"
+            where it is installed.
+        precision: "float32", or "int8" for a module that was calibrated.
+        threads: the number of cores to use; None for all that the process may use.
+        batch_size: the number of images that go through the model at once.
+        max_pixels: the size in pixels above which an image is refused, by its header.
+        max_bytes: the size above which a file is refused.
+        fetch: how modules are fetched.
+
+    Raises:
+        OptionError: a setting has no such value.
+    """
+
+    preprocess: Preprocess = "slim"
+    decode: Decode = "scaled"
+    exif: bool = True
+    image_size: int | None = None
+    labels: Path | None = None
+    engine: Engine | None = None
+    precision: Precision = "float32"
+    threads: int | None = None
+    batch_size: int = DEFAULT_BATCH
+    max_pixels: int = MAX_PIXELS
+    max_bytes: int = MAX_BYTES
+    fetch: FetchOptions = field(default_factory=FetchOptions)
+
+    def __post_init__(self) -> None:
+        check_choice("preprocess", self.preprocess, get_args(Preprocess))
+        check_choice("decode", self.decode, get_args(Decode))
+        check_choice("exif", self.exif, (True, False))
+        check_choice("engine", self.engine or "litert", get_args(Engine))
+        check_choice("precision", self.precision, get_args(Precision))
+        check_choice("batch_size", self.batch_size, range(1, MAX_BATCH + 1))
+        threads = 1 if self.threads is None else self.threads
+        check_choice("threads", threads, range(1, MAX_THREADS + 1))
+        check_choice("max_pixels", self.max_pixels, range(1, MAX_LIMIT))
+        check_choice("max_bytes", self.max_bytes, range(1, MAX_LIMIT))
+
+    @property
+    def cores(self) -> int:
+        """The number of cores to use."""
+        return cpu.cores() if self.threads is None else self.threads
+
+    def pixel_spec(self, size: int) -> PixelSpec:
+        """Return how files become the pixels of a module whose images are `size` x `size`."""
+        return PixelSpec(
+            size, self.preprocess, self.decode, self.exif, self.max_pixels, self.max_bytes
+        )
+
+
+def check_choice(name: str, value: object, choices: Collection[object]) -> None:
+    """Refuse a value that is not one of `choices`.
+
+    Raises:
+        OptionError: names the setting, its value and the choices.
+    """
+    if isinstance(value, str | int) and value in choices:
+        return
+    if isinstance(choices, range):
+        remedy = f"use {choices[0]} to {choices[-1]}"
+    else:
+        remedy = f"use one of {', '.join(map(str, choices))}"
+    raise OptionError(f"{name}={value!r} is not valid", remedy)
