@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import TextIO
 
-    from mnv1cli.analysis.evaluate import Evaluation
+    from mnv1cli.analysis.evaluation import Evaluation
     from mnv1cli.analysis.search_index import Match
-    from mnv1cli.analysis.truth import Resolved, Truth
+    from mnv1cli.analysis.truth import ResolvedTruth, Truth
     from mnv1cli.inference.quantize import Price
     from mnv1cli.inputs.from_python import Sources
     from mnv1cli.runs.tally import Tally
@@ -205,7 +205,7 @@ class Classifier:
         images: Sources,
         truth: Truth | str | os.PathLike[str] | None = None,
         progress: TextIO | None = None,
-    ) -> tuple[Evaluation, Resolved]:
+    ) -> tuple[Evaluation, ResolvedTruth]:
         """Compare the labels of images with what the images show.
 
         `truth` is a CSV with the columns path and label, or a `truth.FolderTruth` or

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from mnv1cli.analysis.evaluate import Evaluation
+    from mnv1cli.analysis.evaluation import Evaluation
 
 _PER_CLASS = ("class_id", "wnid", "label", "n", "top1", "top5")
 _CONFUSION = ("truth_id", "truth", "predicted_id", "predicted", "count")

@@ -1,4 +1,4 @@
-"""What images show, as people say it: in the names of folders, or in a list."""
+"""The truth: what images show, by the names of folders or by a list."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mnv1cli.errors import LabelsError, MissingInputError
 from mnv1cli.labels.names import find_classes
-from mnv1cli.path_text import display_path
+from mnv1cli.path_text import count, display_path
 from mnv1cli.storage.stores import is_remote
 
 if TYPE_CHECKING:
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
 
     from mnv1cli.labels.names import ClassName
 
-# How many names a message holds.
+# The number of names in a message.
 _NAMED = 5
 
 
 class FolderTruth:
-    """The name of the first folder below one of `roots`, else of the folder that an image is in."""
+    """The truth in names of folders: the first below one of `roots`, else the image's own."""
 
     def __init__(self, roots: Sequence[bytes] = ()) -> None:
         self._roots = [
             root.rstrip(b"/") + b"/" for root in roots if is_remote(root) or os.path.isdir(root)
         ]
 
-    def of(self, path: bytes) -> Sequence[str]:
-        """What an image shows, as names to be tried in turn; none where nothing tells."""
+    def find_names(self, path: bytes) -> Sequence[str]:
+        """Return names of what an image shows, to be tried in turn; empty if none is known."""
         for root in self._roots:
-            if path.startswith(root) and (folders := _folders(path[len(root) :])):
+            if path.startswith(root) and (folders := _split_folders(path[len(root) :])):
                 return folders[:1]
-        return _folders(os.path.abspath(path))[-1:] if path else ()
+        return _split_folders(os.path.abspath(path))[-1:] if path else ()
 
-    def unused(self) -> int:
-        """How many entries were not asked for: there are none."""
+    def count_unused(self) -> int:
+        """Return 0: folders are no entries that an image could be missing for."""
         return 0
 
 
 class SavedTruth(FolderTruth):
-    """The same for images of which only the paths are known: the INPUT is not.
+    """The truth in names of folders for the images of a result, whose INPUT is not known.
 
-    The folders below the one that has them all are tried, the outermost first.
+    The folders below the one that all images are in are tried, the outermost first.
     """
 
     def __init__(self, paths: Iterable[bytes]) -> None:
@@ -60,17 +60,16 @@ class SavedTruth(FolderTruth):
             ]
         self._root = b"".join(part + b"/" for part in common or ())
 
-    def of(self, path: bytes) -> Sequence[str]:
-        """What an image shows, as names to be tried in turn; none where nothing tells."""
-        return _folders(path.removeprefix(self._root)) or super().of(path)
+    def find_names(self, path: bytes) -> Sequence[str]:
+        """Return names of what an image shows, to be tried in turn; empty if none is known."""
+        return _split_folders(path.removeprefix(self._root)) or super().find_names(path)
 
 
 class ListTruth:
-    """A CSV with the columns `path` and `label`.
+    """The truth in a CSV with the columns `path` and `label`.
 
-    Its paths are those of the images as they are reported, or seen from the
-    folder that the list is in, or one of `roots`; a bare name is that of an
-    image in any folder.
+    A path is that of an image as it is reported, or relative to the folder of the list or to
+    one of `roots`. A bare name is that of an image in any folder.
 
     Raises:
         MissingInputError: there is no such file.
@@ -81,7 +80,7 @@ class ListTruth:
         self._file = file
         self._labels: dict[bytes, str] = {}
         spelled: dict[bytes, str] = {}
-        for path, label in _entries(file):
+        for path, label in _read_entries(file):
             self._labels[path] = label
             if spelled.setdefault(os.path.normpath(path), label) != label:
                 raise LabelsError(f"{file} has two labels for {display_path(path)}")
@@ -91,27 +90,27 @@ class ListTruth:
             for folder in reversed(folders)
             for path in self._labels
         }
-        self._left = set(self._labels)
+        self._unused = set(self._labels)
 
-    def of(self, path: bytes) -> Sequence[str]:
-        """What an image shows; nothing where the list does not tell."""
+    def find_names(self, path: bytes) -> Sequence[str]:
+        """Return the label of an image in the list; empty if it has none."""
         for key in (path, self._places.get(os.path.abspath(path)), os.path.basename(path)):
             if key in self._labels:
-                self._left.discard(key)
+                self._unused.discard(key)
                 return (self._labels[key],)
         return ()
 
-    def unused(self) -> int:
-        """How many entries were not asked for."""
-        return len(self._left)
+    def count_unused(self) -> int:
+        """Return the number of entries that no image was looked up in."""
+        return len(self._unused)
 
     def images(self) -> Iterator[bytes]:
-        """The images of the list, where they are as named or seen from its folder."""
+        """Yield the images of the list: the path as given, or else from the list's folder."""
         folder = os.path.dirname(os.fsencode(self._file))
         for path in self._labels:
             beside = os.path.join(folder, path)
-            there = not os.path.lexists(path) and os.path.lexists(beside)
-            yield beside if there else path
+            is_beside = not os.path.lexists(path) and os.path.lexists(beside)
+            yield beside if is_beside else path
 
 
 Truth = FolderTruth | ListTruth
@@ -125,8 +124,8 @@ def choose_truth(truth: Truth | str | os.PathLike[str] | None, images: object) -
     return ListTruth(Path(truth)) if isinstance(truth, str | os.PathLike) else truth
 
 
-class Resolved:
-    """Truth as class ids of a module; what cannot be told is counted by its name."""
+class ResolvedTruth:
+    """The truth as class ids of a module; names that cannot be resolved are counted."""
 
     def __init__(self, truth: Truth, names: Sequence[ClassName]) -> None:
         self._truth = truth
@@ -134,68 +133,69 @@ class Resolved:
         self._classes: dict[str, Sequence[int]] = {}
         self._foreign: Counter[str] = Counter()
         self._ambiguous: Counter[str] = Counter()
-        self._untold = 0
+        self._unknown = 0
         self._example = b""
 
-    def of(self, path: bytes) -> int | None:
-        """The class of an image; None where it is not told, or none of the module's."""
-        texts = self._truth.of(path)
+    def find_class(self, path: bytes) -> int | None:
+        """Return the class id of an image; None if it is unknown, or not one of the module's."""
+        texts = self._truth.find_names(path)
         if not texts:
-            self._untold += 1
+            self._unknown += 1
             self._example = self._example or path
             return None
         for text in texts:
-            if len(found := self._found(text)) == 1:
-                return found[0]
-        (self._ambiguous if self._found(texts[0]) else self._foreign)[texts[0]] += 1
+            if len(class_ids := self._resolve(text)) == 1:
+                return class_ids[0]
+        (self._ambiguous if self._resolve(texts[0]) else self._foreign)[texts[0]] += 1
         return None
 
-    def passed(self, path: bytes) -> None:
-        """Take note that an image came, though it could not be read."""
-        self._truth.of(path)
+    def note_failed(self, path: bytes) -> None:
+        """Note that an image was given, though it could not be read."""
+        self._truth.find_names(path)
 
-    def _found(self, text: str) -> Sequence[int]:
+    def _resolve(self, text: str) -> Sequence[int]:
         if text not in self._classes:
             self._classes[text] = find_classes(text, self._names)
         return self._classes[text]
 
     def remarks(self) -> Iterable[str]:
-        """What was left out, and why, a line each."""
+        """Yield a line for each reason why images or entries were left out."""
         if self._foreign:
-            what = "a class" if len(self._foreign) == 1 else "classes"
+            classes = "a class" if len(self._foreign) == 1 else "classes"
             yield (
-                f"{_images(self._foreign.total(), 'is', 'are')} of {what} that the module does "
-                f"not have: {_named(self._foreign)}"
+                f"{_count_images(self._foreign.total(), 'is', 'are')} of {classes} that the module "
+                f"does not have: {_list_names(self._foreign)}"
             )
         if self._ambiguous:
-            what = "a label" if len(self._ambiguous) == 1 else "labels"
+            labels = "a label" if len(self._ambiguous) == 1 else "labels"
             yield (
-                f"{_images(self._ambiguous.total(), 'is', 'are')} of {what} that two classes have: "
-                f"{_named(self._ambiguous)}; name the class by WordNet id or class id"
+                f"{_count_images(self._ambiguous.total(), 'is', 'are')} of {labels} that two "
+                f"classes have: {_list_names(self._ambiguous)}; "
+                "name the class by WordNet id or class id"
             )
-        if self._untold:
-            example = display_path(self._example) + (", ..." if self._untold > 1 else "")
-            yield f"nothing tells what {_images(self._untold, 'shows', 'show')}: {example}"
-        if unused := self._truth.unused():
-            entries = "1 entry" if unused == 1 else f"{unused:,} entries"
-            yield f"{entries} of the truth without an image among those that came"
+        if self._unknown:
+            example = display_path(self._example) + (", ..." if self._unknown > 1 else "")
+            yield f"the truth of {count(self._unknown, 'image')} is unknown: {example}"
+        if unused := self._truth.count_unused():
+            entries = count(unused, "entry", "entries")
+            yield f"{entries} of the truth without an image among those that were given"
 
 
-def _images(count: int, one: str, many: str) -> str:
-    return f"1 image {one}" if count == 1 else f"{count:,} images {many}"
+def _count_images(number: int, singular: str, plural: str) -> str:
+    return f"{count(number, 'image')} {singular if number == 1 else plural}"
 
 
-def _folders(path: bytes) -> list[str]:
-    """The names of the folders in a path, the outermost first."""
+def _split_folders(path: bytes) -> list[str]:
+    """Return the names of the folders in a path, the outermost first."""
     return [os.fsdecode(name) for name in path.split(b"/")[:-1] if name not in (b"", b".")]
 
 
-def _named(found: Counter[str]) -> str:
-    names = ", ".join(display_path(os.fsencode(name)) for name, _ in found.most_common(_NAMED))
-    return names + (", ..." if len(found) > _NAMED else "")
+def _list_names(counts: Counter[str]) -> str:
+    names = ", ".join(display_path(os.fsencode(name)) for name, _ in counts.most_common(_NAMED))
+    return names + (", ..." if len(counts) > _NAMED else "")
 
 
-def _entries(file: Path) -> Iterator[tuple[bytes, str]]:
+def _read_entries(file: Path) -> Iterator[tuple[bytes, str]]:
     try:
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
@@ -217,4 +217,4 @@ def _entries(file: Path) -> Iterator[tuple[bytes, str]]:
     except OSError as error:
         raise LabelsError(f"cannot read the truth in {file}: {error.strerror}") from error
     except csv.Error as error:
-        raise LabelsError(f"the truth in {file} is no CSV: {error}") from error
+        raise LabelsError(f"the truth in {file} is not a CSV: {error}") from error

@@ -1,4 +1,4 @@
-"""What is to be done with images: the module, the model, the pixels and the task."""
+"""A job: everything that decides the results of images, and the results themselves."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mnv1cli._version import __version__
 from mnv1cli.errors import ModuleError
 from mnv1cli.images import loader
 from mnv1cli.images.info import read_info
-from mnv1cli.inference import ranking
+from mnv1cli.inference.ranking import rank_classes, softmax
 from mnv1cli.inputs import prefetch
-from mnv1cli.labels import names as labels
+from mnv1cli.labels.names import compute_digest, imagenet
 from mnv1cli.results.metadata import RunMetadata
 from mnv1cli.system.threads import ordered_map
 from mnv1cli.types import ImageInfo, Table, Task
@@ -30,9 +30,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything that decides the results: module, model, pixels, task.
+    """Everything that decides the results of images.
 
-    `shape` is that of one image's results, `names` the classes' for `classify`.
+    Attributes:
+        module: the module.
+        model: the module made ready to give `output`.
+        spec: how files become pixels.
+        task: what is wanted of each image.
+        output: the name of the module's output.
+        shape: the shape of one image's results: (k,) for the k labels of `classify`.
+        batch_size: the number of images that go through the model at once.
+        threads: the number of cores to use.
+        names: the names of the classes for `classify`, else empty.
     """
 
     module: HubModule
@@ -46,42 +55,42 @@ class Job:
     names: tuple[ClassName, ...] = ()
 
     def tables(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
-        """Results for every image, a table a batch, in the order of `refs`."""
+        """Yield the results for every image, a table per batch, in the order of `refs`."""
         if self.task.meta:
             return self._tables_with_info(refs)
         batches = loader.load_batches(refs, self.spec, self.batch_size, self.threads)
-        return ordered_map(self._table, batches, self.model.workers)
+        return ordered_map(self._compute_table, batches, self.model.workers)
 
     def _tables_with_info(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
-        """The same, with what the headers of the files say, which are read once more for it."""
-        under_way: deque[ImageRef] = deque()
+        """Yield the tables with the info of the images, whose headers are read again for it."""
+        loading: deque[ImageRef] = deque()
 
-        def remembered() -> Iterator[ImageRef]:
+        def remember_loading() -> Iterator[ImageRef]:
             for ref in prefetch.ahead(refs, self.spec.max_bytes, twice=True):
-                under_way.append(ref)
+                loading.append(ref)
                 yield ref
 
-        def told(pair: tuple[Batch, list[ImageRef]]) -> Table:
-            batch, those = pair
+        def compute(pair: tuple[Batch, list[ImageRef]]) -> Table:
+            batch, loaded = pair
             image_info = tuple(
                 ImageInfo() if reason else read_info(ref, self.spec)
-                for ref, reason in zip(those, batch.reasons, strict=True)
+                for ref, reason in zip(loaded, batch.reasons, strict=True)
             )
-            return replace(self._table(batch), image_info=image_info)
+            return replace(self._compute_table(batch), image_info=image_info)
 
-        batches = loader.load_batches(remembered(), self.spec, self.batch_size, self.threads)
-        pairs = ((batch, [under_way.popleft() for _ in batch.paths]) for batch in batches)
-        return ordered_map(told, pairs, self.model.workers)
+        batches = loader.load_batches(remember_loading(), self.spec, self.batch_size, self.threads)
+        pairs = ((batch, [loading.popleft() for _ in batch.paths]) for batch in batches)
+        return ordered_map(compute, pairs, self.model.workers)
 
-    def _table(self, batch: Batch) -> Table:
+    def _compute_table(self, batch: Batch) -> Table:
         if self.task.command == "classify":
-            return Table(batch.paths, batch.reasons, predictions=self._ranked(batch))
-        return Table(batch.paths, batch.reasons, values=self._values(batch))
+            return Table(batch.paths, batch.reasons, predictions=self._rank(batch))
+        return Table(batch.paths, batch.reasons, values=self._compute_values(batch))
 
     def metadata(self) -> RunMetadata:
         """Return the settings of a run of this job, for the readers of its result."""
         task, spec = self.task, self.spec
-        own_names = bool(self.names) and self.names != labels.imagenet()
+        own_names = bool(self.names) and self.names != imagenet()
         return RunMetadata(
             version=__version__,
             command=task.command,
@@ -101,11 +110,11 @@ class Job:
             min_probability=task.min_probability,
             pool=task.pool,
             meta=task.meta,
-            labels=labels.digest(self.names) if own_names else None,
+            labels=compute_digest(self.names) if own_names else None,
         )
 
     def settings(self) -> dict[str, Any]:
-        """What must be the same in a run that goes on with another, by names that people know."""
+        """Return what must be the same in a run that resumes another, by the names of options."""
         task, spec = self.task, self.spec
         return {
             "command": task.command,
@@ -124,27 +133,27 @@ class Job:
             "--top": task.top,
             "--min-probability": task.min_probability,
             "--with-meta": task.meta,
-            "--labels": labels.digest(self.names),
+            "--labels": compute_digest(self.names),
         }
 
     def _output_name(self) -> str:
-        """What the results are of: the model's output, or what was made of it."""
+        """Return the name of the results: that of the output, or of what was made of it."""
         if self.task.command == "classify":
             return "labels"
         return "probabilities" if self.task.probabilities else self.output
 
-    def _ranked(self, batch: Batch) -> tuple[tuple[Prediction, ...], ...]:
-        """Predictions in every image's place, none where it failed."""
+    def _rank(self, batch: Batch) -> tuple[tuple[Prediction, ...], ...]:
+        """Return the predictions of every image, empty where it failed."""
         task = self.task
-        logits = self._results(batch.pixels)
-        best = iter(ranking.top_k(logits, self.names, task.top, task.min_probability))
+        logits = self._run_model(batch.pixels)
+        best = iter(rank_classes(logits, self.names, task.top, task.min_probability))
         return tuple(() if reason else next(best) for reason in batch.reasons)
 
-    def _values(self, batch: Batch) -> FloatArray:
-        """Values in every image's place, NaN where it failed."""
-        results = self._results(batch.pixels)
+    def _compute_values(self, batch: Batch) -> FloatArray:
+        """Return the values of every image, float32 [n, ...], NaN where it failed."""
+        results = self._run_model(batch.pixels)
         if self.task.probabilities:
-            results = ranking.softmax(results).astype(np.float32)
+            results = softmax(results).astype(np.float32)
         if self.task.pool and results.ndim > 2:
             results = results.mean(axis=tuple(range(1, results.ndim - 1)), dtype=np.float32)
         if not any(batch.reasons):
@@ -153,18 +162,22 @@ class Job:
         values[[not reason for reason in batch.reasons]] = results
         return values
 
-    def _results(self, pixels: FloatArray) -> FloatArray:
+    def _run_model(self, pixels: FloatArray) -> FloatArray:
         if len(pixels):
             return self.model(pixels)[self.output]
         classes = len(self.names)
         return np.empty((0, *((classes,) if classes else self.shape)), np.float32)
 
 
-def row_shape(found: HubModule, output: Output, task: Task) -> tuple[int, ...]:
-    """The shape of one image's results for a task that takes this output."""
+def row_shape(module: HubModule, output: Output, task: Task) -> tuple[int, ...]:
+    """Return the shape of one image's values for a task that takes this output.
+
+    Raises:
+        ModuleError: the module does not state it.
+    """
     shape = output.result.shape[1:]
     if task.pool and len(shape) > 1:
         shape = shape[-1:]
     if not shape or min(shape) < 1:
-        raise ModuleError(f"module {found.handle} does not tell the shape of {output.name}")
+        raise ModuleError(f"module {module.handle} does not state the shape of {output.name}")
     return shape

@@ -12,7 +12,7 @@ from mnv1cli.inference.job import Job, row_shape
 from mnv1cli.inference.models import open_model
 from mnv1cli.inference.settings import Settings, check_choice
 from mnv1cli.inputs import from_python
-from mnv1cli.labels.names import labels_for
+from mnv1cli.labels.names import choose_labels
 from mnv1cli.modules.inspection import open_module
 from mnv1cli.path_text import display_path
 from mnv1cli.types import FetchOptions, OnError
@@ -116,7 +116,7 @@ class Predictor:
         shape = row_shape(self.module, output, task)
         names: tuple[ClassName, ...] = ()
         if task.command == "classify":
-            names = labels_for(shape[0], self.settings.labels, self.module.path)
+            names = choose_labels(shape[0], self.settings.labels, self.module.path)
             shape = (min(task.top, shape[0]),)
         return Job(
             module=self.module,

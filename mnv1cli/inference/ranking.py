@@ -1,4 +1,4 @@
-"""From logits to probabilities and the best classes."""
+"""Probabilities of logits, and the most probable classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def softmax(logits: FloatArray) -> NDArray[np.float64]:
-    """Probabilities of logits [n, classes], summed in float64."""
+    """Return the probabilities of logits [n, classes], summed in float64."""
     import numpy as np
 
     powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
@@ -23,15 +23,15 @@ def softmax(logits: FloatArray) -> NDArray[np.float64]:
     return normalised
 
 
-def _best_first(logits: FloatArray, top: int) -> NDArray[np.int64]:
-    """The classes of the `top` highest logits of each row; of equal ones the lower id first."""
+def _sort_classes(logits: FloatArray, top: int) -> NDArray[np.int64]:
+    """Return the ids of the `top` highest logits of each row; of equal ones the lower id first."""
     import numpy as np
 
     if np.isnan(logits).any() or top >= logits.shape[1]:
         order: NDArray[np.int64] = np.argsort(-logits, axis=1, kind="stable")[:, :top]
         return order
-    # Floats sort like their bits, once those of negative ones are turned over; with
-    # the id in the lower half no two keys are equal, and a partition is enough.
+    # Floats sort like their bits, once those of negative ones are inverted; with the id in
+    # the lower half no two keys are equal, and a partition is enough.
     bits = (-logits + np.float32(0)).view(np.int32).astype(np.int64)
     bits = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
     keys = (bits << 32) | np.arange(logits.shape[1])
@@ -41,20 +41,20 @@ def _best_first(logits: FloatArray, top: int) -> NDArray[np.int64]:
     return ids
 
 
-def top_k(
+def rank_classes(
     logits: FloatArray, names: tuple[ClassName, ...], top: int, min_probability: float = 0.0
 ) -> list[tuple[Prediction, ...]]:
-    """The best classes of each row of logits [n, classes], best first.
+    """Return the `top` most probable classes of each row of logits [n, classes], best first.
 
-    Of equal ones the lower class id comes first. Those under `min_probability`
-    are left out.
+    Of equally probable classes the one with the lower id comes first. Classes below
+    `min_probability` are left out.
     """
     import numpy as np
 
     probabilities = softmax(logits).astype(np.float32)
-    order = _best_first(logits, top)
+    order = _sort_classes(logits, top)
     best = np.take_along_axis(probabilities, order, axis=1)
-    # As float32, so that a limit copied from a result keeps the row it was copied from.
+    # As float32, so that a limit copied from a result keeps the row that it was copied from.
     limit = float(np.float32(min_probability))
     return [
         tuple(

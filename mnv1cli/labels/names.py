@@ -1,4 +1,4 @@
-"""The names of classes, and the best of them."""
+"""The names of classes: ImageNet's, a module's own, or a user's."""
 
 from __future__ import annotations
 
@@ -37,22 +37,23 @@ class ClassName:
 
 @cache
 def imagenet() -> tuple[ClassName, ...]:
-    """The 1001 classes of the module, index 0 the background."""
+    """Return the 1001 classes of MobileNet V1: the background, then the 1000 of ImageNet."""
     packaged = resources.files("mnv1cli") / "data" / "labels" / _TABLE
     if packaged.is_file():
-        return _table(packaged.read_text("utf-8"), _TABLE)
-    # An editable install has the table beside the package, where it is kept.
+        return _parse_table(packaged.read_text("utf-8"), _TABLE)
+    # An editable install has the table beside the package.
     beside = Path(__file__).resolve().parents[2] / "labels" / _TABLE
-    return _table(beside.read_text("utf-8"), str(beside))
+    return _parse_table(beside.read_text("utf-8"), str(beside))
 
 
 def read_labels(path: Path) -> tuple[ClassName, ...]:
-    """Class names from a file: a name a line, or CSV with the header of `FIELDS`.
+    """Read class names from a file: a name per line, or CSV with the header of `FIELDS`.
 
-    Of the CSV only the column `label` must be there.
+    Of the CSV only the column `label` is required.
 
     Raises:
-        LabelsError: missing, empty, not UTF-8, or CSV whose ids do not count up from 0.
+        LabelsError: the file is missing, empty, not UTF-8, or CSV whose ids do not count up
+            from 0.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -62,15 +63,15 @@ def read_labels(path: Path) -> tuple[ClassName, ...]:
         raise LabelsError(f"the labels in {path} are not UTF-8 text: {error.reason}") from error
     header = next(csv.reader(io.StringIO(text)), [])
     if "label" in header:
-        found = _table(text, str(path))
+        names = _parse_table(text, str(path))
     else:
-        found = tuple(ClassName(i, "", name.strip()) for i, name in enumerate(text.splitlines()))
-    if not any(name.label for name in found):
+        names = tuple(ClassName(i, "", name.strip()) for i, name in enumerate(text.splitlines()))
+    if not any(name.label for name in names):
         raise LabelsError(f"the labels file {path} is empty")
-    return found
+    return names
 
 
-def _table(text: str, source: str) -> tuple[ClassName, ...]:
+def _parse_table(text: str, source: str) -> tuple[ClassName, ...]:
     rows = list(csv.DictReader(io.StringIO(text)))
     for i, row in enumerate(rows):
         if row.get("class_id") not in (None, str(i)):
@@ -84,15 +85,15 @@ def _table(text: str, source: str) -> tuple[ClassName, ...]:
     )
 
 
-def labels_for(
+def choose_labels(
     classes: int, own: Path | None = None, module: Path | None = None
 ) -> tuple[ClassName, ...]:
-    """The names of a module's classes: from the file `own`, else its own, else ImageNet's.
+    """Return the names of a module's classes: from the file `own`, else its own or ImageNet's.
 
-    Those of a module that has its own lie in the file `ASSET` of its directory `module`.
+    The names of a module that has its own are in the file `ASSET` of its directory `module`.
 
     Raises:
-        LabelsError: their number is not that of the classes.
+        LabelsError: the number of names is not that of the classes.
     """
     asset = module / ASSET if module else None
     source = own or (asset if asset and asset.is_file() else None)
@@ -101,15 +102,15 @@ def labels_for(
         return names
     remedy = "name your own with --labels FILE"
     if own is not None:
-        remedy = "one line a class is needed"
+        remedy = "give one line per class"
         if len(names) == 1000 and classes == 1001:
             remedy = "class 0 of this module is the background: put a line for it first"
-    found = f"{source or 'the built-in table'} has {len(names)} names"
-    raise LabelsError(f"{found}, the module {classes} classes", remedy)
+    table = source or "the built-in table"
+    raise LabelsError(f"{table} has {len(names)} names, the module {classes} classes", remedy)
 
 
-def search(pattern: str, names: tuple[ClassName, ...]) -> list[ClassName]:
-    """The class of the id `pattern`, or those whose WordNet id, label or synonyms hold it."""
+def search_classes(pattern: str, names: tuple[ClassName, ...]) -> list[ClassName]:
+    """Return the class with the id `pattern`, or all with it in WordNet id, label or synonyms."""
     if pattern.isdecimal():
         return [name for name in names if pattern in (str(name.class_id), name.wnid[1:])]
     wanted = pattern.casefold()
@@ -120,8 +121,8 @@ def search(pattern: str, names: tuple[ClassName, ...]) -> list[ClassName]:
     ]
 
 
-def digest(names: Sequence[ClassName]) -> str | None:
-    """What tells one set of names from another; None without any."""
+def compute_digest(names: Sequence[ClassName]) -> str | None:
+    """Return a sha256 that tells one set of names from another; None without names."""
     if not names:
         return None
     text = "\n".join(f"{name.wnid} {name.label}" for name in names)
@@ -129,11 +130,11 @@ def digest(names: Sequence[ClassName]) -> str | None:
 
 
 def find_classes(text: str, names: Sequence[ClassName]) -> tuple[int, ...]:
-    """The class ids that a WordNet id, a class id, a label or a synonym means.
+    """Return the ids of the classes that a WordNet id, a class id, a label or a synonym names.
 
-    Case does not matter, nor whether spaces are written as underscores; more
-    may follow a WordNet id. Where two classes have one label both are given; a
-    label goes before a synonym, and as it is written before other case.
+    Upper and lower case are the same, and so are spaces and underscores. Text after a WordNet
+    id is ignored. All classes with a label are returned; a label counts before a synonym, and
+    a label in the same case before one in another.
     """
     if text.isdecimal():
         return (int(text),) if int(text) < len(names) else ()
@@ -145,9 +146,9 @@ def find_classes(text: str, names: Sequence[ClassName]) -> tuple[int, ...]:
         return named
     exact = text.strip().replace("_", " ")
     # Case tells the dog Cardigan from the garment.
-    found = tuple(name.class_id for name in names if exact == name.label)
-    found = found or tuple(name.class_id for name in names if wanted == _plain(name.label))
-    return found or tuple(
+    ids = tuple(name.class_id for name in names if exact == name.label)
+    ids = ids or tuple(name.class_id for name in names if wanted == _plain(name.label))
+    return ids or tuple(
         name.class_id for name in names if wanted in map(_plain, name.synonyms.split(";"))
     )
 

@@ -9,7 +9,7 @@ from mnv1cli.path_text import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mnv1cli.analysis.evaluate import Evaluation
+    from mnv1cli.analysis.evaluation import Evaluation
 
 # Nobody reads a matrix with more rows and columns, or a list of more pairs.
 MAX_CONFUSED = 30

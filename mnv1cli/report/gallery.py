@@ -6,10 +6,12 @@ import heapq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from mnv1cli.analysis.evaluate import TOP, Evaluation, SavedPredictions, evaluated, ranked
-from mnv1cli.analysis.truth import ListTruth, Resolved
+from mnv1cli.analysis.evaluate import evaluate_tables
+from mnv1cli.analysis.evaluation import TOP, Evaluation
+from mnv1cli.analysis.saved_predictions import SavedPredictions, rank_table
+from mnv1cli.analysis.truth import ListTruth, ResolvedTruth
 from mnv1cli.errors import OptionError, ResultError
-from mnv1cli.labels.names import labels_for
+from mnv1cli.labels.names import choose_labels
 from mnv1cli.path_text import path_of
 from mnv1cli.results.readers import open_result
 from mnv1cli.results.readers.similarities import SimilarityRows, group_entries
@@ -122,7 +124,7 @@ class LabelGallery:
                 "--sort mistakes needs to know what the images show",
                 "add --truth FILE or --truth-folders",
             )
-        resolved = Resolved(self._truth, self._names) if self._truth else None
+        resolved = ResolvedTruth(self._truth, self._names) if self._truth else None
         return heapq.nsmallest(limit, self._cards(resolved), key=lambda card: _card_key(card, sort))
 
     def _read_class_names(self, file: Source, labels_file: Path | None) -> tuple[ClassName, ...]:
@@ -135,18 +137,18 @@ class LabelGallery:
                 "give what classify, logits or similar wrote",
             )
         if layout and not layout.labels:
-            return labels_for(layout.shape[-1], labels_file)
+            return choose_labels(layout.shape[-1], labels_file)
         if labels_file or self._truth:
             return SavedPredictions(file).names(labels_file)
         return ()
 
     def _evaluate(self, file: Source, truth: Truth) -> None:
-        saved, resolved = SavedPredictions(file), Resolved(truth, self._names)
-        self.evaluation = evaluated(saved.tables(self._names), resolved, self._names)
+        saved, resolved = SavedPredictions(file), ResolvedTruth(truth, self._names)
+        self.evaluation = evaluate_tables(saved.tables(self._names), resolved, self._names)
         self.evaluation.failed = saved.failed
         self.remarks = list(resolved.remarks())
 
-    def _cards(self, resolved: Resolved | None) -> Iterator[Card]:
+    def _cards(self, resolved: ResolvedTruth | None) -> Iterator[Card]:
         """Yield the images in the order of the results, and collect those that failed."""
         self.total = 0
         failed = {fault.path for fault in self.faults}
@@ -167,16 +169,16 @@ class LabelGallery:
             if table.values is None:
                 yield table
                 continue
-            yield ranked(table.without_faults(), self._names, output)
+            yield rank_table(table.without_faults(), self._names, output)
             bad = [pair for pair in zip(table.paths, table.errors, strict=True) if pair[1]]
             if bad:
                 paths, errors = zip(*bad, strict=True)
                 yield Table(paths, errors, predictions=((),) * len(bad))
 
     def _make_card(
-        self, path: bytes, predictions: tuple[Prediction, ...], resolved: Resolved | None
+        self, path: bytes, predictions: tuple[Prediction, ...], resolved: ResolvedTruth | None
     ) -> Card:
-        class_id = resolved.of(path) if resolved else None
+        class_id = resolved.find_class(path) if resolved else None
         if class_id is None:
             return Card(self.total, path, predictions)
         verdict = WRONG
@@ -244,7 +246,7 @@ def choose_truth(
         raise OptionError("--truth and --truth-folders are two truths", "give one of them")
     if file is not None:
         return ListTruth(file, [root for root in roots if root])
-    return SavedPredictions(results).folders() if folders else None
+    return SavedPredictions(results).folder_truth() if folders else None
 
 
 def _card_key(card: Card, sort: Sort) -> tuple[Any, ...]:

@@ -220,7 +220,7 @@ def test_list_finds_its_images(tmp_path: Path, where: str, monkeypatch: pytest.M
     result = mnv1("evaluate", "data/photos", "--truth", "data/t.csv", *BUNDLED, "--json")
     assert json.loads(result.stdout)["n"] == 1
     assert result.stderr == (
-        "mnv1: warning: nothing tells what 2 images show: data/photos/coffee.jpg, ...\n"
+        "mnv1: warning: the truth of 2 images is unknown: data/photos/coffee.jpg, ...\n"
     )
 
 
@@ -340,14 +340,23 @@ def test_misuse_is_told_in_one_line(here: Path, arguments: str, exit_code: int, 
 @pytest.mark.parametrize(
     ("run", "said"),
     [
-        (("embed", "-o", "x.csv"), "holds features, no labels and no logits"),
-        (("embed", "-o", "x.npy"), "holds features, no labels and no logits"),
-        (("embed",), "has 1024 numbers an image, and there are 1001 names"),
+        (("embed", "-o", "x.csv"), "holds features, neither labels nor logits"),
+        (("embed", "-o", "x.npy"), "holds features, neither labels nor logits"),
+        (("embed",), "has 1024 numbers per image, but there are 1001 names"),
         (("classify", "--wide", "-o", "x.csv"), "was made with --wide and has no class ids"),
-        (("classify", "--top", 3, "-o", "x.csv"), "has not the first 5 labels of photo/coffee.jpg"),
-        (("classify", "--top", 3), "has not the first 5 labels of photo/coffee.jpg"),
-        (("classify", "--min-probability", 0.01, "-o", "x.jsonl"), "has not the first labels"),
-        (("classify", "--min-probability", 0.01), "has not the first 5 labels of photo/coffee.jpg"),
+        (
+            ("classify", "--top", 3, "-o", "x.csv"),
+            "lacks some of the first 5 labels of photo",
+        ),
+        (("classify", "--top", 3), "lacks some of the first 5 labels of photo/coffee.jpg"),
+        (
+            ("classify", "--min-probability", 0.01, "-o", "x.jsonl"),
+            "lacks the first labels of some images",
+        ),
+        (
+            ("classify", "--min-probability", 0.01),
+            "lacks some of the first 5 labels of photo/coffee.jpg",
+        ),
     ],
 )
 def test_results_that_do_not_tell_enough_are_refused(
@@ -372,7 +381,7 @@ LABEL = {"rank": 1, "class_id": 968, "wnid": "", "label": "cup", "probability": 
         ({"class_id": "968"}, "is damaged"),
         ({"probability": None}, "is damaged"),
         ({"probability": 1.5}, "is damaged"),
-        ({"rank": 2}, "has not the first 5 labels"),
+        ({"rank": 2}, "lacks some of the first 5 labels"),
         ({"more": 1}, "is damaged"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mnv1cli.analysis.truth import FolderTruth, ListTruth, Resolved, SavedTruth
+from mnv1cli.analysis.truth import FolderTruth, ListTruth, ResolvedTruth, SavedTruth
 from mnv1cli.errors import LabelsError, MissingInputError
 from mnv1cli.labels.names import ClassName, find_classes, imagenet
 
@@ -27,15 +27,15 @@ class Told:
     def __init__(self, *names: str) -> None:
         self.names = names
 
-    def of(self, path: bytes) -> tuple[str, ...]:
+    def find_names(self, path: bytes) -> tuple[str, ...]:
         return self.names
 
-    def unused(self) -> int:
+    def count_unused(self) -> int:
         return 0
 
 
-def told(*names: str) -> Resolved:
-    return Resolved(Told(*names), imagenet())  # type: ignore[arg-type]
+def told(*names: str) -> ResolvedTruth:
+    return ResolvedTruth(Told(*names), imagenet())  # type: ignore[arg-type]
 
 
 class TestClasses:
@@ -104,21 +104,21 @@ class TestFolders:
     def test_tell_by_the_first_below_the_input_or_the_one_around(
         self, root: bytes, path: bytes
     ) -> None:
-        assert tuple(FolderTruth([root]).of(path)) == ("tabby",)
+        assert tuple(FolderTruth([root]).find_names(path)) == ("tabby",)
 
     def test_tell_of_an_image_in_the_working_directory(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir("photos/tabby")
-        assert tuple(FolderTruth([b"."]).of(b"./a.jpg")) == ("tabby",)
-        assert tuple(FolderTruth().of(b"a.jpg")) == ("tabby",)
+        assert tuple(FolderTruth([b"."]).find_names(b"./a.jpg")) == ("tabby",)
+        assert tuple(FolderTruth().find_names(b"a.jpg")) == ("tabby",)
 
     @pytest.mark.parametrize("path", [b"", b"/a.jpg"])
     def test_tell_nothing_where_there_are_none(self, path: bytes) -> None:
-        assert not FolderTruth().of(path)
+        assert not FolderTruth().find_names(path)
 
     def test_have_any_name(self) -> None:
-        assert tuple(FolderTruth().of(b"x/l\xe9/a.jpg")) == ("l\udce9",)
+        assert tuple(FolderTruth().find_names(b"x/l\xe9/a.jpg")) == ("l\udce9",)
 
     @pytest.mark.parametrize(
         ("paths", "names"),
@@ -138,10 +138,10 @@ class TestFolders:
     ) -> None:
         raw = [os.fsencode(path) for path in paths]
         truth = SavedTruth(raw)
-        assert [list(truth.of(path)) for path in raw] == names
+        assert [list(truth.find_names(path)) for path in raw] == names
 
     def test_of_an_empty_result_are_none(self) -> None:
-        assert list(SavedTruth([]).of(b"a/b.jpg")) == ["a"]
+        assert list(SavedTruth([]).find_names(b"a/b.jpg")) == ["a"]
 
 
 class TestLists:
@@ -166,17 +166,17 @@ class TestLists:
     def test_name_images_in_many_ways(self, file: Path, listed: str, path: bytes) -> None:
         file.write_bytes(b"path,label\n" + os.fsencode(listed) + b",tabby\n")
         truth = ListTruth(file, [b"root"])
-        assert truth.unused() == 1
-        assert tuple(truth.of(path)) == ("tabby",)
-        assert truth.unused() == 0
+        assert truth.count_unused() == 1
+        assert tuple(truth.find_names(path)) == ("tabby",)
+        assert truth.count_unused() == 0
 
     def test_name_absolute_paths(self, file: Path, tmp_path: Path) -> None:
         file.write_text(f"path,label\n{tmp_path}/photos/a.jpg,tabby\n")
-        assert tuple(ListTruth(file).of(b"photos/a.jpg")) == ("tabby",)
+        assert tuple(ListTruth(file).find_names(b"photos/a.jpg")) == ("tabby",)
 
     def test_do_not_name_an_image_of_another_folder(self, file: Path) -> None:
         file.write_text("path,label\none/a.jpg,tabby\n")
-        assert not ListTruth(file).of(b"two/a.jpg")
+        assert not ListTruth(file).find_names(b"two/a.jpg")
 
     @pytest.mark.parametrize(
         "content",
@@ -190,9 +190,9 @@ class TestLists:
     def test_are_csv_as_people_have_it(self, file: Path, content: bytes) -> None:
         file.write_bytes(content)
         truth = ListTruth(file)
-        assert tuple(truth.of(b"a.jpg")) == ("tabby",)
-        assert not truth.of(b"b.jpg")
-        assert truth.unused() == 0
+        assert tuple(truth.find_names(b"a.jpg")) == ("tabby",)
+        assert not truth.find_names(b"b.jpg")
+        assert truth.count_unused() == 0
 
     def test_name_the_images_where_they_are(self, file: Path, tmp_path: Path) -> None:
         for name in ("a.jpg", "lists/a.jpg", "lists/b.jpg"):
@@ -211,7 +211,7 @@ class TestLists:
             ("path,label\na.jpg,1\n./a.jpg,2\n", "two labels for ./a.jpg"),
             ("path,label\na.jpg,crane, bird\n", "line 2 of .* more cells than the header"),
             ("label,path\ntabby\n", "line 2 of .* has no path"),
-            ('path,label\n"a.jpg,1\n', "is no CSV"),
+            ('path,label\n"a.jpg,1\n', "is not a CSV"),
         ],
     )
     def test_that_are_wrong_are_refused(self, file: Path, content: str, said: str) -> None:
@@ -226,9 +226,9 @@ class TestLists:
             ListTruth(file.parent)
 
 
-class TestResolved:
+class TestResolvedTruth:
     def test_takes_the_first_name_that_is_one_class(self) -> None:
-        assert told("photos", "crane", "tabby", "espresso").of(b"a") == CAT.class_id
+        assert told("photos", "crane", "tabby", "espresso").find_class(b"a") == CAT.class_id
 
     @pytest.mark.parametrize(
         ("names", "images", "said"),
@@ -242,22 +242,22 @@ class TestResolved:
              "name the class by WordNet id or class id"),
             (["a\x1b[2J\udce9"], 1,
              "1 image is of a class that the module does not have: a\\x1b[2J\\xe9"),
-            ([], 1, "nothing tells what 1 image shows: i0"),
-            ([], 3, "nothing tells what 3 images show: i0, ..."),
+            ([], 1, "the truth of 1 image is unknown: i0"),
+            ([], 3, "the truth of 3 images is unknown: i0, ..."),
         ],
     )  # fmt: skip
     def test_says_what_was_left_out(self, names: list[str], images: int, said: str) -> None:
         resolved = told(*names)
-        assert [resolved.of(b"i%d" % i) for i in range(images)] == [None] * images
+        assert [resolved.find_class(b"i%d" % i) for i in range(images)] == [None] * images
         assert list(resolved.remarks()) == [said]
 
     def test_names_the_most_frequent_five(self) -> None:
         truth = Told()
-        resolved = Resolved(truth, imagenet())  # type: ignore[arg-type]
+        resolved = ResolvedTruth(truth, imagenet())  # type: ignore[arg-type]
         for i, name in enumerate("abcdef"):
             truth.names = (f"no {name}",)
             for _ in range(i + 1):
-                resolved.of(b"x")
+                resolved.find_class(b"x")
         [said] = resolved.remarks()
         assert said.startswith("21 images are of classes that")
         assert said.endswith(": no f, no e, no d, no c, no b, ...")
@@ -265,13 +265,13 @@ class TestResolved:
     def test_counts_the_entries_that_were_not_asked_for(self, tmp_path: Path) -> None:
         file = tmp_path / "t.csv"
         file.write_text("path,label\na,1\nb,1\nc,1\nd,1\n")
-        resolved = Resolved(ListTruth(file), imagenet())
-        assert resolved.of(b"a") == 1
-        resolved.passed(b"b")
+        resolved = ResolvedTruth(ListTruth(file), imagenet())
+        assert resolved.find_class(b"a") == 1
+        resolved.note_failed(b"b")
         assert list(resolved.remarks()) == [
-            "2 entries of the truth without an image among those that came"
+            "2 entries of the truth without an image among those that were given"
         ]
-        resolved.of(b"c")
+        resolved.find_class(b"c")
         assert list(resolved.remarks()) == [
-            "1 entry of the truth without an image among those that came"
+            "1 entry of the truth without an image among those that were given"
         ]

@@ -19,8 +19,8 @@ from mnv1cli.storage.location import Location, source
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mnv1cli.analysis.evaluate import Evaluation
-    from mnv1cli.analysis.truth import Resolved
+    from mnv1cli.analysis.evaluation import Evaluation
+    from mnv1cli.analysis.truth import ResolvedTruth
 
 
 @click.command(cls=GroupedCommand)
@@ -112,7 +112,7 @@ def evaluate(
 
 def _evaluate_images(
     reading: Reading, file: Path | None, own: Path | None, progress: Any
-) -> tuple[Evaluation, Resolved]:
+) -> tuple[Evaluation, ResolvedTruth]:
     from mnv1cli.analysis.evaluate import evaluate_images
     from mnv1cli.analysis.truth import FolderTruth, ListTruth
     from mnv1cli.inputs.from_python import refs

@@ -51,10 +51,10 @@ def _print_labels(pattern: str | None, own: Path | None, form: str) -> None:
     Raises:
         LabelsError: no class matches, or the file `own` cannot be read.
     """
-    from mnv1cli.labels.names import FIELDS, imagenet, read_labels, search
+    from mnv1cli.labels.names import FIELDS, imagenet, read_labels, search_classes
 
     names = imagenet() if own is None else read_labels(own)
-    matches = names if pattern is None else search(pattern, names)
+    matches = names if pattern is None else search_classes(pattern, names)
     if not matches:
         raise LabelsError(f"no class matches {pattern!r}")
     rows = [(str(name.class_id), name.wnid, name.label, name.synonyms) for name in matches]

@@ -1,0 +1,154 @@
+"""The predictions in an existing result, for an evaluation."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mnv1cli.analysis.evaluation import TOP
+from mnv1cli.analysis.truth import SavedTruth
+from mnv1cli.errors import LabelsError, ResultError
+from mnv1cli.inference.ranking import rank_classes
+from mnv1cli.labels.names import compute_digest, imagenet, read_labels
+from mnv1cli.path_text import display_path
+from mnv1cli.results.readers import open_result
+from mnv1cli.types import Layout, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from mnv1cli.labels.names import ClassName
+    from mnv1cli.storage.location import Source
+    from mnv1cli.types import FloatArray, Prediction
+
+_REMEDY = f"make it with --top {TOP} and without --min-probability, or give logits"
+
+
+class SavedPredictions:
+    """The first five labels of each image in an existing result.
+
+    `failed` is the number of images that failed, as far as the result has been read.
+
+    Raises:
+        MissingInputError: there is no such file.
+        ResultError: it cannot be read, or holds something else.
+    """
+
+    def __init__(self, file: Source) -> None:
+        self._file = file
+        self._result = open_result(file)
+        self._metadata = self._result.metadata
+        self._layout = self._result.layout or Layout((0,), labels=True)
+        self.failed = len(self._metadata.failures or ()) if self._metadata else 0
+        self._refuse()
+
+    def names(self, own: Path | None) -> tuple[ClassName, ...]:
+        """Return the names of the result's classes: from the file `own`, else ImageNet's.
+
+        Raises:
+            LabelsError: they are not the names that the result was made with.
+        """
+        if not self._layout.labels:
+            return self._names_of_scores(own)
+        names = imagenet() if own is None else read_labels(own)
+        digest = (self._metadata and self._metadata.labels) or compute_digest(imagenet())
+        if digest != compute_digest(names):
+            raise LabelsError(
+                f"{self._file} was made with other class names", "give them with --labels FILE"
+            )
+        return names
+
+    def tables(self, names: tuple[ClassName, ...]) -> Iterator[Table]:
+        """Yield the predictions of the images that did not fail."""
+        for table in self._result.tables():
+            good = table.without_faults()
+            if self._metadata is None:
+                self.failed += len(table.paths) - len(good.paths)
+            if self._layout.labels:
+                self._check_labels(good, names)
+                yield good
+            else:
+                yield self._rank(good, names)
+
+    def folder_truth(self) -> SavedTruth:
+        """Return the truth in the names of the images' folders."""
+        return SavedTruth(self._result.paths())
+
+    def _names_of_scores(self, own: Path | None) -> tuple[ClassName, ...]:
+        names = imagenet() if own is None else read_labels(own)
+        if self._layout.shape != (len(names),):
+            numbers = " x ".join(map(str, self._layout.shape))
+            raise LabelsError(
+                f"{self._file} has {numbers} numbers per image, but there are {len(names)} names",
+                "give scores of the classes, and your own names with --labels FILE",
+            )
+        return names
+
+    def _rank(self, table: Table, names: tuple[ClassName, ...]) -> Table:
+        output = self._metadata.output if self._metadata else None
+        predictions = rank_table(table, names, output)
+        self.failed += len(table.paths) - len(predictions.paths)
+        return predictions
+
+    def _check_labels(self, table: Table, names: Sequence[ClassName]) -> None:
+        """Refuse a table without the first labels of every image, or with unknown classes."""
+        ranks = list(range(1, min(TOP, len(names)) + 1))
+        for path, predictions in zip(table.paths, table.predictions, strict=True):
+            if [p.rank for p in predictions[:TOP]] != ranks:
+                raise ResultError(
+                    f"{self._file} lacks some of the first {len(ranks)} labels of "
+                    f"{display_path(path)}",
+                    _REMEDY,
+                )
+            if not all(_is_valid(p, len(names)) for p in predictions[:TOP]):
+                raise ResultError(
+                    f"{self._file} is damaged: it has no class and probability for a label of "
+                    f"{display_path(path)}"
+                )
+
+    def _refuse(self) -> None:
+        metadata, file = self._metadata, self._file
+        output = (metadata and metadata.output) or "logits"
+        if self._layout.wide:
+            raise ResultError(
+                f"{file} was made with --wide and has no class ids",
+                "give one that was made without it, or logits",
+            )
+        if not self._layout.labels and output not in ("logits", "probabilities"):
+            raise ResultError(f"{file} holds {output}, neither labels nor logits")
+        if metadata and metadata.min_probability:
+            raise ResultError(f"{file} lacks the first labels of some images", _REMEDY)
+
+
+def _is_valid(label: Prediction, classes: int) -> bool:
+    """Return whether a label from a file has a probability and one of so many classes."""
+    numbers = isinstance(label.class_id, int) and isinstance(label.probability, int | float)
+    return numbers and 0 <= label.class_id < classes and 0 <= label.probability <= 1
+
+
+def _sum_to_one(values: FloatArray) -> bool:
+    """Return whether rows [n, classes] are probabilities; the scores of a network never are."""
+    sums = values.sum(axis=1, dtype=np.float64)
+    return bool((values >= 0).all() and np.allclose(sums, 1, rtol=0, atol=1e-3))
+
+
+def rank_table(table: Table, names: tuple[ClassName, ...], output: str | None = None) -> Table:
+    """Return the first five labels of each image by its scores.
+
+    `output` is "probabilities" where the scores are probabilities; where it is None, they are
+    recognised by their sum. Rows of NaN, which are those of images that failed, are left out.
+    """
+    values = table.values
+    assert values is not None
+    good = np.isfinite(values.max(axis=1))
+    paths, values = tuple(itertools.compress(table.paths, good)), values[good]
+    predictions = rank_classes(values, names, min(TOP, len(names)))
+    if output == "probabilities" or (output is None and _sum_to_one(values)):
+        predictions = [
+            tuple(p._replace(probability=float(row[p.class_id])) for p in labels)
+            for row, labels in zip(values, predictions, strict=True)
+        ]
+    return Table(paths, ("",) * len(paths), predictions=tuple(predictions))
