@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-from mnv1cli.analysis.synthetic_photos import picture
+from mnv1cli.analysis.synthetic_photos import make_picture
 
 _QUALITY = 92
 
@@ -30,7 +30,7 @@ def main() -> int:
     random = np.random.default_rng(options.seed)
     for number in range(options.count):
         path = os.path.join(options.folder, f"{options.seed}-{number:05}.{options.suffix}")
-        picture(random, width, height).save(path, quality=_QUALITY)
+        make_picture(random, width, height).save(path, quality=_QUALITY)
     return 0
 
 

@@ -1,1 +1,1 @@
-"""What results say: accuracy, similar images, and how fast this machine is."""
+"""Results analysed: their accuracy, similar images, and the speed of this machine."""

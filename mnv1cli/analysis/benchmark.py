@@ -1,4 +1,4 @@
-"""How fast each stage is on this machine, for each engine and precision at hand."""
+"""The speed of each stage on this machine, for each engine and precision it has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mnv1cli.analysis import synthetic_photos
+from mnv1cli.analysis.synthetic_photos import write_pictures
 from mnv1cli.errors import Mnv1Error, NoImagesError, OptionError
 from mnv1cli.images import loader
 from mnv1cli.inference import litert_model
@@ -37,16 +37,16 @@ _TASK = Task("classify")
 _KINDS: tuple[tuple[Engine, Precision], ...] = (
     ("litert", "float32"),
     ("litert", "int8"),
-    # The last one: Pillow decodes for the others as long as TensorFlow is not there.
+    # The last one: once TensorFlow is imported, Pillow does not decode for the others.
     ("tf", "float32"),
 )
 _ROUNDS = 3
-# Images that are run before a stage is timed.
+# Images that are run before the time is taken.
 _WARM_UP = 32
 
 
 class Timed(NamedTuple):
-    """Images a second, and seconds of all cores' time an image."""
+    """Images per second, and CPU seconds of all cores per image."""
 
     rate: float
     cpu: float
@@ -54,10 +54,10 @@ class Timed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One engine with one precision: the network alone, and from files to a CSV.
+    """The speed of an engine with a precision: of inference, and from files to a CSV.
 
-    `bound` is the rate at which the cores would have nothing to do but decode
-    and infer: cores / (CPU seconds of decoding + CPU seconds of inference).
+    `bound` is the rate of cores that did nothing but decode and infer:
+    cores / (CPU seconds of decoding + CPU seconds of inference).
     """
 
     engine: str
@@ -69,7 +69,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What was measured over one set of photos."""
+    """The measurements over one set of photos."""
 
     name: str
     images: int
@@ -82,59 +82,59 @@ class Bench:
 def bench(
     inputs: Sequence[bytes], count: int, make: Callable[[Engine, Precision], Predictor]
 ) -> list[Bench]:
-    """Measure over `count` images of `inputs`, named many times over if need be.
+    """Measure over `count` images of `inputs`, which are repeated where they are fewer.
 
-    Without inputs it is over generated photos of 500x375 and, an eighth as
-    many, 4000x3000. `make` gives a predictor for each engine and precision;
-    those that the machine or the module does not have are left out.
+    Without inputs the images are generated photos of 500x375 and, an eighth as many, of
+    4000x3000. `make` makes a predictor for an engine and a precision; those that the machine
+    or the module does not have are left out.
 
     Raises:
-        NoImagesError: there are none, or none that can be read.
-        Mnv1Error: no engine can be used; of the last one, why.
+        NoImagesError: there are no images, or none that can be read.
+        Mnv1Error: no engine can be used; says why for the last one.
     """
     with contextlib.ExitStack() as stack:
         first = make(*_KINDS[0]) if litert_model.is_available() else make(*_KINDS[-1])
         spec, threads = first.spec, first.threads
         given = [(" ".join(map(os.fsdecode, inputs)), list(inputs), count)]
         sets = [
-            _Photos(*each, spec, threads)
-            for each in (given if inputs else _generated(stack, count))
+            _Photos(name, paths, images, spec, threads)
+            for name, paths, images in (given if inputs else _generate_sets(stack, count))
         ]
         runs: list[list[Run]] = [[] for _ in sets]
-        for job in _at_hand(make):
-            for found, photos in zip(runs, sets, strict=True):
-                found.append(photos.run(job))
-    return [photos.result(found) for photos, found in zip(sets, runs, strict=True)]
+        for job in _make_jobs(make):
+            for runs_of_set, photos in zip(runs, sets, strict=True):
+                runs_of_set.append(photos.measure(job))
+    return [photos.result(runs_of_set) for photos, runs_of_set in zip(sets, runs, strict=True)]
 
 
-def _generated(stack: contextlib.ExitStack, count: int) -> list[tuple[str, list[bytes], int]]:
-    """Folders of generated photos that go with the stack: name, input, number of images."""
+def _generate_sets(stack: contextlib.ExitStack, count: int) -> list[tuple[str, list[bytes], int]]:
+    """Generate folders of photos, removed with the stack; return name, inputs and image count."""
     sets = []
     for width, height, share, kinds in ((500, 375, 1, 24), (4000, 3000, 8, 3)):
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mnv1-"))
-        synthetic_photos.write_pictures(Path(folder), kinds, width, height)
+        write_pictures(Path(folder), kinds, width, height)
         name = f"generated {width}x{height}"
         sets.append((name, [os.fsencode(folder)], max(count // share, 1)))
     return sets
 
 
-def _at_hand(make: Callable[[Engine, Precision], Predictor]) -> Iterator[Job]:
-    """A job for each engine and precision at hand, made when its turn comes."""
-    none = True
+def _make_jobs(make: Callable[[Engine, Precision], Predictor]) -> Iterator[Job]:
+    """Yield a job for each engine and precision that can be used, made when its turn comes."""
+    made = False
     for kind in _KINDS:
         try:
             job = make(*kind).make_job(_TASK)
         except Mnv1Error:
-            # Not installed, or not calibrated; where nothing works the last one says why.
-            if none and kind == _KINDS[-1]:
+            # Not installed, or not calibrated; if none can be used, the last one says why.
+            if not made and kind == _KINDS[-1]:
                 raise
             continue
-        none = False
+        made = True
         yield job
 
 
 class _Photos:
-    """One set of photos, and what needs no model."""
+    """A set of photos, and the stages that need no model."""
 
     def __init__(
         self, name: str, inputs: Sequence[bytes], count: int, spec: PixelSpec, threads: int
@@ -142,33 +142,33 @@ class _Photos:
         listing = Listing(inputs)
         listing.require_images()
         start = _Clock()
-        found = list(listing)
-        self._listing = start.timed(len(found))
+        refs = list(listing)
+        self._listing = start.timed(len(refs))
         self._name, self._spec, self._threads = name, spec, threads
-        if any(ref.member for ref in found):
-            raise OptionError("bench reads files of their own", "unpack or copy them for it")
-        good = itertools.cycle(self._readable(found[:count]))
+        if any(ref.member for ref in refs):
+            raise OptionError("bench reads no archives and no remote images", "unpack or copy them")
+        good = itertools.cycle(self._list_readable(refs[:count]))
         self._refs = [ImageRef(i, path) for i, path in enumerate(itertools.islice(good, count))]
-        self._decoding = _median(self._decoded)
+        self._decoding = _median(self._time_decoding)
 
-    def run(self, job: Job) -> Run:
-        """Measure an engine."""
-        sample = self._sample(job)
-        inference = _median(lambda: _inferred(job, sample))
-        whole = _median(lambda: _exported(job, self._refs))
+    def measure(self, job: Job) -> Run:
+        """Measure an engine with a precision."""
+        sample = self._load_sample(job)
+        inference = _median(lambda: _time_inference(job, sample))
+        whole = _median(lambda: _time_run(job, self._refs))
         bound = job.threads / (self._decoding.cpu + inference.cpu)
         return Run(job.model.engine, job.model.precision, inference, whole, bound)
 
     def result(self, runs: Sequence[Run]) -> Bench:
-        """All that was measured."""
+        """Return the measurements."""
         count = len(self._refs)
         return Bench(self._name, count, self._threads, self._listing, self._decoding, tuple(runs))
 
     def _batches(self, refs: Sequence[ImageRef], size: int = DEFAULT_BATCH) -> Iterator[Batch]:
         return loader.load_batches(refs, self._spec, size, self._threads)
 
-    def _readable(self, refs: Sequence[ImageRef]) -> list[bytes]:
-        """The images that can be read; this also fetches them into the system's memory."""
+    def _list_readable(self, refs: Sequence[ImageRef]) -> list[bytes]:
+        """Return the images that can be read; reading also brings them into the page cache."""
         good = []
         for batch in self._batches(refs):
             good += [p for p, reason in zip(batch.paths, batch.reasons, strict=True) if not reason]
@@ -176,15 +176,15 @@ class _Photos:
             raise NoImagesError("none of the images can be read")
         return good
 
-    def _decoded(self) -> Timed:
-        """Reading, decoding and resizing alone."""
+    def _time_decoding(self) -> Timed:
+        """Time reading, decoding and resizing."""
         start = _Clock()
         for _ in self._batches(self._refs):
             pass
         return start.timed(len(self._refs))
 
-    def _sample(self, job: Job) -> list[FloatArray]:
-        """Pixels in whole batches, enough of them for every core."""
+    def _load_sample(self, job: Job) -> list[FloatArray]:
+        """Return pixels in whole batches, enough of them for every core."""
         size = job.batch_size
         total = size * 2 * job.threads
         pixels = np.concatenate([b.pixels for b in self._batches(self._refs[:total], size)])
@@ -193,27 +193,27 @@ class _Photos:
 
 
 class _Clock:
-    """Wall time and CPU time from now on."""
+    """A clock of wall time and CPU time that starts now."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def timed(self, images: int) -> Timed:
-        """What `images` took so far."""
+        """Return the speed of `images` that were done since the start."""
         wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
         return Timed(images / wall, cpu / max(images, 1))
 
 
 def _median(measure: Callable[[], Timed]) -> Timed:
-    found = [measure() for _ in range(_ROUNDS)]
+    rounds = [measure() for _ in range(_ROUNDS)]
     return Timed(
-        statistics.median(each.rate for each in found),
-        statistics.median(each.cpu for each in found),
+        statistics.median(timed.rate for timed in rounds),
+        statistics.median(timed.cpu for timed in rounds),
     )
 
 
-def _inferred(job: Job, batches: Sequence[FloatArray]) -> Timed:
-    """The network alone."""
+def _time_inference(job: Job, batches: Sequence[FloatArray]) -> Timed:
+    """Time the network alone, over batches in memory."""
 
     def run(rounds: int) -> int:
         repeated: Iterable[FloatArray] = (b for _ in range(rounds) for b in batches)
@@ -224,8 +224,8 @@ def _inferred(job: Job, batches: Sequence[FloatArray]) -> Timed:
     return start.timed(run(max(1, 512 // sum(map(len, batches)))))
 
 
-def _exported(job: Job, refs: Sequence[ImageRef]) -> Timed:
-    """All of it, into a CSV file."""
+def _time_run(job: Job, refs: Sequence[ImageRef]) -> Timed:
+    """Time a run from files to a CSV file."""
     with tempfile.TemporaryDirectory(prefix="mnv1-") as folder:
         for some in (refs[:_WARM_UP], refs):
             file = Path(folder) / f"{len(some)}.csv"

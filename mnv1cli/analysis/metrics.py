@@ -1,18 +1,18 @@
-"""Figures of merit, and how sure one can be of them."""
+"""Measures of accuracy and of calibration, with confidence intervals."""
 
 from __future__ import annotations
 
 import math
 
-# Of the normal distribution, for 95 %.
+# The quantile of the normal distribution for 95 %.
 _Z = 1.959963984540054
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a rate of `successes` among `n`, as fractions of 1.
+    """Return the 95 % interval of a rate of `successes` among `n`, as fractions of 1.
 
-    Wilson, "Probable Inference, the Law of Succession, and Statistical
-    Inference", 1927. Without any trial nothing is known: 0 to 1.
+    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
+    Without any trial it is 0 to 1.
     """
     if not n:
         return 0.0, 1.0
@@ -26,7 +26,7 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 
 class Calibration:
-    """The expected calibration error: how far probabilities are from how often they are right.
+    """The expected calibration error: the distance of probabilities from the share that is right.
 
     Guo et al., "On Calibration of Modern Neural Networks" (arXiv:1706.04599):
     15 bins of equal width, weighted by the images in them.
@@ -40,14 +40,14 @@ class Calibration:
         self._probability = [0.0] * self._BINS
 
     def add(self, probability: float, right: bool) -> None:
-        """Take one image's most probable label."""
+        """Add the most probable label of an image."""
         # The bins are open at the left, as in the paper.
-        found = min(max(math.ceil(probability * self._BINS) - 1, 0), self._BINS - 1)
-        self._count[found] += 1
-        self._right[found] += right
-        self._probability[found] += probability
+        number = min(max(math.ceil(probability * self._BINS) - 1, 0), self._BINS - 1)
+        self._count[number] += 1
+        self._right[number] += right
+        self._probability[number] += probability
 
     def error(self) -> float:
-        """A fraction of 1; 0 without images."""
+        """Return the error as a fraction of 1; 0 without images."""
         distances = map(abs, map(float.__sub__, self._probability, map(float, self._right)))
         return sum(distances) / max(sum(self._count), 1)

@@ -1,4 +1,4 @@
-"""A search in an index, from queries to rows: they are embedded as the index was, or read."""
+"""A search in an index, from queries, which are embedded or read, to rows of matches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from mnv1cli._version import __version__
 from mnv1cli.errors import ResultError
 from mnv1cli.inference.predictor import Predictor
-from mnv1cli.path_text import path_fields
+from mnv1cli.path_text import count, path_fields
 from mnv1cli.results.readers.similarities import GROUPS, MATCHES
 from mnv1cli.runs.tally import Tally
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
     Row = tuple[Any, ...]
 
-# What of the index's metadata is not the search's.
+# Keys of the index's metadata that are not the search's.
 _OF_THE_RUN = ("version", "command", "counts", "seconds", "failures")
-# So many queries pass over the index at once; the index is read once for them.
-_AT_ONCE = 4096
+# Queries that are searched in one reading of the index.
+_CHUNK = 4096
 
 
 class Search:
-    """Rows of matches or groups, and what there is to tell of them.
+    """A search for matches or groups, with its rows and its metadata.
 
-    `columns` names the cells of the rows; a bar on the stream `progress` shows
-    how far the queries are.
+    `columns` names the cells of the rows; a bar on the stream `progress` shows how many
+    queries are done.
     """
 
     def __init__(self, index: Index, progress: TextIO | None = None) -> None:
@@ -54,10 +54,10 @@ class Search:
         fetch: FetchOptions | None = None,
         threads: int | None = None,
     ) -> Iterator[Row]:
-        """Matches of images, which are embedded as those of the index were.
+        """Yield the matches of images, which are embedded as those of the index were.
 
         Raises:
-            ResultError: the module is another than the index was made with.
+            ResultError: the module is not the one that the index was made with.
         """
         listing.require_images()
         metadata = self._index.metadata
@@ -69,29 +69,29 @@ class Search:
         return self._matches(map(self.tally.counted, job.tables(listing)), top)
 
     def of_features(self, queries: Index, top: int) -> Iterator[Row]:
-        """Matches of images whose features are there.
+        """Yield the matches of images whose features are in another index.
 
         Raises:
-            ResultError: they came about in another way than those of the index.
+            ResultError: they were made with other settings than those of the index.
         """
         queries.metadata.require_same(queries.file, self._index.metadata)
         self._settings = {"top": top, "from": queries.file.name}
         return self._matches(map(self.tally.counted, queries.tables()), top)
 
     def groups(self, threshold: float) -> Iterator[Row]:
-        """Groups of images of the index that are alike; they count from 1."""
+        """Yield the groups of similar images of the index; groups are numbered from 1."""
         self.columns = GROUPS
         self._settings = {"threshold": threshold}
-        return self._grouped(threshold)
+        return self._list_members(threshold)
 
-    def _grouped(self, threshold: float) -> Iterator[Row]:
+    def _list_members(self, threshold: float) -> Iterator[Row]:
         for number, group in enumerate(self._index.groups(threshold), start=1):
             self._groups = number
             for member in group:
                 yield (number, *member)
 
-    def told(self) -> dict[str, Any]:
-        """The metadata of the search, once all its rows are there."""
+    def metadata(self) -> dict[str, Any]:
+        """Return the metadata of the search, after all its rows."""
         index = self._index
         settings = index.metadata.to_json()
         counts: dict[str, int] = {"index": len(index.paths)}
@@ -114,15 +114,12 @@ class Search:
         }
 
     def summary(self) -> str:
-        """What was done, in one line."""
-        count = len(self._index.paths)
-        there = f"{'1 image' if count == 1 else f'{count:,} images'} of {self._index.file}"
+        """Return one line about the search."""
+        index = f"{count(len(self._index.paths), 'image')} of {self._index.file}"
         if self.columns is GROUPS:
-            groups = "1 group" if self._groups == 1 else f"{self._groups:,} groups"
-            return f"{groups} among {there}"
+            return f"{count(self._groups, 'group')} among {index}"
         failed = f", {self.tally.failed:,} failed" if self.tally.failed else ""
-        queries = "1 query" if self.tally.done == 1 else f"{self.tally.done:,} queries"
-        return f"{queries}{failed}, among {there}"
+        return f"{count(self.tally.done, 'query', 'queries')}{failed}, among {index}"
 
     def _matches(self, tables: Iterable[Table], top: int) -> Iterator[Row]:
         with contextlib.closing(self.tally):
@@ -132,9 +129,9 @@ class Search:
                         f"{self._index.file} holds features of {self._index.length} numbers, "
                         f"not {features.shape[1]}"
                     )
-                found = self._index.search(features, top)
-                for query, matches in zip(paths, found, strict=True):
-                    for rank, path, similarity in matches:
+                matches = self._index.search(features, top)
+                for query, matches_of_query in zip(paths, matches, strict=True):
+                    for rank, path, similarity in matches_of_query:
                         yield query, rank, path, similarity
 
 
@@ -153,18 +150,17 @@ def find_similar(
 
 
 def _chunks(tables: Iterable[Table], length: int) -> Iterator[tuple[list[bytes], FloatArray]]:
-    """Paths and features of images that did not fail, so many as are searched at once.
+    """Yield paths and features of the images that did not fail, chunk by chunk.
 
-    One chunk comes at least, though nothing be in it: the search counts the index.
+    There is always one chunk, though it may be empty: the search counts the index.
     """
-    waiting = iter(tables)
     paths, parts, searched = list[bytes](), [np.empty((0, length), np.float32)], False
-    for table in waiting:
+    for table in tables:
         good = table.without_faults()
         assert good.values is not None
         paths += good.paths
         parts.append(good.values)
-        if len(paths) >= _AT_ONCE:
+        if len(paths) >= _CHUNK:
             yield paths, np.concatenate(parts)
             paths, parts, searched = [], parts[:1], True
     if paths or not searched:

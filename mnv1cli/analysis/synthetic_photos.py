@@ -1,4 +1,4 @@
-"""Pictures that decode and compress as photos do, for where there are no photos."""
+"""Synthetic photos, which decode and compress as real ones do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LARGE = 2000
 _SLOPE = 1.25
 _CONTRAST = 58
 _QUALITY = 92
-# Beside the light the colours are weak.
+# The colours are weak compared with the light.
 _STRENGTHS = (1.0, 0.35, 0.35, 0.35)
 _GRAIN = 4
 
@@ -26,24 +26,25 @@ def write_pictures(folder: Path, count: int, width: int, height: int, seed: int 
     """Write `count` JPEGs of `width` x `height` into a folder."""
     random = np.random.default_rng(seed)
     for number in range(count):
-        picture(random, width, height).save(folder / f"{seed}-{number:05}.jpg", quality=_QUALITY)
+        file = folder / f"{seed}-{number:05}.jpg"
+        make_picture(random, width, height).save(file, quality=_QUALITY)
 
 
-def picture(random: np.random.Generator, width: int, height: int) -> Image.Image:
-    """One picture, RGB: noise whose energy falls with the frequency, as that of photos does.
+def make_picture(random: np.random.Generator, width: int, height: int) -> Image.Image:
+    """Make an RGB image: noise whose energy falls with the frequency, as in photos.
 
-    Large ones are enlarged from a quarter and grained like the sensor of a camera.
+    Large ones are enlarged from a quarter of the size, with grain like that of a sensor.
     """
     if max(width, height) < _LARGE:
-        return Image.fromarray(_clouds(random, width, height))
-    small = Image.fromarray(_clouds(random, width // 4, height // 4))
+        return Image.fromarray(_make_clouds(random, width, height))
+    small = Image.fromarray(_make_clouds(random, width // 4, height // 4))
     large = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC), np.float32)
     grain = random.standard_normal((height, width, 1), np.float32) * _GRAIN
     return Image.fromarray(np.clip(large + grain, 0, 255).astype(np.uint8))
 
 
-def _clouds(random: np.random.Generator, width: int, height: int) -> ByteArray:
-    """Light and colour: uint8 [height, width, 3]."""
+def _make_clouds(random: np.random.Generator, width: int, height: int) -> ByteArray:
+    """Make light and colour, uint8 [height, width, 3]."""
     rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
     frequency = np.hypot(rows, columns)
     frequency[0, 0] = 1

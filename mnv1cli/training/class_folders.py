@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mnv1cli.analysis.near_duplicates import COPY_SIMILARITY
 from mnv1cli.errors import MissingInputError, NoImagesError, OptionError
 from mnv1cli.inputs.listing import Listing
 from mnv1cli.labels.names import FIELDS as LABEL_FIELDS
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mnv1cli.types import FloatArray
-
     Numbers = NDArray[np.int64]
     Mask = NDArray[np.bool_]
 
@@ -33,11 +32,6 @@ log = logging.getLogger(__name__)
 FIELDS = ("path", "label", "part")
 TRAINING, VALIDATION, HELD_OUT = "training", "validation", "held-out"
 
-# Photos whose feature vectors are more alike than this are copies of one another: the
-# same photo in another size or another quality.
-COPY_SIMILARITY = 0.98
-# Rows of similarities that are held at once.
-_ROWS = 512
 _WNID = re.compile(r"n\d{8}")
 
 
@@ -127,25 +121,6 @@ def encode_label_table(names: Sequence[str]) -> bytes:
         synonyms = [part for part in (same.label, same.synonyms) if part] if same else []
         rows.append((str(i), wnid, name, ", ".join(synonyms)))
     return encode_rows([LABEL_FIELDS, *rows])
-
-
-def copies(features: FloatArray, similarity: float = COPY_SIMILARITY) -> Numbers:
-    """A number for each row of [n, d]: the same for copies, and for copies of copies.
-
-    Copies are rows with a cosine above `similarity`, equal rows among them.
-    """
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    units = features / np.where(lengths > 0, lengths, 1)
-    # Nothing has no direction: rows of zeros are copies of one another alone.
-    units = np.concatenate([units, lengths == 0], axis=1, dtype=np.float32)
-    groups = np.arange(len(units))
-    for start in range(0, len(units), _ROWS):
-        alike = units[start : start + _ROWS] @ units[start:].T > similarity
-        for i in np.flatnonzero(alike.sum(axis=1) > 1):
-            joined = np.unique(groups[start:][alike[i]])
-            if len(joined) > 1:
-                groups[np.isin(groups, joined)] = joined[0]
-    return groups
 
 
 def hold_out(groups: Numbers, classes: Numbers, fraction: float, seed: int) -> Mask:

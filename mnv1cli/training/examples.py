@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mnv1cli.analysis.near_duplicates import group_copies
 from mnv1cli.errors import NoImagesError
 from mnv1cli.path_text import display_path
 from mnv1cli.runs.tally import Tally
@@ -94,7 +95,7 @@ def split_photos(folders: ClassFolders, features: FloatArray, options: FinetuneO
     good: Any = ~np.isnan(features).any(axis=1)
     refs = tuple(ref for ref, kept in zip(folders.refs, good.tolist(), strict=True) if kept)
     classes, features = folders.classes[good], features[good]
-    groups = class_folders.copies(features)
+    groups = group_copies(features)
     class_folders.check_classes(folders.names, classes, groups)
     _warn_of_conflicts(refs, classes, groups)
     held_out = hold_out(groups, classes, options.held_out, options.seed)

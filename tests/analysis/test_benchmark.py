@@ -75,4 +75,4 @@ def test_archives_are_refused(tmp_path: Path) -> None:
         archive.writestr("a.jpg", b"no matter")
     result = mnv1("bench", tmp_path / "x.zip", "--module", "bundled")
     assert result.exit_code == 2
-    assert "bench reads files of their own" in result.stderr
+    assert "bench reads no archives and no remote images" in result.stderr

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from pyarrow import parquet
 
-from mnv1cli.analysis import search, search_index
+from mnv1cli.analysis import near_duplicates, search
 from mnv1cli.analysis.search_index import Index
 from mnv1cli.api import Classifier
 from mnv1cli.errors import Mnv1Error
@@ -90,8 +90,8 @@ def matrices(draw: st.DrawFn, most: int = 40) -> FloatArray:
 
 def small_blocks(block: int) -> Any:
     """Everything that is done in blocks is done in small ones."""
-    patches = mock.patch.multiple(search_index, _BLOCK=block)
-    other = mock.patch.multiple(search, _AT_ONCE=block)
+    patches = mock.patch.multiple(near_duplicates, _BLOCK=block)
+    other = mock.patch.multiple(search, _CHUNK=block)
     readers = mock.patch("mnv1cli.results.readers.npy.IMAGES", block)
 
     class Both:
@@ -343,7 +343,7 @@ def test_module_may_have_moved(bundled_module: Any, tmp_path: Path, cache: Path,
     refused = mnv1("similar", "../x.npy", CAT)
     assert refused.exit_code == 1
     assert refused.stderr == (
-        "mnv1: error: no module 'mine'; --module says where the module of these features is now\n"
+        "mnv1: error: no module 'mine'; give the module of these features with --module\n"
     )
     for where in ("../mine", "bundled"):
         assert mnv1("similar", "../x.npy", CAT, "--module", where).exit_code == 0
@@ -482,7 +482,7 @@ def here(indexes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("labels.csv cat.png", 1, "labels.csv holds no features; 'mnv1 embed -o FILE' writes them"),
         ("scores.npy cat.png", 1, "scores.npy holds no features"),
         ("x.npy --from scores.npy", 1, "scores.npy holds no features"),
-        ("bare.npy cat.png", 1, "has no metadata; put bare.npy.meta.json back beside it"),
+        ("bare.npy cat.png", 1, "has no metadata: the settings that it was made with are unknown; put bare.npy.meta.json back beside it"),
         ("alone.npy cat.png", 1, "cannot read alone.index.csv: No such file or directory"),
         ("cut.npy cat.png", 1, "cannot read cut.npy"),
         ("wrong.npy cat.png", 1, "the metadata lack the module's handle"),

@@ -18,7 +18,6 @@ from mnv1cli.training.class_folders import (
     HELD_OUT,
     TRAINING,
     check_classes,
-    copies,
     encode_label_table,
     encode_split_table,
     find_conflicts,
@@ -71,23 +70,6 @@ def test_copies_in_two_classes_stay_together_too(photos: list[tuple[int, int]], 
     held = hold_out(groups, classes, 0.2, seed)
     assert not set(groups[held]) & set(groups[~held])
     assert set(classes[~held]) == set(classes)
-
-
-def test_copies_of_copies_are_one_group() -> None:
-    rng = np.random.default_rng(0)
-    base = rng.random((700, 256), dtype=np.float32) - 0.5
-    # 0 is like 600, 600 like 650; 0 and 650 are less alike. Length says nothing.
-    base[600] = 3 * base[0] + 0.15 * 3 * base[1]
-    base[650] = base[600] / 3 + 0.15 * base[2]
-    groups = copies(base)
-    assert groups[0] == groups[600] == groups[650]
-    assert len(set(groups.tolist())) == 698
-
-
-def test_empty_features_are_copies_of_one_another_alone() -> None:
-    rows = np.zeros((4, 8), np.float32)
-    rows[0, 0] = rows[1, 1] = 1
-    assert copies(rows).tolist() == [0, 1, 2, 2]
 
 
 def test_classes_are_the_folders_by_their_bytes(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def similar(
             rows = search.of_features(Index(source(saved)), top)
         else:
             rows = search.of_images(listing, top, module, fetch, threads)
-        write_rows(outputs, chosen.name, search.columns, rows, search.told)
+        write_rows(outputs, chosen.name, search.columns, rows, search.metadata)
         warn_of_empty(listing)
         console.log.info("%s%s", search.summary(), f", in {outputs.name}" if file else "")
         raise SystemExit(search.tally.exit_code)
