@@ -2,8 +2,8 @@
 
 from mnv1cli import Classifier
 
-for found in Classifier().classify("photos"):
-    print(found.path, found[0].label)
+for image in Classifier().classify("photos"):
+    print(image.path, image[0].label)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Classified", "Classifier", "Mnv1Error", "Prediction", "Vector", "__version__"]
 
-_HOMES = {
+_MODULES = {
     "Classified": "types",
     "Classifier": "api",
     "Vector": "types",
@@ -29,9 +29,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for, when it is: the command line starts without numpy."""
-    if name not in _HOMES:
+    """Import a public name when it is first used: the command line starts without numpy."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"mnv1cli.{_HOMES[name]}"), name)
+    return getattr(import_module(f"mnv1cli.{_MODULES[name]}"), name)

@@ -1,6 +1,6 @@
-"""What can go wrong, each with its exit code and what to do about it.
+"""The errors of mnv1, each with its exit code.
 
-Whatever a user can cause is an `Mnv1Error`: one line, no traceback. Any other
+Every failure that a user can cause is an `Mnv1Error`: one line, no traceback. Any other
 exception that reaches the command line is a bug in mnv1.
 """
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class Mnv1Error(Exception):
-    """A failure that the user can understand and mend.
+    """A failure that the user can understand and correct.
 
-    `what` says what happened and to which file, `remedy` what to do now.
+    `what` says what happened, and to which file; `remedy` says what to do about it.
     """
 
     exit_code: ClassVar[int] = 1
@@ -27,31 +27,31 @@ class Mnv1Error(Exception):
 
 
 class OptionError(Mnv1Error):
-    """Options or arguments that do not fit together."""
+    """Options or arguments that are not valid, or contradict each other."""
 
     exit_code = 2
 
 
 class MissingInputError(Mnv1Error):
-    """An input that was named and is not there."""
+    """An input that does not exist."""
 
     exit_code = 2
 
 
 class NoImagesError(Mnv1Error):
-    """Directories were searched and hold no image."""
+    """An input without any image that can be used."""
 
 
 class ModuleError(Mnv1Error):
-    """A module that cannot be found, read or used."""
+    """A module that does not exist, or cannot be read or used."""
 
 
 class SourceError(ModuleError):
-    """A source that does not serve a module; its text is the reason alone."""
+    """A source that does not serve a module; the text is only the reason."""
 
 
 class UnreachableError(ModuleError):
-    """No source serves a module; `failures` names each of them, and why it did not."""
+    """A module that no source serves; `failures` has each source with its reason."""
 
     def __init__(self, what: str, remedy: str = "", failures: Sequence[str] = ()) -> None:
         self.failures = tuple(failures)
@@ -59,7 +59,7 @@ class UnreachableError(ModuleError):
 
 
 class ChecksumError(ModuleError):
-    """A download that is not what was published."""
+    """A download that differs from what was published."""
 
 
 class EngineError(Mnv1Error):
@@ -75,7 +75,7 @@ class SignatureError(ModuleError):
 
 
 class WeightsError(ModuleError):
-    """Variables that do not make up a MobileNet V1."""
+    """Variables that are not those of a MobileNet V1."""
 
 
 class LabelsError(Mnv1Error):
@@ -87,16 +87,16 @@ class OutputError(Mnv1Error):
 
 
 class ResumeError(Mnv1Error):
-    """A run that cannot go on where it was cut."""
+    """A run that cannot be resumed."""
 
 
 class ResultError(Mnv1Error):
-    """A result that is there and cannot be read, or does not fit."""
+    """An existing result that cannot be read, or was made with other settings."""
 
 
 class ImageError(Mnv1Error):
-    """An image that cannot be read; its text is the reason, without the path."""
+    """An image that cannot be read; the text is the reason, without the path."""
 
 
 class BadImageError(Mnv1Error):
-    """An image failed, and the caller asked to stop there."""
+    """An image that failed in a run that stops at the first failure."""

@@ -1,4 +1,4 @@
-"""How much an image may be, by what it claims, before memory is taken for it."""
+"""Limits of the size of an image, checked before memory is allocated for it."""
 
 from __future__ import annotations
 
@@ -6,37 +6,36 @@ from mnv1cli.errors import ImageError
 
 
 class TooLargeError(ImageError):
-    """A file of more bytes than are allowed."""
+    """A file of more bytes than allowed."""
 
 
 def check_pixels(width: int, height: int, limit: int) -> None:
-    """Hold a claimed size against `--max-pixels`.
+    """Refuse a size in pixels above the limit of `--max-pixels`.
 
     Raises:
-        ImageError: it is more.
+        ImageError: the size is above the limit.
     """
     if width * height > limit:
-        raise ImageError(
-            f"too large: {width}x{height} is more than {_pixels(limit)} pixels (--max-pixels)"
-        )
+        pixels = _format_number(limit)
+        raise ImageError(f"too large: {width}x{height} is more than {pixels} pixels (--max-pixels)")
 
 
 def check_bytes(size: int, limit: int) -> None:
-    """Hold a file's length against `--max-bytes`.
+    """Refuse a size in bytes above the limit of `--max-bytes`.
 
     Raises:
-        TooLargeError: it is more.
+        TooLargeError: the size is above the limit.
     """
     if size > limit:
-        raise TooLargeError(f"too large: the file has {_bytes(size)} (--max-bytes)")
+        raise TooLargeError(f"too large: the file has {_format_bytes(size)} (--max-bytes)")
 
 
-def _pixels(number: int) -> str:
-    millions, rest = divmod(number, 10**6)
-    return f"{number:,}" if rest or not millions else f"{millions:,} million"
+def _format_number(number: int) -> str:
+    millions, remainder = divmod(number, 10**6)
+    return f"{number:,}" if remainder or not millions else f"{millions:,} million"
 
 
-def _bytes(size: int) -> str:
+def _format_bytes(size: int) -> str:
     for power, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if size >= power:
             return f"{size / power:.1f} {unit}"

@@ -1,6 +1,6 @@
-"""The frozen data types that travel between the stages.
+"""The frozen data types that the stages pass to each other.
 
-numpy is named for type checkers only, so that `--help` does not pay for it.
+numpy is imported only for type checkers, so that `--help` starts fast.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ Command = Literal["classify", "logits", "embed"]
 Runner = Literal["local", "ray"]
 
 
-# More images at once gain nothing and take gigabytes.
+# Larger batches gain nothing and take gigabytes.
 MAX_BATCH = 4096
-# Enough to keep a core busy between two calls; larger ones leave the core's cache.
+# Enough to keep a core busy between two calls; larger batches do not fit its cache.
 DEFAULT_BATCH = 16
 MAX_THREADS = 1024
-# No camera makes larger images or files; a bomb claims to.
+# No camera makes larger images or files; a decompression bomb claims to.
 MAX_PIXELS = 200_000_000
 MAX_BYTES = 1 << 30
 MAX_LIMIT = 1 << 62
-# Taken while folders are walked, in any case of letters.
+# The suffixes of the files that are read from folders, in upper or lower case.
 IMAGE_SUFFIXES = frozenset(b"jpg jpeg jpe jfif png bmp gif webp tif tiff avif heic heif".split())
-# How the reason begins where the bytes of an image could not be got, which says
-# nothing of the image.
+# The beginning of a reason that concerns the storage and not the image: its bytes could not
+# be read.
 UNREAD = "cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One size of the MobileNet V1 family."""
+    """A size of the MobileNet V1 family."""
 
     depth_multiplier: float
     image_size: int
@@ -55,13 +55,15 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """One image to read.
+    """An image to read.
 
-    `path` is reported as it was given or found. `source` is an image that is
-    already in memory (a PIL image or a uint8 array) and needs no reading;
-    `problem` is a fault known before reading, such as a folder that cannot be
-    listed. `member` reads an image that lies in an archive, given the number of
-    bytes that are allowed.
+    Attributes:
+        index: the position in the input, from 0.
+        path: the path as it is reported: as given, or below a folder that was given.
+        source: an image in memory, which needs no reading: a PIL image or a uint8 array.
+        problem: a fault known before reading, such as a folder that cannot be listed.
+        member: a function that reads an image from an archive or a store, given the number
+            of bytes that are allowed.
     """
 
     index: int
@@ -73,7 +75,7 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An image that could not be used, and why."""
+    """An image that could not be used, with the reason."""
 
     path: bytes
     reason: str
@@ -81,10 +83,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class PixelSpec:
-    """How files become pixels of `size` x `size`.
+    """The way in which files become pixels of `size` x `size`.
 
-    Images that claim more than `max_pixels` in one frame, and files of more
-    than `max_bytes`, are refused before memory is taken for them.
+    Images with more than `max_pixels` in one frame, by their header, and files of more than
+    `max_bytes` are refused before memory is allocated for them.
     """
 
     size: int
@@ -99,8 +101,8 @@ class PixelSpec:
 class Batch:
     """Consecutive images, in the order of the input.
 
-    `reasons` has one entry an image, empty where it could be read. `pixels` is
-    float32 [m, size, size, 3] in [0, 1] for the m readable ones, in order.
+    `reasons` has an entry per image, empty where it could be read. `pixels` is float32
+    [m, size, size, 3] in [0, 1] for the m readable images, in order.
     """
 
     paths: tuple[bytes, ...]
@@ -109,7 +111,7 @@ class Batch:
 
 
 class Prediction(NamedTuple):
-    """One label of one image; `rank` counts from 1."""
+    """A label of an image; `rank` counts from 1."""
 
     rank: int
     class_id: int
@@ -119,7 +121,7 @@ class Prediction(NamedTuple):
 
 
 class ImageInfo(NamedTuple):
-    """An image's size in pixels, and when it was changed and taken, as ISO 8601 or empty."""
+    """The size of an image in pixels, and the times of change and capture, ISO 8601 or empty."""
 
     width: int | None = None
     height: int | None = None
@@ -129,11 +131,16 @@ class ImageInfo(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is wanted of each image.
+    """The results that are wanted of each image.
 
-    `endpoint` names another output than the feature vector for `embed`;
-    `pool` averages a spatial endpoint over height and width. With `meta` the
-    rows tell of the image, too.
+    Attributes:
+        command: the command, which decides the kind of results.
+        top: the number of labels per image for `classify`.
+        min_probability: the probability below which labels are left out.
+        probabilities: return the softmax of the logits for `logits`.
+        endpoint: a layer of the module for `embed`, instead of the feature vector.
+        pool: average an endpoint over height and width.
+        meta: add the columns of `ImageInfo` to the rows.
     """
 
     command: Command
@@ -149,10 +156,9 @@ class Task:
 class Table:
     """Results of consecutive images, in the order of the input.
 
-    `errors` has one entry an image, empty where good. Either `predictions` has
-    one entry an image (empty where it failed), or `values` is float32 [n, ...]
-    with NaN where an image failed. `image_info` has one entry per image where it
-    is wanted.
+    `errors` has an entry per image, empty where it did not fail. Either `predictions` has an
+    entry per image (empty where it failed), or `values` is float32 [n, ...] with NaN where an
+    image failed. `image_info` has an entry per image where it is wanted.
     """
 
     paths: tuple[bytes, ...]
@@ -162,24 +168,24 @@ class Table:
     image_info: tuple[ImageInfo, ...] = ()
 
     def without_faults(self) -> Table:
-        """The table without the images that failed."""
-        return self._chosen([not error for error in self.errors]) if any(self.errors) else self
+        """Return the table without the images that failed."""
+        return self._choose([not error for error in self.errors]) if any(self.errors) else self
 
     def without_unread(self) -> Table:
-        """The table without the images whose bytes could not be got: another try may do it."""
+        """Return the table without the images whose bytes could not be read; another run may."""
         unread = [error.startswith(UNREAD) for error in self.errors]
-        return self._chosen([not each for each in unread]) if any(unread) else self
+        return self._choose([not is_unread for is_unread in unread]) if any(unread) else self
 
     def without(self, paths: Collection[bytes]) -> Table:
-        """The table without these images."""
-        return self._chosen([path not in paths for path in self.paths])
+        """Return the table without these images."""
+        return self._choose([path not in paths for path in self.paths])
 
     def until_fault(self) -> Table:
-        """The table up to its first image that failed, which stays."""
+        """Return the table up to the first image that failed, with that image."""
         first = next((i for i, error in enumerate(self.errors) if error), len(self.errors))
-        return self._chosen([i <= first for i in range(len(self.errors))])
+        return self._choose([i <= first for i in range(len(self.errors))])
 
-    def _chosen(self, chosen: list[bool]) -> Table:
+    def _choose(self, chosen: list[bool]) -> Table:
         return Table(
             paths=tuple(compress(self.paths, chosen)),
             errors=tuple(compress(self.errors, chosen)),
@@ -191,11 +197,16 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a writer has to know before the first row.
+    """The layout of a result, which a writer needs before the first row.
 
-    `shape` is that of one image's values: (k,) for the k ranks of `classify`
-    (`labels` is true then), (d,) for vectors, (h, w, c) for endpoints that are
-    not pooled. With `every` an image without labels has a row, too.
+    Attributes:
+        shape: the shape of an image's values: (k,) for the k labels of `classify`, (d,) for
+            vectors, (h, w, c) for endpoints that are not pooled.
+        labels: the rows are labels.
+        errors: images that failed have rows, too.
+        wide: the labels of an image are in one row.
+        meta: the rows have the columns of `ImageInfo`.
+        every: images without labels have rows, too.
     """
 
     shape: tuple[int, ...]
@@ -208,11 +219,13 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class FetchOptions:
-    """How modules are fetched and taken.
+    """Options of fetching modules.
 
-    Never from the network when `offline`; from plain `http` without a known
-    checksum only when `insecure`; with operations that a classifier has no use
-    for only when `trust`; with a bar on the stream `bar`.
+    Attributes:
+        offline: never open a connection.
+        bar: a stream for a progress bar.
+        insecure: accept a module over plain http even if its checksum is unknown.
+        trust: accept a module whose graph does more than compute.
     """
 
     offline: bool = False
@@ -223,9 +236,9 @@ class FetchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Classified(Sequence[Prediction]):
-    """The labels of one image, best first; a sequence of them.
+    """The labels of an image, best first; a sequence of `Prediction`.
 
-    `error` says why there are none; `path` is empty for images from memory.
+    `error` is the reason why there are none; `path` is empty for images from memory.
     """
 
     path: str
@@ -245,7 +258,7 @@ class Classified(Sequence[Prediction]):
 
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """The values of one image, float32, NaN with an `error` that says why."""
+    """The values of an image, float32; NaN where it failed, with the reason as `error`."""
 
     path: str
     values: FloatArray

@@ -175,7 +175,7 @@ def test_int8_is_refused_by_name_where_it_cannot_be_had(classifier: Classifier) 
 
 
 def test_package_gives_its_names_lazily() -> None:
-    assert set(mnv1cli.__all__) - {"__version__"} == set(mnv1cli._HOMES)
+    assert set(mnv1cli.__all__) - {"__version__"} == set(mnv1cli._MODULES)
     with pytest.raises(AttributeError):
         _ = mnv1cli.nothing
 

@@ -1,4 +1,4 @@
-"""From a module to a model for LiteRT: frozen, pruned, batch norm folded; int8 where asked for."""
+"""Conversion of a module to a model for LiteRT: frozen, pruned, folded, and int8 on demand."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
     from mnv1cli.modules.hub_module import HubModule, Output
     from mnv1cli.types import FloatArray
 
-# Raise this with every change of what is made here: compiled models are made anew then.
+# To be raised with every change of the models made here: they are then compiled again.
 REVISION = 1
 
-# How far a compiled module may be from the module itself, for values of about 1 and more.
+# How far the values of a compiled module may be from those of the module, relative to the
+# largest value where that is above 1.
 _TOLERANCE = 1e-3
 
 
 def version() -> str:
-    """What compiled models depend on beside the module, told without importing TensorFlow."""
+    """Return the version of converter and TensorFlow, without importing TensorFlow."""
     for name in ("tensorflow-cpu", "tensorflow"):
         try:
             return f"{REVISION}/{metadata.version(name)}"
@@ -37,23 +38,23 @@ def version() -> str:
 
 
 def is_current(compiled: CompiledModel) -> bool:
-    """Whether a model is what would be made now."""
+    """Return whether a model is the one that would be made now."""
     return compiled.converter == version()
 
 
 def is_usable(compiled: CompiledModel) -> bool:
-    """Whether a model was made as it would be now, by whatever TensorFlow.
+    """Return whether a model was made by this converter, with any version of TensorFlow.
 
-    One that was calibrated cannot be made anew without its images.
+    A calibrated model cannot be made again without its images.
     """
     return compiled.converter.partition("/")[0] == str(REVISION)
 
 
 def compile_module(module: HubModule, outputs: Sequence[Output]) -> CompiledModel:
-    """The module's inference graph with these outputs, in float32, checked against the module.
+    """Compile a module's inference graph with these outputs, in float32, and check it.
 
     Raises:
-        ModuleError: the graph cannot be converted, or gives other results then.
+        ModuleError: the graph cannot be converted, or gives other results when it is.
     """
     reference = TensorFlowModel(module, outputs)
     model = _convert(module, outputs, reference)
@@ -68,10 +69,10 @@ def quantize_module(
     images: Iterable[FloatArray],
     calibration: Mapping[str, Any],
 ) -> CompiledModel:
-    """The same with weights and activations in int8; input and outputs stay float32.
+    """Compile a module with weights and activations in int8; input and outputs stay float32.
 
-    Weights have a scale a channel, activations one a tensor, settled by
-    `images`: pixels float32 [1, size, size, 3] each.
+    Weights have a scale per channel, activations one per tensor, which `images` determine:
+    pixels float32 [1, size, size, 3] each.
 
     Raises:
         ModuleError: the graph cannot be converted.
@@ -91,22 +92,23 @@ def _convert(
 
     size = outputs[0].images.shape[1]
 
-    def named(images: Any) -> dict[str, Any]:
+    def name_outputs(images: Any) -> dict[str, Any]:
         results = reference.function(images)
-        # An output that is another's twin would be left out.
+        # An output that is equal to another would be left out.
         return {f"output_{i}": tf.identity(result) for i, result in enumerate(results)}
 
     spec = tf.TensorSpec([None, size, size, 3], tf.float32, name="images")
     try:
-        function = tf.function(named, autograph=False).get_concrete_function(spec)
+        function = tf.function(name_outputs, autograph=False).get_concrete_function(spec)
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function], reference.owner)
         if images is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: ([image] for image in images)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         with tempdirs.temporary_files():
-            # In a thread, for a signal must not be raised amid what the converter catches.
-            (model,) = ordered_map(lambda made: made.convert(), [converter], workers=1)
+            # In a thread: the exception of a signal must not be raised where the converter
+            # catches it.
+            (model,) = ordered_map(lambda item: item.convert(), [converter], workers=1)
     except Exception as error:  # the converter raises whatever its passes raise
         raise ModuleError(
             f"module {module.handle} cannot be compiled for LiteRT: {describe_error(error)}",
@@ -118,16 +120,16 @@ def _convert(
 def _check(
     model: LiteRTModel, reference: TensorFlowModel, module: HubModule, outputs: Sequence[Output]
 ) -> None:
-    """Hold the compiled module against the module on a few images of noise."""
+    """Compare the compiled module with the module on a few images of noise."""
     import numpy as np
 
     size = outputs[0].images.shape[1]
     images = np.random.default_rng(0).random((3, size, size, 3), dtype=np.float32)
-    wanted, found = reference(images), model(images)
-    for name, values in wanted.items():
+    expected, computed = reference(images), model(images)
+    for name, values in expected.items():
         limit = _TOLERANCE * max(1.0, float(np.abs(values).max()))
-        if not np.allclose(found[name], values, rtol=0, atol=limit, equal_nan=True):
+        if not np.allclose(computed[name], values, rtol=0, atol=limit, equal_nan=True):
             raise ModuleError(
-                f"module {module.handle} gives other {name} when it is compiled for LiteRT",
+                f"module {module.handle} gives different {name} when it is compiled for LiteRT",
                 "--engine tf runs it as it is",
             )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def is_available() -> bool:
-    """Whether LiteRT is there: it has no wheel for every system."""
+    """Return whether LiteRT is installed; it does not have wheels for all systems."""
     try:
         from ai_edge_litert import interpreter  # noqa: F401
     except ImportError:
@@ -25,13 +25,12 @@ def is_available() -> bool:
 class LiteRTModel:
     """A compiled module; up to `workers` batches are run at once, each on one core.
 
-    Single-threaded interpreters, one a core, do more than one interpreter with
-    as many threads, and a row does not depend on its batch or on the number of
-    cores. `outputs` names the model's outputs in their order; `calibrated` is
-    the sha256 of an int8 model.
+    Single-threaded interpreters, one per core, are faster than one interpreter with as many
+    threads, and a row does not depend on its batch or on the number of cores. `outputs` names
+    the model's outputs in their order; `calibrated` is the sha256 of an int8 model.
 
     Raises:
-        ModuleError: LiteRT does not take the model.
+        ModuleError: LiteRT cannot load the model.
     """
 
     engine = "litert"
@@ -53,16 +52,16 @@ class LiteRTModel:
         self._idle.put(_Interpreter(model))
 
     def for_workers(self, workers: int) -> LiteRTModel:
-        """The same model for another number of cores."""
+        """Return the same model for another number of cores."""
         return LiteRTModel(self._model, self._outputs, workers, self.precision, self.calibrated)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What makes it anew elsewhere: interpreters stay where they are."""
-        how = (self._model, self._outputs, self.workers, self.precision, self.calibrated)
-        return LiteRTModel, how
+        """Return what makes the model again in another process, which has its own interpreters."""
+        arguments = (self._model, self._outputs, self.workers, self.precision, self.calibrated)
+        return LiteRTModel, arguments
 
     def __call__(self, pixels: FloatArray) -> Mapping[str, FloatArray]:
-        """Each output by its name, [n, ...], for pixels float32 [n, size, size, 3]."""
+        """Return each output by its name, [n, ...], for pixels float32 [n, size, size, 3]."""
         try:
             interpreter = self._idle.get_nowait()
         except queue.Empty:
@@ -75,7 +74,7 @@ class LiteRTModel:
 
 
 class _Interpreter:
-    """One interpreter of one thread."""
+    """A single-threaded interpreter."""
 
     def __init__(self, model: bytes) -> None:
         from ai_edge_litert.interpreter import Interpreter
@@ -85,32 +84,32 @@ class _Interpreter:
             # By name: the converter does not keep the order of the outputs.
             signature = self._interpreter.get_signature_runner()
         except (ValueError, RuntimeError) as error:
-            why = " ".join(str(error).split())
-            raise ModuleError(f"LiteRT does not take the compiled module: {why}") from error
+            reason = " ".join(str(error).split())
+            raise ModuleError(f"LiteRT cannot load the compiled module: {reason}") from error
         (images,) = signature.get_input_details().values()
         results = signature.get_output_details()
         self._images = images["index"]
         self._results = [results[f"output_{i}"]["index"] for i in range(len(results))]
-        self._room = 0
+        self._capacity = 0
 
     def run(self, pixels: FloatArray) -> list[FloatArray]:
-        """The model's outputs for pixels [n, size, size, 3]."""
+        """Return the model's outputs for pixels [n, size, size, 3]."""
         n = len(pixels)
-        if not n <= self._room < 2 * n:
-            self._make_room(pixels.shape)
-        # A view, so that the pixels are copied once. Rows beyond n hold older images:
-        # to run them too costs less than to make the interpreter ready for another n.
+        if not n <= self._capacity < 2 * n:
+            self._resize(pixels.shape)
+        # A view, so that the pixels are copied once. Rows beyond n hold older images: running
+        # them as well costs less than making the interpreter ready for another n.
         self._interpreter.tensor(self._images)()[:n] = pixels
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(index)[:n] for index in self._results]
 
-    def _make_room(self, shape: Sequence[int]) -> None:
+    def _resize(self, shape: Sequence[int]) -> None:
         try:
             self._interpreter.resize_tensor_input(self._images, list(shape), strict=True)
             self._interpreter.allocate_tensors()
         except (RuntimeError, MemoryError) as error:
             raise EngineError(
                 f"LiteRT has no memory for {shape[0]} images at once",
-                "fewer --threads, or a smaller --batch-size, need less",
+                "use fewer --threads or a smaller --batch-size",
             ) from error
-        self._room = shape[0]
+        self._capacity = shape[0]

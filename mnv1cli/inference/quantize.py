@@ -1,4 +1,4 @@
-"""Calibrating a module for int8 on a user's own images, and what that costs in agreement."""
+"""Calibration of a module for int8 on a user's own images, and the price of it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mnv1cli.errors import NoImagesError, OutputError
 from mnv1cli.images import loader
 from mnv1cli.inference import convert, models
 from mnv1cli.modules import artifacts, cache
+from mnv1cli.path_text import count
 from mnv1cli.types import DEFAULT_BATCH
 
 if TYPE_CHECKING:
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
     from mnv1cli.inference.predictor import Predictor
     from mnv1cli.types import FloatArray, ImageRef, PixelSpec
 
-# Batches that each precision is timed with, in alternation.
+# Rounds in which both precisions are timed, in turn.
 _ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What int8 costs and gains, on images that it was not calibrated with.
+    """The cost and the gain of int8, on images that it was not calibrated with.
 
-    `agreement` is the share of images whose best class is that of float32, None
-    for a module without classes; `similarity` is the mean cosine of the results
-    of both; `speed` is how many times faster the model alone is.
+    `agreement` is the share of images whose best class is that of float32, None for a module
+    without classes; `similarity` is the mean cosine between the results of both; `speed` is
+    how many times faster the model is, without decoding.
     """
 
     module: str
@@ -59,8 +60,8 @@ def quantize(
 
     The model gives the layer `endpoint`; without one, logits and feature vector.
 
-    At most `samples` images are drawn, by `seed`, to calibrate with, and as
-    many others to be held back and compared on.
+    At most `samples` images are drawn, by `seed`, to calibrate with, and as many others are
+    held back to compare both precisions on.
 
     Raises:
         NoImagesError: there are fewer than two images that can be read.
@@ -69,65 +70,65 @@ def quantize(
     """
     module, spec = predictor.module, predictor.spec
     outputs = [module.endpoint(endpoint)] if endpoint else module.main_outputs()
-    pixels, failed = _read(_drawn(refs, 2 * samples, seed), spec, predictor.threads)
+    pixels, failed = _load_pixels(draw_sample(refs, 2 * samples, seed), spec, predictor.threads)
     if len(pixels) < 2:
         raise NoImagesError(
-            f"{len(pixels)} images can be read, which is too few to calibrate with",
-            "two is the least, some hundreds like those to come are good",
+            f"only {count(len(pixels), 'image')} can be read, which is too few to calibrate with",
+            "two are needed, some hundreds like those to be classified are good",
         )
-    count = min(samples, (len(pixels) + 1) // 2)
-    calibrating, held_back = pixels[:count], pixels[count:]
-    facts = {"images": count, "seed": seed, "preprocess": spec.preprocess}
+    calibrated_on = min(samples, (len(pixels) + 1) // 2)
+    calibrating, held_back = pixels[:calibrated_on], pixels[calibrated_on:]
+    record = {"images": calibrated_on, "seed": seed, "preprocess": spec.preprocess}
     images = [pixels[i : i + 1] for i in range(len(calibrating))]
-    made = convert.quantize_module(module, outputs, images, facts)
-    if not artifacts.save_model(module.fingerprint, made):
+    compiled = convert.quantize_module(module, outputs, images, record)
+    if not artifacts.save_model(module.fingerprint, compiled):
         raise OutputError(
-            f"the cache {cache.cache_root()} cannot be written, so the model lies nowhere",
-            "name another in MNV1_CACHE_DIR",
+            f"the cache {cache.cache_root()} cannot be written, so the model is not kept",
+            "set MNV1_CACHE_DIR to another directory",
         )
     integers = models.open_model(module, outputs[:1], 1, "litert", "int8")
     floats = models.open_model(module, outputs[:1], 1, "litert")
     name = outputs[0].name
-    wanted, found = _results(floats, held_back, name), _results(integers, held_back, name)
+    expected, computed = _run(floats, held_back, name), _run(integers, held_back, name)
     classifies = module.classes() is not None and name == module.logits().name
     return Price(
         module=module.handle,
         fingerprint=module.fingerprint,
-        outputs=made.outputs,
-        sha256=made.sha256,
-        calibrated_on=count,
+        outputs=compiled.outputs,
+        sha256=compiled.sha256,
+        calibrated_on=calibrated_on,
         held_back=len(held_back),
         failed=failed,
-        agreement=_agreement(wanted, found) if classifies else None,
-        similarity=_similarity(wanted, found),
-        speed=_speed(floats, integers, held_back),
+        agreement=_measure_agreement(expected, computed) if classifies else None,
+        similarity=_measure_similarity(expected, computed),
+        speed=_measure_speed(floats, integers, held_back),
     )
 
 
-def _drawn(refs: Iterable[ImageRef], count: int, seed: int) -> list[ImageRef]:
-    """`count` images at random, each as likely as any other, without keeping them all."""
+def draw_sample(refs: Iterable[ImageRef], number: int, seed: int) -> list[ImageRef]:
+    """Draw `number` images at random, all with the same chance, in constant memory."""
     # Algorithm R of Vitter, "Random sampling with a reservoir" (1985).
     chance = random.Random(seed)  # noqa: S311 - a sample, not a secret
     drawn: list[ImageRef] = []
     for seen, ref in enumerate(refs):
-        if seen < count:
+        if seen < number:
             drawn.append(ref)
-        elif (place := chance.randrange(seen + 1)) < count:
+        elif (place := chance.randrange(seen + 1)) < number:
             drawn[place] = ref
     chance.shuffle(drawn)
     return drawn
 
 
-def _read(refs: Sequence[ImageRef], spec: PixelSpec, threads: int) -> tuple[FloatArray, int]:
-    """The pixels of the images that can be read, and how many cannot."""
+def _load_pixels(refs: Sequence[ImageRef], spec: PixelSpec, threads: int) -> tuple[FloatArray, int]:
+    """Return the pixels of the images that can be read, and the number of those that cannot."""
     batches = list(loader.load_batches(refs, spec, DEFAULT_BATCH, threads))
     failed = sum(bool(reason) for batch in batches for reason in batch.reasons)
-    none = np.empty((0, spec.size, spec.size, 3), np.float32)
-    return np.concatenate([none, *(batch.pixels for batch in batches)]), failed
+    empty = np.empty((0, spec.size, spec.size, 3), np.float32)
+    return np.concatenate([empty, *(batch.pixels for batch in batches)]), failed
 
 
-def _results(model: Model, pixels: FloatArray, name: str) -> FloatArray:
-    """The model's output, flat, [n, ...]."""
+def _run(model: Model, pixels: FloatArray, name: str) -> FloatArray:
+    """Return the model's output, flattened to [n, values]."""
     parts = [model(pixels[i : i + DEFAULT_BATCH])[name] for i in _starts(pixels)]
     return np.concatenate(parts).reshape(len(pixels), -1)
 
@@ -136,27 +137,28 @@ def _starts(pixels: FloatArray) -> range:
     return range(0, len(pixels), DEFAULT_BATCH)
 
 
-def _agreement(wanted: FloatArray, found: FloatArray) -> float:
-    return float((wanted.argmax(axis=1) == found.argmax(axis=1)).mean())
+def _measure_agreement(expected: FloatArray, computed: FloatArray) -> float:
+    """Return the share of rows with the same best class."""
+    return float((expected.argmax(axis=1) == computed.argmax(axis=1)).mean())
 
 
-def _similarity(wanted: FloatArray, found: FloatArray) -> float:
-    """The mean cosine of the angle between the results."""
-    a, b = wanted.astype(np.float64), found.astype(np.float64)
+def _measure_similarity(expected: FloatArray, computed: FloatArray) -> float:
+    """Return the mean cosine of the angle between the rows of both."""
+    a, b = expected.astype(np.float64), computed.astype(np.float64)
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    # Nothing has no direction, and is like nothing.
+    # A row of zeros has no direction: its similarity is 0.
     return float((np.einsum("ij,ij->i", a, b) / np.where(lengths > 0, lengths, 1)).mean())
 
 
-def _speed(floats: Model, integers: Model, pixels: FloatArray) -> float:
-    """How many times faster the second model is: the median of rounds in alternation."""
+def _measure_speed(floats: Model, integers: Model, pixels: FloatArray) -> float:
+    """Return how many times faster the second model is: the median of rounds in turn."""
     batch = np.resize(pixels, (DEFAULT_BATCH, *pixels.shape[1:]))
 
-    def seconds(model: Model) -> float:
+    def time_batch(model: Model) -> float:
         start = time.perf_counter()
         model(batch)
         return time.perf_counter() - start
 
-    # The first round makes the interpreters ready.
-    ratios = [seconds(floats) / seconds(integers) for _ in range(_ROUNDS + 1)]
+    # The first round only makes the interpreters ready.
+    ratios = [time_batch(floats) / time_batch(integers) for _ in range(_ROUNDS + 1)]
     return statistics.median(ratios[1:])

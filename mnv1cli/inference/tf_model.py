@@ -1,4 +1,4 @@
-"""The reference engine: a module's own graph in TensorFlow."""
+"""The reference engine: the graph of a module in TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class TensorFlowModel:
-    """A module's graph, pruned to the outputs asked for.
+    """The graph of a module, pruned to the outputs that are needed.
 
-    `function` gives them as a list, in their order, for a tensor of images;
-    `owner` holds its variables.
+    `function` returns them as a list, in their order, for a tensor of images; `owner` holds
+    the variables.
 
     Raises:
         ModuleError: the module's files are damaged.
@@ -39,7 +39,7 @@ class TensorFlowModel:
         import tensorflow as tf
 
         if threads is not None:
-            # Settled for good by the first computation in the process.
+            # TensorFlow fixes it with the first computation in the process.
             with contextlib.suppress(RuntimeError):
                 tf.config.threading.set_intra_op_parallelism_threads(threads)
         self._names = [output.name for output in outputs]
@@ -48,31 +48,31 @@ class TensorFlowModel:
             size = outputs[0].images.shape[1]
             whole: Any = savedmodel.load_function(module.path, size)
             self.owner: Any = whole.mnv1_owner
-            # All the outputs that such a model has are one and the same.
+            # All outputs of such a model are the same.
             self.function: Any = lambda images: [whole(images)] * len(outputs)
             return
         try:
-            # The tag is none: a TF1 Hub module has no `serve` graph.
+            # Without a tag: a TF1 Hub module has no `serve` graph.
             self.owner = tf.saved_model.load(tempdirs.plain_path(module.path), tags=[])
-        except Exception as error:  # a graph made for it brings TensorFlow to raise anything
+        except Exception as error:  # a crafted graph can make TensorFlow raise anything
             raise ModuleError(
                 f"module {module.handle} in {module.path} cannot be loaded: "
                 f"{savedmodel.describe_error(error)}",
-                "its files are damaged: build or copy a directory anew; what was fetched "
-                f"'mnv1 module fetch {module.handle}' mends in the cache",
+                "its files are damaged: build or copy the directory again; a module that was "
+                f"fetched is repaired by 'mnv1 module fetch {module.handle}'",
             ) from error
-        # Called as it is, a signature would compute every output that it has.
+        # A signature that is called as it is computes all of its outputs.
         self.function = self.owner.prune(
             outputs[0].images.tensor, [output.result.tensor for output in outputs]
         )
 
     def __call__(self, pixels: FloatArray) -> Mapping[str, FloatArray]:
-        """Each output by its name, for pixels float32 [n, size, size, 3]."""
+        """Return each output by its name, [n, ...], for pixels float32 [n, size, size, 3]."""
         import numpy as np
 
         n = len(pixels)
-        # At batch 1 TensorFlow picks other kernels, whose sums round differently;
-        # a row must not depend on its batch.
+        # For a batch of 1 TensorFlow picks other kernels, whose sums round differently; a row
+        # must not depend on its batch.
         batch = np.repeat(pixels, 2, axis=0) if n == 1 else pixels
         results = self.function(self._constant(batch))
         return {name: result.numpy()[:n] for name, result in zip(self._names, results, strict=True)}

@@ -482,7 +482,7 @@ def here(indexes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("labels.csv cat.png", 1, "labels.csv holds no features; 'mnv1 embed -o FILE' writes them"),
         ("scores.npy cat.png", 1, "scores.npy holds no features"),
         ("x.npy --from scores.npy", 1, "scores.npy holds no features"),
-        ("bare.npy cat.png", 1, "has no metadata: the settings that it was made with are unknown; put bare.npy.meta.json back beside it"),
+        ("bare.npy cat.png", 1, "has no metadata: the settings that it was made with are unknown"),
         ("alone.npy cat.png", 1, "cannot read alone.index.csv: No such file or directory"),
         ("cut.npy cat.png", 1, "cannot read cut.npy"),
         ("wrong.npy cat.png", 1, "the metadata lack the module's handle"),

@@ -214,6 +214,6 @@ def test_module_that_gives_other_results_compiled_is_refused(tmp_path: Path) -> 
         return tf.reduce_mean(images, [1, 2]) + tf.random.uniform([3])
 
     found = saved(tmp_path / "m", random)
-    with pytest.raises(ModuleError, match="gives other logits") as caught:
+    with pytest.raises(ModuleError, match="gives different logits") as caught:
         convert.compile_module(found, [found.logits()])
     assert "--engine tf" in caught.value.remedy

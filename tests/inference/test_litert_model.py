@@ -121,7 +121,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_model_is_refused(compiled_both: CompiledModel, damage: str) -> None:
-    with pytest.raises(ModuleError, match="LiteRT does not take the compiled module"):
+    with pytest.raises(ModuleError, match="LiteRT cannot load the compiled module"):
         LiteRTModel(DAMAGES[damage](compiled_both.model), compiled_both.outputs, workers=1)
 
 
@@ -136,9 +136,8 @@ def test_is_not_available_where_it_is_not_installed() -> None:
     code = (
         "import sys\n"
         "sys.modules['ai_edge_litert'] = None\n"
-        "from mnv1cli.inference import models as compiled\n"
-        "from mnv1cli.inference import litert_model as litert\n"
-        "print(litert.is_available(), compiled.default_engine())\n"
+        "from mnv1cli.inference import litert_model, models\n"
+        "print(litert_model.is_available(), models.default_engine())\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "False tf\n"

@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 
 from mnv1cli.errors import EngineError, ModuleError, OptionError
-from mnv1cli.inference import convert, litert_model
-from mnv1cli.inference import models as compiled
+from mnv1cli.inference import convert, litert_model, models
 from mnv1cli.modules import artifacts, build
 from mnv1cli.modules import inspection as module
 from tests.conftest import ROOT
@@ -95,7 +94,7 @@ def test_default_engine_is_litert_compiled_once(
     """The one test here that compiles in earnest."""
     hub = bundled_module
     with caplog.at_level(logging.INFO):
-        model = compiled.open_model(hub, [hub.logits()], workers=2)
+        model = models.open_model(hub, [hub.logits()], workers=2)
     assert (model.engine, model.precision, model.calibrated) == ("litert", "float32", None)
     assert model.workers == 2
     assert [m for m in caplog.messages if "preparing" in m] == ["preparing the module (once)"]
@@ -103,19 +102,19 @@ def test_default_engine_is_litert_compiled_once(
     assert warnings(caplog) == []
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        again = compiled.open_model(hub, [hub.logits()], workers=1)
+        again = models.open_model(hub, [hub.logits()], workers=1)
     assert caplog.messages == []
     np.testing.assert_array_equal(model(images)["logits"], again(images)["logits"])
-    reference = compiled.open_model(hub, [hub.logits()], 2, "tf")(images)["logits"]
+    reference = models.open_model(hub, [hub.logits()], 2, "tf")(images)["logits"]
     np.testing.assert_allclose(again(images)["logits"], reference, rtol=0, atol=1e-3)
 
 
 def test_other_outputs_are_other_models(hub: HubModule, kitchen: Kitchen) -> None:
     for _ in range(2):
-        compiled.open_model(hub, hub.main_outputs(), 1)
+        models.open_model(hub, hub.main_outputs(), 1)
     assert kitchen.count == 1
     kitchen.model = dataclasses.replace(kitchen.model, outputs=("features", "logits"))
-    compiled.open_model(hub, hub.main_outputs()[::-1], 1)
+    models.open_model(hub, hub.main_outputs()[::-1], 1)
     assert kitchen.count == 2
 
 
@@ -164,12 +163,12 @@ def test_damaged_or_outdated_model_is_made_anew_without_a_word(
     caplog: pytest.LogCaptureFixture,
     harm: Callable[[Path], None],
 ) -> None:
-    expected = compiled.open_model(hub, hub.main_outputs(), 1)(images)
+    expected = models.open_model(hub, hub.main_outputs(), 1)(images)
     harm(own_cache)
-    found = compiled.open_model(hub, hub.main_outputs(), 1)(images)
+    found = models.open_model(hub, hub.main_outputs(), 1)(images)
     assert kitchen.count == 2
     np.testing.assert_array_equal(found["logits"], expected["logits"])
-    compiled.open_model(hub, hub.main_outputs(), 1)
+    models.open_model(hub, hub.main_outputs(), 1)
     assert kitchen.count == 2
     assert warnings(caplog) == []
 
@@ -177,9 +176,9 @@ def test_damaged_or_outdated_model_is_made_anew_without_a_word(
 def test_several_at_once_compile_once(hub: HubModule, kitchen: Kitchen) -> None:
     kitchen.seconds = 0.2
     with ThreadPoolExecutor(4) as pool:
-        models = list(pool.map(lambda _: compiled.open_model(hub, hub.main_outputs(), 1), "abcd"))
+        opened = list(pool.map(lambda _: models.open_model(hub, hub.main_outputs(), 1), "abcd"))
     assert kitchen.count == 1
-    assert {model.engine for model in models} == {"litert"}
+    assert {model.engine for model in opened} == {"litert"}
 
 
 def test_cache_that_cannot_be_written_is_no_reason_to_fail(
@@ -190,7 +189,7 @@ def test_cache_that_cannot_be_written_is_no_reason_to_fail(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for count in (1, 2):
-        model = compiled.open_model(small, small.main_outputs(), 1)
+        model = models.open_model(small, small.main_outputs(), 1)
         assert kitchen.count == count
         assert model(images)["logits"].shape == (2, 1001)
     assert warnings(caplog) == []
@@ -199,7 +198,7 @@ def test_cache_that_cannot_be_written_is_no_reason_to_fail(
 def test_reference_engine_compiles_nothing(
     hub: HubModule, kitchen: Kitchen, images: FloatArray
 ) -> None:
-    model = compiled.open_model(hub, [hub.logits()], 2, "tf")
+    model = models.open_model(hub, [hub.logits()], 2, "tf")
     assert (model.engine, model.precision, model.calibrated) == ("tf", "float32", None)
     assert model(images)["logits"].shape == (2, 1001)
     assert kitchen.count == 0
@@ -221,7 +220,7 @@ def stubborn(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_module_that_cannot_be_compiled_is_run_as_it_is_with_one_warning(
     hub: HubModule, images: FloatArray, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = compiled.open_model(hub, [hub.logits()], 1)
+    model = models.open_model(hub, [hub.logits()], 1)
     assert model.engine == "tf"
     assert model(images)["logits"].shape == (2, 1001)
     (warning,) = warnings(caplog)
@@ -234,7 +233,7 @@ def test_module_that_cannot_be_compiled_is_an_error_where_the_engine_is_named(
     hub: HubModule,
 ) -> None:
     with pytest.raises(ModuleError, match="cannot be compiled"):
-        compiled.open_model(hub, [hub.logits()], 1, "litert")
+        models.open_model(hub, [hub.logits()], 1, "litert")
 
 
 def test_damaged_module_is_told_once(
@@ -245,7 +244,7 @@ def test_damaged_module_is_told_once(
     data.write_bytes(data.read_bytes()[:1000])
     damaged = dataclasses.replace(small, path=copy, fingerprint="0" * 64)
     with pytest.raises(ModuleError, match="cannot be loaded") as caught:
-        compiled.open_model(damaged, [damaged.logits()], 1)
+        models.open_model(damaged, [damaged.logits()], 1)
     assert "\n" not in str(caught.value)
     assert warnings(caplog) == []
 
@@ -256,22 +255,22 @@ def test_damaged_module_is_told_once(
 def test_int8_is_refused_in_one_line_where_nothing_was_calibrated(
     hub: HubModule, kitchen: Kitchen
 ) -> None:
-    compiled.open_model(hub, hub.main_outputs(), 1)
+    models.open_model(hub, hub.main_outputs(), 1)
     with pytest.raises(ModuleError, match="not calibrated for int8") as caught:
-        compiled.open_model(hub, [hub.logits()], 1, precision="int8")
+        models.open_model(hub, [hub.logits()], 1, precision="int8")
     assert "mnv1 module quantize" in caught.value.remedy
     assert "\n" not in str(caught.value)
 
 
 def test_int8_of_a_hidden_layer_says_how_it_is_calibrated(hub: HubModule) -> None:
     with pytest.raises(ModuleError) as caught:
-        compiled.open_model(hub, [hub.endpoint("global_pool")], 1, precision="int8")
+        models.open_model(hub, [hub.endpoint("global_pool")], 1, precision="int8")
     assert "--endpoint MobilenetV1/global_pool" in caught.value.remedy
 
 
 def test_int8_is_litert_s_alone(hub: HubModule) -> None:
     with pytest.raises(OptionError, match="tf has no int8") as caught:
-        compiled.open_model(hub, [hub.logits()], 1, "tf", "int8")
+        models.open_model(hub, [hub.logits()], 1, "tf", "int8")
     assert caught.value.exit_code == 2
 
 
@@ -287,23 +286,23 @@ def test_int8_is_what_was_calibrated_for_both_outputs(
     kept = calibrated(kitchen.model, convert.version())
     artifacts.save_model(hub.fingerprint, kept)
     for output in hub.main_outputs():
-        model = compiled.open_model(hub, [output], 2, engine, "int8")
+        model = models.open_model(hub, [output], 2, engine, "int8")
         assert (model.engine, model.precision) == ("litert", "int8")
         assert model.calibrated == kept.sha256
         assert output.name in model(images)
     assert kitchen.count == 0
     with pytest.raises(ModuleError, match="not calibrated"):
-        compiled.open_model(hub, [hub.endpoint("global_pool")], 1, precision="int8")
+        models.open_model(hub, [hub.endpoint("global_pool")], 1, precision="int8")
 
 
 def test_int8_outlives_another_tensorflow_but_no_other_revision(
     hub: HubModule, compiled_small: CompiledModel
 ) -> None:
     artifacts.save_model(hub.fingerprint, calibrated(compiled_small, f"{convert.REVISION}/1.0"))
-    assert compiled.calibrated(hub, hub.logits()).calibration == CALIBRATION
+    assert models.find_calibrated(hub, hub.logits()).calibration == CALIBRATION
     artifacts.save_model(hub.fingerprint, calibrated(compiled_small, f"{convert.REVISION + 1}/1.0"))
     with pytest.raises(ModuleError, match="not calibrated"):
-        compiled.calibrated(hub, hub.logits())
+        models.find_calibrated(hub, hub.logits())
 
 
 def test_damaged_int8_model_counts_as_not_calibrated(
@@ -312,7 +311,7 @@ def test_damaged_int8_model_counts_as_not_calibrated(
     artifacts.save_model(hub.fingerprint, calibrated(compiled_small, convert.version()))
     damaged_model(own_cache)
     with pytest.raises(ModuleError, match="not calibrated"):
-        compiled.calibrated(hub, hub.logits())
+        models.find_calibrated(hub, hub.logits())
 
 
 # Without LiteRT
@@ -323,14 +322,14 @@ def test_without_litert_tensorflow_is_the_default(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     assert not litert_model.is_available()
-    assert compiled.default_engine() == "tf"
-    assert compiled.open_model(hub, [hub.logits()], 1).engine == "tf"
+    assert models.default_engine() == "tf"
+    assert models.open_model(hub, [hub.logits()], 1).engine == "tf"
     assert warnings(caplog) == []
     with pytest.raises(EngineError, match="LiteRT is not installed") as caught:
-        compiled.open_model(hub, [hub.logits()], 1, "litert")
+        models.open_model(hub, [hub.logits()], 1, "litert")
     assert "--engine tf" in caught.value.remedy
     with pytest.raises(OptionError, match="int8"):
-        compiled.open_model(hub, [hub.logits()], 1, precision="int8")
+        models.open_model(hub, [hub.logits()], 1, precision="int8")
 
 
 WITHOUT_LITERT = """

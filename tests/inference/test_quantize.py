@@ -11,7 +11,7 @@ import pytest
 
 from mnv1cli import Classifier, Mnv1Error
 from mnv1cli.analysis import synthetic_photos
-from mnv1cli.inference.quantize import _drawn
+from mnv1cli.inference.quantize import draw_sample
 from mnv1cli.types import ImageRef
 from tests.support.shell import mnv1, rows
 
@@ -127,7 +127,7 @@ def test_every_image_is_as_likely_to_be_drawn() -> None:
     refs = [ImageRef(i, b"%d" % i) for i in range(10)]
     counts = np.zeros(10)
     for seed in range(2000):
-        drawn = _drawn(refs, 3, seed)
+        drawn = draw_sample(refs, 3, seed)
         assert len({ref.index for ref in drawn}) == 3
         for ref in drawn:
             counts[ref.index] += 1
@@ -137,4 +137,4 @@ def test_every_image_is_as_likely_to_be_drawn() -> None:
 
 def test_fewer_images_than_wanted_are_all_drawn() -> None:
     refs = [ImageRef(i, b"%d" % i) for i in range(3)]
-    assert {ref.index for ref in _drawn(refs, 10, seed=0)} == {0, 1, 2}
+    assert {ref.index for ref in draw_sample(refs, 10, seed=0)} == {0, 1, 2}
