@@ -1,4 +1,4 @@
-"""Parts in the order of the whole: shards by position, other results one behind the other."""
+"""The order of merged results: shards by position, other results one after the other."""
 
 from __future__ import annotations
 
@@ -20,157 +20,167 @@ if TYPE_CHECKING:
     from mnv1cli.results.merge.part import Part
     from mnv1cli.types import Fault, Prediction
 
-
 # Images of a table.
 _IMAGES = 1024
 _AHEAD = 8
 _NAMED = 3
-_SAME_IMAGES = "all shards are to be made of the same images, listed alike"
+_SAME_IMAGES = "make all shards from the same images, listed in the same order"
 
 
-class Whole(Protocol):
-    """Parts that fit together."""
+class OrderedParts(Protocol):
+    """Parts that fit together, in the order of the merged result."""
 
     parts: Sequence[Part]
 
     def tables(self, shape: tuple[int, ...]) -> Iterator[Table]:
-        """All rows, in the order of the whole, where values are of this shape."""
+        """Yield all rows in order, with values of this shape."""
         ...
 
     def failures(self) -> list[Fault]:
-        """The images that failed, in the order of the whole, with the reasons."""
+        """Return the images that failed, in order, with the reasons."""
         ...
 
 
-def whole_of(parts: Sequence[Part]) -> Whole:
-    """What the parts make up.
+def order_parts(parts: Sequence[Part]) -> OrderedParts:
+    """Put the parts in order.
 
     Raises:
-        ResultError: some of it is missing, or there twice.
+        ResultError: a shard or an image is missing, or exists twice.
     """
-    shards = [part for part in parts if part.places is not None]
+    shards = [part for part in parts if part.positions is not None]
     if not shards:
-        return Chain(parts)
+        return Sequel(parts)
     if len(shards) < len(parts):
-        other = next(part for part in parts if part.places is None)
+        other = next(part for part in parts if part.positions is None)
         raise ResultError(
             f"{shards[0].name} is a shard and {other.name} is none",
-            "merge shards alone, and their result with others",
+            "merge only shards, and their result with others",
         )
-    return Reunion(shards)
+    return AllShards(shards)
 
 
-class Reunion:
-    """All shards of one listing.
+class AllShards:
+    """All shards of one listing, in whose order the rows come.
 
     Raises:
-        ResultError: a shard or an image is missing or there twice, or the shards
+        ResultError: a shard or an image is missing or exists twice, or the shards
             are not of one listing.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
-        pairs = [(part.places, part) for part in parts if part.places is not None]
+        pairs = [(part.positions, part) for part in parts if part.positions is not None]
         pairs.sort(key=lambda pair: pair[0].shard)
         self.parts: Sequence[Part] = [part for _, part in pairs]
-        self._places = [places for places, _ in pairs]
-        self._check_shards()
-        self._owners = self._owners_of_rows()
+        self._positions = [positions for positions, _ in pairs]
+        self._require_one_listing()
+        self._require_each_shard_once()
+        self._owners = self._find_owners()
 
     def tables(self, shape: tuple[int, ...]) -> Iterator[Table]:
-        """All rows, in the order of the listing."""
+        """Yield all rows, in the order of the listing."""
         # Of all parts together no more images are in memory than of one.
         ahead = max(_IMAGES // len(self.parts), _AHEAD)
         rows = [_rows(part.tables(shape, ahead)) for part in self.parts]
         for start in range(0, len(self._owners), _IMAGES):
             owners = self._owners[start : start + _IMAGES].tolist()
-            # A part that has fewer rows than it should says so itself.
-            found = [
+            # A part that has fewer rows than it should reports that itself.
+            images = [
                 row for owner in owners if owner for row in itertools.islice(rows[owner - 1], 1)
             ]
-            if found:
-                yield _table(found)
-        for rest in rows:
-            # Each part holds its rows against what it knows when it is asked for more.
-            next(rest, None)
+            if images:
+                yield _table(images)
+        for remaining in rows:
+            # Each part checks its rows as a whole when it is asked for more.
+            next(remaining, None)
 
     def failures(self) -> list[Fault]:
-        """The images that failed, in the order of the listing."""
-        found = (
-            zip(places.failures, part.failures, strict=True)
-            for places, part in zip(self._places, self.parts, strict=True)
+        """Return the images that failed, in the order of the listing."""
+        pairs = (
+            zip(positions.failures, part.failures, strict=True)
+            for positions, part in zip(self._positions, self.parts, strict=True)
         )
-        in_order = sorted(itertools.chain.from_iterable(found), key=lambda pair: pair[0])
+        in_order = sorted(itertools.chain.from_iterable(pairs), key=lambda pair: pair[0])
         return [fault for _, fault in in_order]
 
-    def _check_shards(self) -> None:
-        first, one = self._places[0], self.parts[0]
-        for places, part in zip(self._places[1:], self.parts[1:], strict=True):
-            if places.shard.count != first.shard.count:
-                counts = first.shard.count, places.shard.count
+    def _require_one_listing(self) -> None:
+        first, name = self._positions[0], self.parts[0].name
+        for positions, part in zip(self._positions[1:], self.parts[1:], strict=True):
+            if positions.shard.count != first.shard.count:
+                counts = first.shard.count, positions.shard.count
                 raise ResultError(
-                    f"{one.name} is one of {counts[0]:,} shards, {part.name} of {counts[1]:,}"
+                    f"{name} is one of {counts[0]:,} shards, {part.name} of {counts[1]:,}"
                 )
-            if places.total != first.total:
+            if positions.total != first.total:
                 raise ResultError(
-                    f"{one.name} is of a listing of {first.total:,} images, "
-                    f"{part.name} of {places.total:,}",
+                    f"{name} is of a listing of {first.total:,} images, "
+                    f"{part.name} of {positions.total:,}",
                     _SAME_IMAGES,
                 )
-        count = first.shard.count
-        for (a, b), (x, y) in zip(
-            itertools.pairwise(self._places), itertools.pairwise(self.parts), strict=True
+
+    def _require_each_shard_once(self) -> None:
+        count = self._positions[0].shard.count
+        shards = [positions.shard for positions in self._positions]
+        for (shard, following), (part, next_part) in zip(
+            itertools.pairwise(shards), itertools.pairwise(self.parts), strict=True
         ):
-            if a.shard == b.shard:
+            if shard == following:
                 raise ResultError(
-                    f"{x.name} and {y.name} are both shard {a.shard.index} of {count:,}",
+                    f"{part.name} and {next_part.name} are both shard {shard.index} of {count:,}",
                     "leave one of them out",
                 )
-        there = {places.shard.index for places in self._places}
-        if len(there) < count:
-            missing = (str(i) for i in range(count) if i not in there)
-            verb = "is" if len(there) + 1 == count else "are"
-            names = _listed("shard", missing, count - len(there))
+        existing = {shard.index for shard in shards}
+        if len(existing) < count:
+            missing = (str(i) for i in range(count) if i not in existing)
+            verb = "is" if len(existing) + 1 == count else "are"
+            names = _list_first("shard", missing, count - len(existing))
             raise ResultError(f"{names} of {count:,} {verb} missing")
 
-    def _owners_of_rows(self) -> NDArray[np.uint32]:
-        """Which part, from 1, has the row of each image of the listing; 0 where none has."""
-        images = [np.asarray(places.images(), np.uint64) for places in self._places]
-        total = self._places[0].total
+    def _find_owners(self) -> NDArray[np.uint32]:
+        """Return which part, from 1, has the row of each image of the listing; 0 where none has."""
+        images = [np.asarray(each.all_images(), np.uint64) for each in self._positions]
+        total = self._positions[0].total
         if sum(map(len, images)) != total:
             self._refuse_misplaced(images, total)
         seen = np.zeros(total, bool)
         owners = np.zeros(total, np.uint32)
-        for number, (found, places) in enumerate(zip(images, self._places, strict=True), start=1):
-            seen[found] = True
-            owners[np.asarray(places.rows, np.uint64)] = number
+        pairs = zip(images, self._positions, strict=True)
+        for number, (own_images, positions) in enumerate(pairs, start=1):
+            seen[own_images] = True
+            owners[np.asarray(positions.rows, np.uint64)] = number
         if not seen.all():
             self._refuse_misplaced(images, total)
         return owners
 
     def _refuse_misplaced(self, images: Sequence[NDArray[np.uint64]], total: int) -> None:
-        """Say which image is there twice, or in no part."""
-        every = np.sort(np.concatenate(images))
-        twice = every[1:][every[1:] == every[:-1]]
+        """Report which image is in two parts, or in none.
+
+        Raises:
+            ResultError: always.
+        """
+        positions = np.sort(np.concatenate(images))
+        twice = positions[1:][positions[1:] == positions[:-1]]
         if len(twice):
-            one, other = [
+            owners = [
                 part.name
-                for part, found in zip(self.parts, images, strict=True)
-                if twice[0] in found
-            ][:2]
-            raise ResultError(f"{one} and {other} both have image {twice[0]:,}", _SAME_IMAGES)
-        # Nothing is there twice, so that up to the first gap each image is its own number.
-        gaps = total - len(every)
-        missing = _gaps(every)
+                for part, own_images in zip(self.parts, images, strict=True)
+                if twice[0] in own_images
+            ]
+            raise ResultError(
+                f"{owners[0]} and {owners[1]} both have image {twice[0]:,}", _SAME_IMAGES
+            )
+        # No position comes twice, so that up to the first gap each is its own index.
+        gaps = total - len(positions)
+        missing = _find_gaps(positions)
         raise ResultError(
-            f"no shard has {_listed('image', (f'{i:,}' for i in missing), gaps)} of {total:,}",
+            f"no shard has {_list_first('image', (f'{i:,}' for i in missing), gaps)} of {total:,}",
             _SAME_IMAGES,
         )
 
 
-class Chain:
-    """Results of different images, one behind the other.
+class Sequel:
+    """Results of different images, one after the other.
 
-    What failed in one of them and is in a later one is what it became there.
+    Where an image failed in one of them and is in a later one, the later outcome counts.
 
     Raises:
         ResultError: two of them have the same image.
@@ -186,14 +196,14 @@ class Chain:
             for fault in part.failures
         }
         self._mended: set[tuple[int, bytes]] = set()
-        self._check_paths()
+        self._require_each_image_once()
 
     def tables(self, shape: tuple[int, ...]) -> Iterator[Table]:
-        """All rows, in the order of the parts."""
+        """Return all rows, in the order of the parts."""
         return itertools.chain.from_iterable(part.tables(shape) for part in self.parts)
 
     def failures(self) -> list[Fault]:
-        """The images that failed and are in no later part."""
+        """Return the images that failed and are in no later part."""
         return [
             fault
             for number, part in enumerate(self.parts)
@@ -202,34 +212,34 @@ class Chain:
             or (self._failed[fault.path] == number and (number, fault.path) not in self._mended)
         ]
 
-    def _check_paths(self) -> None:
-        marks = [self._marks(number, part) for number, part in enumerate(self.parts)]
-        every = np.sort(np.concatenate(marks))
-        for mark in every[1:][every[1:] == every[:-1]]:
-            self._refuse_twice(int(mark))
+    def _require_each_image_once(self) -> None:
+        digests = np.sort(
+            np.concatenate([self._digests(number, part) for number, part in enumerate(self.parts)])
+        )
+        for digest in digests[1:][digests[1:] == digests[:-1]]:
+            self._refuse_twice(int(digest))
 
-    def _marks(self, number: int, part: Part) -> NDArray[np.uint64]:
-        """A number for each image with a row in a part, once."""
-        found = np.fromiter(map(_mark, self._watched(number, part)), np.uint64)
-        return np.unique(found)
+    def _digests(self, number: int, part: Part) -> NDArray[np.uint64]:
+        """Return a number for each image with a row in a part, once."""
+        return np.unique(np.fromiter(map(_digest, self._watch(number, part)), np.uint64))
 
-    def _watched(self, number: int, part: Part) -> Iterator[bytes]:
-        """The images with rows in a part, held against those that failed in others."""
+    def _watch(self, number: int, part: Part) -> Iterator[bytes]:
+        """Yield the images with rows in a part, and note which of them failed earlier."""
         for path in part.paths():
             failed = self._failed.get(path)
             if failed is not None and failed > number:
-                raise _twice(path, part, self.parts[failed])
+                raise _in_both(path, part, self.parts[failed])
             if failed is not None and failed < number:
                 self._mended.add((failed, path))
             yield path
 
-    def _refuse_twice(self, mark: int) -> None:
-        """Refuse an image that two parts have, if it is one and not two with one number."""
+    def _refuse_twice(self, digest: int) -> None:
+        """Refuse an image that two parts have, unless two images only have the same digest."""
         first: dict[bytes, Part] = {}
         for part in self.parts:
             for path in part.paths():
-                if _mark(path) == mark and first.setdefault(path, part) is not part:
-                    raise _twice(path, first[path], part)
+                if _digest(path) == digest and first.setdefault(path, part) is not part:
+                    raise _in_both(path, first[path], part)
 
 
 class _Image(NamedTuple):
@@ -263,30 +273,30 @@ def _table(images: Sequence[_Image]) -> Table:
     )
 
 
-def _mark(path: bytes) -> int:
+def _digest(path: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(path, digest_size=8).digest(), "big")
 
 
-def _twice(path: bytes, one: Part, other: Part) -> ResultError:
+def _in_both(path: bytes, first: Part, second: Part) -> ResultError:
     return ResultError(
-        f"{display_path(path)} is in {one.name} and in {other.name}",
+        f"{display_path(path)} is in {first.name} and in {second.name}",
         "merge results of different images",
     )
 
 
-def _gaps(every: NDArray[np.uint64]) -> Iterator[int]:
-    """The numbers from 0 on that are not among some that count up."""
+def _find_gaps(positions: NDArray[np.uint64]) -> Iterator[int]:
+    """Yield the numbers from 0 on that are not among ascending positions."""
     expected = 0
-    for found in every.tolist():
-        yield from range(expected, found)
-        expected = found + 1
+    for position in positions.tolist():
+        yield from range(expected, position)
+        expected = position + 1
     yield from itertools.count(expected)
 
 
-def _listed(what: str, names: Iterable[str], count: int) -> str:
-    """The first few of `count` names."""
+def _list_first(noun: str, names: Iterable[str], count: int) -> str:
+    """Return the first few of `count` names as text."""
     shown = list(itertools.islice(names, min(count, _NAMED)))
-    rest = [f"{count - len(shown):,} more"] if count > len(shown) else []
-    *most, last = [*shown, *rest]
-    together = f"{', '.join(most)} and {last}" if most else last
-    return f"{what}{'s' if count > 1 else ''} {together}"
+    more = [f"{count - len(shown):,} more"] if count > len(shown) else []
+    *most, last = [*shown, *more]
+    text = f"{', '.join(most)} and {last}" if most else last
+    return f"{noun}{'s' if count > 1 else ''} {text}"

@@ -235,7 +235,7 @@ def test_images_that_no_shard_has_or_two_have_are_named(tmp_path: Path) -> None:
     if shard.has(b"0"):
         refused([one, fewer], f"no shard has image {len(mine)} of {len(NASTY)}")
     turned = run.write(tmp_path / "2.csv", [*other, *mine], Shard(1, 2))
-    refused([one, turned], r"0\.csv and .*2\.csv both have image 0; all shards are to be made of")
+    refused([one, turned], r"0\.csv and .*2\.csv both have image 0; make all shards from")
 
 
 def test_shard_and_whole_do_not_mix(parts: list[Path]) -> None:
@@ -260,7 +260,7 @@ def test_rows_that_are_gone_added_or_moved_are_noticed(parts: list[Path]) -> Non
     images = data.split(b"\n", 4)
     parts[1].write_bytes(b"\n".join([images[0], images[4]]))
     count = len(shard_of(parts[1])["rows"])
-    refused(parts, rf"1\.csv has {count - 1} images with rows, and its metadata tell of {count}")
+    refused(parts, rf"1\.csv has {count - 1} images with rows, and its metadata count {count}")
     parts[1].write_bytes(data + b"\n".join(images[1:4]) + b"\n")
     refused(parts, rf"1\.csv has more than {count} images with rows")
     parts[1].write_bytes(b"\n".join([images[0], *images[4:]]) + b"\n".join(images[1:4]) + b"\n")
@@ -293,7 +293,7 @@ def test_damaged_metadata_are_refused(parts: list[Path], members: Any) -> None:
 
 def test_part_without_metadata_is_refused(parts: list[Path]) -> None:
     (parts[2].parent / "2.csv.meta.json").unlink()
-    refused(parts, r"2\.csv came about: it has no metadata; 2\.csv\.meta\.json has to lie beside")
+    refused(parts, r"2\.csv has no metadata; put 2\.csv\.meta\.json back beside it")
 
 
 def test_results_of_different_images_come_one_behind_the_other(tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_rows_that_left_a_whole_result_are_noticed(tmp_path: Path) -> None:
     one = Run().write(tmp_path / "one.csv", NASTY)
     lines = one.read_bytes().splitlines(keepends=True)
     one.write_bytes(b"".join(lines[:-3]))
-    refused([one], "images with rows, and its metadata tell of")
+    refused([one], "images with rows, and its metadata count")
 
 
 def test_what_is_there_is_not_replaced(parts: list[Path]) -> None:
