@@ -1,4 +1,4 @@
-"""A Ray cluster: one that is there, or one of this machine's cores for the time of a run."""
+"""A Ray cluster: an existing one, or one of this machine's cores for the time of a run."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _ANSWER_SECONDS = 10
 _FOLDER = "mnv1-ray-"
 _DAY = 24 * 3600
 _LONGEST = 24
-# Read by Ray when it is imported. It would report its use, and write its C++ side's news
-# to stderr; both as the user has it where he has said so.
-# A thread of Ray's that comes late must not start a cluster for itself.
+# Ray reads these when it is imported; values that the user has set stay. Without them it
+# reports its use, its C++ side writes to stderr, and a thread of its own that comes late
+# starts a cluster.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -37,7 +37,7 @@ _ENVIRONMENT = {
 
 
 def require() -> None:
-    """See that Ray is there, which takes no time.
+    """Require that Ray is installed, without importing it.
 
     Raises:
         OptionError: it is not installed.
@@ -50,12 +50,12 @@ def require() -> None:
 
 @contextlib.contextmanager
 def connected(address: str | None, threads: int | None = None) -> Iterator[Cluster]:
-    """A cluster as long as it is needed: that of an address, or one on this machine.
+    """Connect to the cluster at an address, or start one on this machine, until the block ends.
 
-    One that the process is connected to already is taken, and stays connected.
+    A cluster that the process is connected to already is used, and stays connected.
 
     Raises:
-        ClusterError: it cannot be reached, does not fit, or has no CPU.
+        ClusterError: it cannot be reached, is of another version, or has no CPU.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -64,20 +64,20 @@ def connected(address: str | None, threads: int | None = None) -> Iterator[Clust
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if ray.is_initialized():
-        there = Cluster(ray, "the cluster")
-        there.check()
-        yield there
+        connected_cluster = Cluster(ray, "the cluster")
+        connected_cluster.check()
+        yield connected_cluster
         return
     local = address in (None, "", LOCAL)
     with contextlib.ExitStack() as stack:
-        how: dict[str, Any] = {"address": address}
+        settings: dict[str, Any] = {"address": address}
         if not local:
             _require_answer(str(address))
         else:
             _sweep()
-            folder = tempfile.mkdtemp(prefix=_FOLDER, dir=_place())
+            folder = tempfile.mkdtemp(prefix=_FOLDER, dir=_short_tempdir())
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            how = {
+            settings = {
                 "address": LOCAL,
                 "num_cpus": threads or cpu.cores(),
                 "include_dashboard": False,
@@ -87,7 +87,7 @@ def connected(address: str | None, threads: int | None = None) -> Iterator[Clust
         stack.callback(ray.shutdown)
         with _own_signals():
             try:
-                ray.init(**how, logging_level=logging.ERROR, log_to_driver=False)
+                ray.init(**settings, logging_level=logging.ERROR, log_to_driver=False)
             except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
                 place = "on this machine" if local else f"at {address}"
                 raise ClusterError(f"no Ray cluster {place}: {_line(error)}") from error
@@ -106,29 +106,29 @@ class Cluster:
 
     @property
     def cores(self) -> int:
-        """The CPUs that it has now."""
+        """The number of CPUs that it has now."""
         return int(self._ray.cluster_resources().get("CPU", 0))
 
     @property
     def nodes(self) -> int:
-        """The machines that it has now."""
+        """The number of machines that it has now."""
         return sum(1 for node in self._ray.nodes() if node["Alive"])
 
     @property
     def own_node(self) -> str:
-        """The name of the node that this process runs on."""
+        """The id of the node that this process runs on."""
         return str(self._ray.get_runtime_context().get_node_id())
 
     def put(self, value: Any) -> Any:
-        """A reference to a value, for tasks to get it where they run."""
+        """Store a value for tasks on other machines, and return a reference to it."""
         return self._ray.put(value)
 
     @contextlib.contextmanager
     def failures(self) -> Iterator[None]:
-        """Tell of what fails in tasks in one line.
+        """Report a failure of tasks in one line.
 
         Raises:
-            ClusterError: it did.
+            ClusterError: a task failed.
         """
         try:
             yield
@@ -137,20 +137,20 @@ class Cluster:
             self._ray.exceptions.OutOfMemoryError,
         ) as error:
             raise ClusterError(
-                f"a process of {self.name} has ended time and again, for want of memory perhaps",
-                "fewer --threads need less; the same command goes on",
+                f"a process of {self.name} has ended several times, perhaps for lack of memory",
+                "use fewer --threads, which need less memory; the same command goes on",
             ) from error
         except self._ray.exceptions.RayError as error:
-            # The last line says what happened: the others are where.
+            # The last line says what happened, the others where.
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             why = lines[-1] if lines else type(error).__name__
             raise ClusterError(f"a task failed on {self.name}: {why}") from error
 
     def check(self) -> None:
-        """See that there is something to work on.
+        """Require a CPU to work on.
 
         Raises:
-            ClusterError: there is no whole CPU.
+            ClusterError: the cluster has less than one CPU.
         """
         if self.cores < 1:
             raise ClusterError(
@@ -162,23 +162,23 @@ class Cluster:
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep the handlers of signals that are there: Ray puts its own in their place."""
+    """Keep the existing handlers of signals, which Ray replaces by its own."""
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield
     finally:
-        # Elsewhere than in the main thread Ray sets none either.
+        # Only the main thread can set handlers, and Ray sets them only there.
         with contextlib.suppress(ValueError):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
 
 def _require_answer(address: str) -> None:
-    """See that somebody listens at an address: Ray itself asks for minutes.
+    """Require that a server listens at an address: Ray itself would try for minutes.
 
     Raises:
-        ClusterError: nobody does.
+        ClusterError: none does.
     """
     host, _, port = address.rpartition(":")
     if host and port.isdecimal():
@@ -189,15 +189,15 @@ def _require_answer(address: str) -> None:
             raise ClusterError(f"no Ray cluster at {address}: {why}") from error
 
 
-def _place() -> str:
-    """Where a cluster's folder goes: sockets lie in it, whose names may not be long."""
-    usual = tempfile.gettempdir()
-    return usual if len(usual) < _LONGEST else "/tmp"  # noqa: S108 - mkdtemp makes it ours
+def _short_tempdir() -> str:
+    """Return a folder for that of a cluster, whose path must be short for its sockets."""
+    default = tempfile.gettempdir()
+    return default if len(default) < _LONGEST else "/tmp"  # noqa: S108 - mkdtemp makes it ours
 
 
 def _sweep() -> None:
-    """Remove what clusters of processes that were killed have left, a day later."""
-    for left in Path(_place()).glob(f"{_FOLDER}*"):
+    """Remove the folders of clusters whose processes were killed, a day later."""
+    for left in Path(_short_tempdir()).glob(f"{_FOLDER}*"):
         with contextlib.suppress(OSError):
             if left.stat().st_uid == os.getuid() and time.time() - left.stat().st_mtime > _DAY:
                 shutil.rmtree(left, ignore_errors=True)

@@ -1,7 +1,7 @@
 """A run into a dataset on a Ray cluster: Ray Data spreads the images over its cores.
 
-The images go out in shares, each of which becomes a part, whole or not at all. A
-task that is lost with its node is done again elsewhere, and writes the same part.
+The images are sent in shares. Each share becomes a part, completely or not at all. A task
+that is lost with its node is done again elsewhere, and writes the same part.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Images of a part: what a core does in some seconds. A task that is lost costs as much.
+# Images of a part: a core does so many in some seconds, which a lost task costs.
 SHARE = 2_000
 # Shares for each core in a window, so that all cores end at about the same time.
 _SHARES_A_CORE = 4
 # Images that are listed ahead, unless the cores could not be kept busy with so few.
 _MOST = 200_000
-# Ray would try for ever, also a task that ends its process each time.
+# Ray would try for ever, even a task that ends its process each time.
 _RETRIES = 5
 
 
@@ -89,23 +89,23 @@ def run_on_ray(
 
 
 def check(job: Job, on_error: OnError) -> None:
-    """See before any work that a job can be done on a cluster.
+    """Require, before any work, that a job can be done on a cluster.
 
     Raises:
         OptionError: it cannot, or Ray is not installed.
     """
     clusters.require()
     if not isinstance(job.model, LiteRTModel):
-        raise OptionError("--runner ray has the engine litert alone", "--runner local has both")
+        raise OptionError("--runner ray has only the engine litert", "--runner local has both")
     if on_error == "fail":
         raise OptionError(
-            "--on-error fail is not for --runner ray: images are under way on many cores",
+            "--on-error fail cannot be used with --runner ray: many images are processed at a time",
             "faults are rows with a reason there",
         )
 
 
 class _Run:
-    """One run on one cluster."""
+    """A run on a cluster: the images in windows, a window in shares, a share in a task."""
 
     def __init__(
         self, cluster: Cluster, job: Job, dataset: Dataset, tally: Tally, threads: int | None
@@ -137,35 +137,35 @@ class _Run:
         enough = self._cores() * _SHARES_A_CORE * SHARE
         with contextlib.closing(windows(refs, enough, max(enough, _MOST))) as listed:
             for window in listed:
-                shares = self._shares(window)
+                shares = self._make_shares(window)
                 # To be closed here, or Ray goes on with it after the cluster is gone.
                 with contextlib.closing(self._outcomes(shares)) as outcomes:
-                    parts = [self._counted(outcome) for outcome in outcomes]
-                self._require(parts, shares)
+                    parts = [self._count(outcome) for outcome in outcomes]
+                self._require_parts(parts, shares)
 
     def _cores(self) -> int:
         cores = max(self._cluster.cores, 1)
         return min(cores, self._threads) if self._threads else cores
 
-    def _shares(self, window: Sequence[ImageRef]) -> list[Share]:
+    def _make_shares(self, window: Sequence[ImageRef]) -> list[Share]:
         size = min(SHARE, -(-len(window) // (self._cores() * _SHARES_A_CORE)))
-        elsewhere = self._cluster.nodes > 1
+        has_others = self._cluster.nodes > 1
         shares = []
         for start in range(0, len(window), size):
             refs = window[start : start + size]
-            there = [os.path.lexists(ref.path) for ref in refs] if elsewhere else []
-            shares.append(Share(next(self._numbers), refs, there))
+            visible = [os.path.lexists(ref.path) for ref in refs] if has_others else []
+            shares.append(Share(next(self._numbers), refs, visible))
         return shares
 
     def _outcomes(self, shares: Sequence[Share]) -> Generator[Outcome, None, None]:
-        """What becomes of the shares, as they come to their end."""
+        """Yield the outcome of each share as soon as it is done."""
         rows = [{"share": _pickle(share)} for share in shares]
         data = self._cluster.data
         context = data.DataContext.get_current().copy()
         context.enable_progress_bars = False
         with data.DataContext.current(context):
             items = data.from_items(rows, override_num_blocks=len(rows))
-            found = items.map_batches(
+            outcomes = items.map_batches(
                 partial(task.run, order=self._order),
                 batch_size=None,
                 batch_format="pyarrow",
@@ -173,21 +173,23 @@ class _Run:
                 num_cpus=1,
                 **_retries(items.map_batches),
             )
-            how = {"batch_size": None, "batch_format": "pyarrow", "prefetch_batches": 0}
-            batches = contextlib.closing(iter(found.iter_batches(**how)))
-            with self._cluster.failures(), batches as those:
-                for batch in those:
+            reading = outcomes.iter_batches(
+                batch_size=None, batch_format="pyarrow", prefetch_batches=0
+            )
+            with self._cluster.failures(), contextlib.closing(iter(reading)) as batches:
+                for batch in batches:
                     for outcome in batch.column("outcome"):
                         yield pickle.loads(outcome.as_py())  # noqa: S301 - our own
 
-    def _counted(self, outcome: Outcome) -> str:
+    def _count(self, outcome: Outcome) -> str:
+        """Count the images of a share, and return the name of its part."""
         if outcome.problem is not None:
             raise outcome.problem
         self._tally.join(outcome.done, outcome.unlabelled, outcome.faults)
         return outcome.part
 
-    def _require(self, parts: Sequence[str], shares: Sequence[Share]) -> None:
-        """See that each share has become a part that is there, seen from here."""
+    def _require_parts(self, parts: Sequence[str], shares: Sequence[Share]) -> None:
+        """Require that each share has become a part, which this process sees."""
         lacking = set(filter(None, parts)) - set(self._dataset.list_parts())
         if lacking:
             raise OutputError(
@@ -200,10 +202,11 @@ class _Run:
 
 
 def _retries(map_batches: Callable[..., Any]) -> dict[str, Any]:
-    """The argument that bounds how often a task is tried, where Ray Data has it."""
+    """Return the argument that limits how often a task is tried, where Ray Data has it."""
     name = "ray_remote_args_fn"
-    there = name in inspect.signature(map_batches).parameters
-    return {name: lambda: {"max_retries": _RETRIES}} if there else {}
+    if name not in inspect.signature(map_batches).parameters:
+        return {}
+    return {name: lambda: {"max_retries": _RETRIES}}
 
 
 def _pickle(share: Share) -> bytes:
@@ -212,6 +215,6 @@ def _pickle(share: Share) -> bytes:
     except (TypeError, AttributeError, pickle.PicklingError):
         path = next((ref.path for ref in share.refs if ref.member is not None), b"")
         raise OptionError(
-            f"{display_path(path)} lies in an archive, which --runner ray does not read",
+            f"{display_path(path)} is in an archive, which --runner ray does not read",
             "unpack it, or use --runner local",
         ) from None

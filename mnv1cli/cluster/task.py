@@ -1,4 +1,4 @@
-"""What a task of a Ray cluster does: some images, from their files to a part of a dataset.
+"""A task of a Ray cluster: some images, from their files to a part of a dataset.
 
 It runs in a process that Ray keeps from task to task: each process loads the model once.
 TensorFlow is not imported here.
@@ -35,7 +35,7 @@ _jobs: dict[str, Job] = {}
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What all tasks of a run have in common.
+    """The order of a run, which all its tasks have in common.
 
     `job` is Ray's reference to the job; `metadata` are those of the schema of the parts;
     relative paths begin in `folder`; `node` is the one that the run was begun on, and
@@ -99,7 +99,7 @@ class PartSink:
 
     @property
     def on_error(self) -> OnError:
-        """What to do with images that fail: they have rows."""
+        """The option --on-error: what to do with images that fail: they have rows."""
         return "row"
 
     def select(

@@ -1,4 +1,4 @@
-"""Images in windows: what was listed while the last ones were worked on."""
+"""Images in windows: a window has the images that were listed while the last one was done."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PATIENCE_SECONDS = 2.0
 def windows(
     refs: Iterable[ImageRef], enough: int, most: int
 ) -> Generator[list[ImageRef], None, None]:
-    """All that is listed at a time, in its order: the work begins while the listing goes on.
+    """Yield the images in windows, in their order, while the listing goes on.
 
-    A window has `enough` images where so many come within seconds, and `most` at
-    the most: the listing waits for room then. What the iterator over `refs`
-    raises is raised here, after what came before it.
+    A window has `enough` images where so many come within two seconds, and never more than
+    `most`: the listing waits for room then. What the iterator over `refs` raises is raised
+    here, after the images that came before it.
     """
     listed = _Listed(most)
     threading.Thread(target=listed.fill, args=(refs,), name="mnv1-listing", daemon=True).start()
@@ -35,7 +35,7 @@ def windows(
 
 
 class _Listed:
-    """Images that wait to be taken."""
+    """A queue of images that were listed and wait for their window."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -45,7 +45,7 @@ class _Listed:
         self._failure: BaseException | None = None
 
     def fill(self, refs: Iterable[ImageRef]) -> None:
-        """List, as long as there is room and somebody wants it."""
+        """List images into the queue until it is stopped; wait while it is full."""
         try:
             for ref in refs:
                 with self._changed:
@@ -62,23 +62,23 @@ class _Listed:
                 self._changed.notify_all()
 
     def take(self, enough: int) -> list[ImageRef]:
-        """What is there; empty at the end."""
+        """Take all images that wait; none are left at the end of the listing."""
         until = time.monotonic() + _PATIENCE_SECONDS
         with self._changed:
             while not self._ended and len(self._waiting) < min(enough, self._most):
-                left = until - time.monotonic()
-                if left <= 0 and self._waiting:
+                seconds = until - time.monotonic()
+                if seconds <= 0 and self._waiting:
                     break
-                self._changed.wait(max(left, 0) or None)
-            found = list(self._waiting)
+                self._changed.wait(max(seconds, 0) or None)
+            window = list(self._waiting)
             self._waiting.clear()
             self._changed.notify_all()
-        if not found and self._failure is not None:
+        if not window and self._failure is not None:
             raise self._failure
-        return found
+        return window
 
     def stop(self) -> None:
-        """No more is wanted."""
+        """Stop the listing."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()

@@ -80,21 +80,21 @@ class RunMetadata:
         Raises:
             ResultError: they are damaged; names `file`, the result that they belong to.
         """
-        known = {name: document[name] for name in _KEYS if name in document}
+        values = {name: document[name] for name in _KEYS if name in document}
         more = {name: value for name, value in document.items() if name not in _KEYS}
         try:
-            if "counts" in known:
-                counts = known["counts"]
-                known["counts"] = Counts(int(counts["done"]), int(counts["failed"]))
-            if "seconds" in known:
-                known["seconds"] = float(known["seconds"])
-            if "failures" in known:
-                known["failures"] = tuple(
-                    Fault(path_of(record), str(record["reason"])) for record in known["failures"]
+            if "counts" in values:
+                counts = values["counts"]
+                values["counts"] = Counts(int(counts["done"]), int(counts["failed"]))
+            if "seconds" in values:
+                values["seconds"] = float(values["seconds"])
+            if "failures" in values:
+                values["failures"] = tuple(
+                    Fault(path_of(record), str(record["reason"])) for record in values["failures"]
                 )
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ResultError(f"the metadata of {file} are damaged") from error
-        return cls(**known, more=more)
+        return cls(**values, more=more)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object: what is not known, or is so by default, is left out."""

@@ -70,7 +70,7 @@ class DatasetSink:
 
     @property
     def on_error(self) -> OnError:
-        """What to do with images that fail; both "skip" and "row" give them rows."""
+        """The option --on-error: what to do with images that fail; both "skip" and "row" give them rows."""
         return self.options.on_error
 
     @property
@@ -185,7 +185,7 @@ class PartBuffer:
 
     @property
     def is_full(self) -> bool:
-        """Whether the rows are many, large or old enough for a part."""
+        """True where the rows are many, large or old enough for a part."""
         is_old = time.monotonic() - self._since > PART_SECONDS
         return self._images >= PART_IMAGES or self._bytes >= PART_BYTES or is_old
 

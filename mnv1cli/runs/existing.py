@@ -41,10 +41,7 @@ class ExistingResult:
         self._result = open_result(file)
         self.metadata = self._result.metadata
         if self.metadata is None and not force:
-            raise ResultError(
-                f"nothing tells how {file} came about: it has no metadata",
-                "--force takes it as it is",
-            )
+            raise ResultError(f"{file} has no metadata", "--force takes it as it is")
         if self.metadata is not None:
             self.metadata.require_same(file, metadata)
         failures = (self.metadata.failures if self.metadata else None) or ()
@@ -171,7 +168,7 @@ class EarlierResults:
 
     @property
     def extends(self) -> bool:
-        """Whether the rows come behind those of an existing result."""
+        """True where the rows come behind those of an existing result."""
         return self._to_extend is not None
 
     def select_missing(self, refs: Iterable[ImageRef], metadata: RunMetadata) -> Iterator[ImageRef]:

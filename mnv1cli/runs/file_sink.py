@@ -91,7 +91,7 @@ class FileSink:
 
     @property
     def on_error(self) -> OnError:
-        """What to do with images that fail."""
+        """The option --on-error: what to do with images that fail."""
         return self.options.on_error
 
     def select(

@@ -1,10 +1,10 @@
-"""What of a run is safely on disk, so that a run that was cut can go on.
+"""The journal of a run: what is safely on disk, so that a run that was cut can go on.
 
 The journal is a file of JSON lines beside the result. The first line holds the
 settings of the run; each later one a checkpoint: how many inputs are done, a
 digest of their paths, how long each file was then, and what the writer and the
-tally have to know. A line counts when it is whole, so a journal that was cut
-in the midst of one is as good as its last whole line.
+tally have to know. Only complete lines count, so a journal that was cut within a
+line is as good as its last complete line.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import base64
 import hashlib
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ResumeError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mnv1cli.types import ImageRef
 
-# Raise this with every change of what a journal holds.
+# Raise this with every change of the content of a journal.
 _FORMAT = 2
 
 
@@ -53,35 +53,35 @@ class Checkpoint:
 
 
 class Prefix:
-    """The digest of the paths that were done, in their order."""
+    """A digest of the paths that were done, in their order."""
 
     def __init__(self) -> None:
         self.images = 0
         self._digest = hashlib.sha256()
 
     def add(self, paths: Iterable[bytes]) -> None:
-        """Take the paths that follow."""
+        """Add the paths that follow."""
         for path in paths:
-            # With its length, so that no other paths have the same bytes in a row.
+            # With its length, so that no other paths give the same bytes one after the other.
             self._digest.update(len(path).to_bytes(8, "big") + path)
             self.images += 1
 
     def digest(self) -> str:
-        """sha256, in hexadecimal."""
+        """Return the sha256 of the paths, in hexadecimal."""
         return self._digest.hexdigest()
 
 
 def skip_done(
     refs: Iterable[ImageRef], checkpoint: Checkpoint
 ) -> tuple[Iterator[ImageRef], Prefix]:
-    """The images that are still to do, and the prefix of those that are done.
+    """Return the images that are still to do, and the prefix of those that are done.
 
     Raises:
         ResumeError: the inputs are not those that the run was begun with.
     """
     prefix = Prefix()
-    rest = iter(refs)
-    for ref in rest if checkpoint.images else ():
+    remaining = iter(refs)
+    for ref in remaining if checkpoint.images else ():
         prefix.add([ref.path])
         if prefix.images == checkpoint.images:
             break
@@ -90,11 +90,11 @@ def skip_done(
             f"the first {checkpoint.images:,} inputs are not those that the run was begun with",
             "give the same ones, or begin anew with --force",
         )
-    return rest, prefix
+    return remaining, prefix
 
 
 class Journal:
-    """A journal that is written; it goes on where `after` left off, where that is given.
+    """A journal to write to; with `after` it goes on from that checkpoint.
 
     `file` is open at its end: that of `length_of_lines`, or of nothing.
     """
@@ -110,7 +110,7 @@ class Journal:
             self._append({"format": _FORMAT, "settings": settings})
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Note a state; the files must be on disk before."""
+        """Write a checkpoint; its files must be on disk before."""
         new = checkpoint.faults[self._faults :]
         marks = checkpoint.marks[self._marks :]
         self._faults, self._marks = len(checkpoint.faults), len(checkpoint.marks)
@@ -128,11 +128,11 @@ class Journal:
         )
 
     def close(self) -> None:
-        """Stop writing; what was noted stays."""
+        """Close the journal; the checkpoints stay."""
         self._file.close()
 
     def remove(self) -> None:
-        """Take the journal away: the run is complete."""
+        """Remove the journal: the run is complete."""
         self._file.close()
         self._path.unlink(missing_ok=True)
 
@@ -142,19 +142,11 @@ class Journal:
         os.fsync(self._file.fileno())
 
 
-@dataclass(slots=True)
-class _Read:
-    settings: dict[str, Any]
-    last: dict[str, Any] | None = None
-    faults: list[Fault] = field(default_factory=list)
-    marks: list[str] = field(default_factory=list)
-
-
 def read(file: Path) -> tuple[dict[str, Any], Checkpoint] | None:
-    """The settings and the last state in a journal; None where there is none to go on from.
+    """Read the settings and the last state in a journal; return None where there is none.
 
     Raises:
-        ResumeError: the journal cannot be read, or is another version's.
+        ResumeError: the journal cannot be read, or another version has written it.
     """
     try:
         data = file.read_bytes()
@@ -162,56 +154,53 @@ def read(file: Path) -> tuple[dict[str, Any], Checkpoint] | None:
         return None
     except OSError as error:
         raise ResumeError(f"cannot read {file}: {error.strerror}") from error
-    lines = data[: _length_of_lines(data)].splitlines()
-    if not lines:
+    header, *states = data[: _length_of_lines(data)].splitlines() or [b""]
+    if not header:
         return None
     try:
-        found = _parsed(lines)
+        begun = json.loads(header)
+        if begun["format"] != _FORMAT:
+            raise ResumeError(f"{file} is of another version of mnv1", "begin anew with --force")
+        checkpoint = _parse_states([json.loads(state) for state in states])
+        return (begun["settings"], checkpoint) if checkpoint else None
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ResumeError(f"{file} is damaged", "begin anew with --force") from error
-    if found is None:
-        raise ResumeError(f"{file} is of another version of mnv1", "begin anew with --force")
-    if found.last is None:
+
+
+def _parse_states(states: Sequence[Mapping[str, Any]]) -> Checkpoint | None:
+    """Return the last state; each has only the faults and marks that came after the one before."""
+    if not states:
         return None
-    last = found.last
-    checkpoint = Checkpoint(
+    faults = [
+        Fault(base64.b64decode(path), reason)
+        for state in states
+        for path, reason in state["faults"]
+    ]
+    last = states[-1]
+    return Checkpoint(
         last["images"],
         last["inputs"],
         last["files"],
         last["writer"],
         last["counts"],
-        tuple(found.faults),
+        tuple(faults),
         last["complete"],
-        "".join(found.marks),
+        "".join(state.get("marks", "") for state in states),
         last.get("digest", ""),
     )
-    return found.settings, checkpoint
-
-
-def _parsed(lines: Sequence[bytes]) -> _Read | None:
-    first = json.loads(lines[0])
-    if first["format"] != _FORMAT:
-        return None
-    found = _Read(first["settings"])
-    for line in lines[1:]:
-        found.last = json.loads(line)
-        found.faults += [Fault(base64.b64decode(p), reason) for p, reason in found.last["faults"]]
-        found.marks.append(found.last.get("marks", ""))
-    return found
 
 
 def length_of_lines(file: Path) -> int:
-    """How much of a journal is whole lines: half of one must not spoil the next."""
+    """Return the length in bytes of the complete lines of a journal: half a line is cut off."""
     return _length_of_lines(file.read_bytes())
 
 
 def _length_of_lines(data: bytes) -> int:
-    """How much of a journal is whole lines."""
     return data.rfind(b"\n") + 1
 
 
 def check_settings(file: str, begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with other settings.
+    """Require that a run goes on with the settings that it was begun with.
 
     Raises:
         ResumeError: names the first one that differs.
@@ -219,11 +208,11 @@ def check_settings(file: str, begun: Mapping[str, Any], now: Mapping[str, Any]) 
     for name in (*begun, *now):
         if begun.get(name) != now.get(name):
             raise ResumeError(
-                f"{file} was begun with {name} {_shown(begun.get(name))}, "
-                f"not {_shown(now.get(name))}",
+                f"{file} was begun with {name} {_as_text(begun.get(name))}, "
+                f"not {_as_text(now.get(name))}",
                 "give the same settings, or begin anew with --force",
             )
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return str(value) if isinstance(value, str | int | float) else json.dumps(value)

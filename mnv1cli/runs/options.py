@@ -1,4 +1,4 @@
-"""Where the results of a run go."""
+"""The options of a run's output."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """Where results go: `file` or stdout, in `format` or the one that suits, and what lies beside.
+    """The output of a run: `file` or stdout, in `format` or the one that suits.
 
-    `errors` is a file for the faults, `manifest` one for the run's metadata.
-    What has a row in `skip_existing` is not done again; with `append` the rows
-    come behind those that `file` has. With `retry` what failed earlier is done again.
+    `errors` is a file for the faults, `manifest` one for the run's metadata. Images that have a
+    row in `skip_existing` are not done again; with `append` the rows come behind those of
+    `file`. With `retry` images that failed earlier are done again.
     """
 
     file: Path | None = None

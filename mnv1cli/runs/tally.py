@@ -1,4 +1,4 @@
-"""What a run has done so far: counts, faults, progress, and the exit code they come to."""
+"""The counts of a run: images done, faults, progress, time, and the exit code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli.path_text import display_path
+from mnv1cli.path_text import count, display_path
 from mnv1cli.types import Fault
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def _columns(stream: TextIO) -> int:
 
 
 class Tally:
-    """Counts images as their tables pass; a bar on the stream `progress` shows them."""
+    """The counts of a run so far; a bar on the stream `progress` shows them."""
 
     def __init__(self, progress: TextIO | None = None) -> None:
         self.done = 0
@@ -46,13 +46,13 @@ class Tally:
         if progress is not None:
             from tqdm import tqdm
 
-            # A terminal that does not tell its width would get no bar.
-            known = _columns(progress) > 0
+            # A terminal of unknown width would get no bar.
+            has_width = _columns(progress) > 0
             self._bar = tqdm(
                 file=progress,
                 unit=" images",
-                dynamic_ncols=known,
-                ncols=None if known else _USUAL_COLUMNS,
+                dynamic_ncols=has_width,
+                ncols=None if has_width else _USUAL_COLUMNS,
                 leave=False,
             )
 
@@ -71,17 +71,17 @@ class Tally:
 
     @property
     def failed(self) -> int:
-        """Images that could not be used."""
+        """The number of images that could not be used."""
         return len(self.faults)
 
     @property
     def seconds(self) -> float:
-        """Time since the first image was asked for, that of the run before included."""
+        """The time of the run in seconds, with that of the run that it goes on with."""
         return self._before + time.monotonic() - self._start
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 where images failed."""
+        """The exit code: 0, or 3 where images failed."""
         return SOME_FAILED if self.faults else DONE
 
     def complete(self, metadata: RunMetadata) -> RunMetadata:
@@ -89,25 +89,25 @@ class Tally:
         return metadata.ended(self.done, self.faults, self.seconds)
 
     def counted(self, table: Table) -> Table:
-        """The same table, counted as `add` does."""
+        """Count a table as `add` does, and return it."""
         self.add(table)
         return table
 
     def add(self, table: Table) -> list[Fault]:
-        """Count a table's images, tell of those that failed, and return them."""
+        """Count the images of a table, and log and return those that failed."""
         faults = [
             Fault(path, error)
             for path, error in zip(table.paths, table.errors, strict=True)
             if error
         ]
         # Where a probability is asked for, an image may keep no label at all.
-        without = sum(not found for found in table.predictions)
+        without = sum(not labels for labels in table.predictions)
         unlabelled = without - len(faults) if table.predictions else 0
         self.join(len(table.paths) - len(faults), unlabelled, faults)
         return faults
 
     def join(self, done: int, unlabelled: int, faults: Sequence[Fault]) -> None:
-        """Count what was counted elsewhere, and tell of the images that failed."""
+        """Add counts that were made elsewhere, and log the images that failed."""
         with self.hidden():
             for fault in faults:
                 log.error("%s: %s", display_path(fault.path), fault.reason)
@@ -120,7 +120,7 @@ class Tally:
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
-        """No bar on the terminal while something else is printed there."""
+        """Hide the bar while something else is printed on the terminal."""
         if self._bar is None:
             yield
         else:
@@ -128,17 +128,17 @@ class Tally:
                 yield
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
 
     @property
     def images(self) -> str:
-        """The number of images done, in words."""
-        return f"{self.done:,} image{'' if self.done == 1 else 's'}"
+        """The number of images done, with the noun."""
+        return count(self.done, "image")
 
     def summary(self) -> str:
-        """One line: how many images, how fast, how many failed."""
+        """Return one line: how many images, how fast, how many failed."""
         seconds = self.seconds
         rate = f" ({self.done / seconds:.0f}/s)" if seconds else ""
         failed = f", {self.failed:,} failed" if self.faults else ""

@@ -67,7 +67,7 @@ class Part:
 
     @property
     def has_faults(self) -> bool | None:
-        """Whether images that failed have rows; None where that is not known."""
+        """True where images that failed have rows; None where that is not known."""
         if self.layout is not None:
             return self.layout.errors
         if self.positions is not None:

@@ -33,7 +33,7 @@ class Positions:
 
     @property
     def lacks_unlabelled(self) -> bool:
-        """Whether there are images without a label and without a row."""
+        """True where there are images without a label and without a row."""
         return _are_rows(self.unlabelled, self.rows) is False
 
     def all_images(self) -> array[int]:
