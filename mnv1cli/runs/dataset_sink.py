@@ -70,7 +70,7 @@ class DatasetSink:
 
     @property
     def on_error(self) -> OnError:
-        """The option --on-error: what to do with images that fail; both "skip" and "row" give them rows."""
+        """The option --on-error; both "skip" and "row" give images that fail a row."""
         return self.options.on_error
 
     @property

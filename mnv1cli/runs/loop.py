@@ -27,7 +27,7 @@ class Sink(Protocol):
 
     @property
     def on_error(self) -> OnError:
-        """The option --on-error: what to do with images that fail; "fail" ends the run at the first one."""
+        """The option --on-error; "fail" ends the run at the first image that fails."""
         ...
 
     def select(
