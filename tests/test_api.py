@@ -14,6 +14,7 @@ from PIL import Image
 import mnv1cli
 from mnv1cli import Classifier, Mnv1Error
 from mnv1cli.errors import ImageError, OptionError
+from mnv1cli.inference.settings import Settings
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -198,6 +199,10 @@ def test_package_gives_its_names_lazily() -> None:
 def test_settings_that_do_not_exist_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(Mnv1Error, match=next(iter(settings))):
         Classifier("bundled", **settings)
+
+
+def test_defaults_are_those_of_the_settings(classifier: Classifier) -> None:
+    assert classifier.predictor.settings == Settings()
 
 
 @pytest.mark.parametrize(

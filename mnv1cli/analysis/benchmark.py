@@ -213,7 +213,7 @@ def _median(measure: Callable[[], Timed]) -> Timed:
 
 
 def _time_inference(job: Job, batches: Sequence[FloatArray]) -> Timed:
-    """Time the network alone, over batches in memory."""
+    """Time only the network, over batches in memory."""
 
     def run(rounds: int) -> int:
         repeated: Iterable[FloatArray] = (b for _ in range(rounds) for b in batches)

@@ -61,7 +61,7 @@ def evaluate_images(
     job = predictor.make_job(Task("classify", top=TOP))
     resolved = ResolvedTruth(truth, job.names)
     with contextlib.closing(Tally(progress)) as tally:
-        tables = map(tally.counted, job.tables(images))
+        tables = map(tally.counted, job.compute_tables(images))
         return evaluate_tables(tables, resolved, job.names), resolved
 
 

@@ -62,11 +62,11 @@ class Search:
         listing.require_images()
         metadata = self._index.metadata
         predictor = Predictor.for_result(metadata.to_json(), module, fetch, threads)
-        job = predictor.make_job(self._index.task())
+        job = predictor.make_job(self._index.make_task())
         metadata.require_same(self._index.file, job.metadata())
         self.tally = Tally(self._progress)
         self._settings = {"top": top}
-        return self._matches(map(self.tally.counted, job.tables(listing)), top)
+        return self._matches(map(self.tally.counted, job.compute_tables(listing)), top)
 
     def of_features(self, queries: Index, top: int) -> Iterator[Row]:
         """Yield the matches of images whose features are in another index.
@@ -144,7 +144,7 @@ def find_similar(
         ResultError: the index was made with other settings than those of the predictor.
         ImageError: an image cannot be used.
     """
-    task = index.task()
+    task = index.make_task()
     index.metadata.require_same(index.file, predictor.make_job(task).metadata())
     return index.search(predictor.predict_array(task, images), top)
 

@@ -104,7 +104,7 @@ class Index:
         self.length = layout.shape[0]
         self.paths: list[bytes] = []
 
-    def task(self) -> Task:
+    def make_task(self) -> Task:
         """Return the task that computes such features."""
         output = self.metadata.output or ""
         endpoint = "" if output == "features" else output

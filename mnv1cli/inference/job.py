@@ -54,14 +54,14 @@ class Job:
     threads: int
     names: tuple[ClassName, ...] = ()
 
-    def tables(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
-        """Yield the results for every image, a table per batch, in the order of `refs`."""
+    def compute_tables(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
+        """Compute the results for every image, a table per batch, in the order of `refs`."""
         if self.task.meta:
-            return self._tables_with_info(refs)
+            return self._compute_tables_with_info(refs)
         batches = loader.load_batches(refs, self.spec, self.batch_size, self.threads)
         return ordered_map(self._compute_table, batches, self.model.workers)
 
-    def _tables_with_info(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
+    def _compute_tables_with_info(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
         """Yield the tables with the info of the images, whose headers are read again for it."""
         loading: deque[ImageRef] = deque()
 
@@ -169,8 +169,8 @@ class Job:
         return np.empty((0, *((classes,) if classes else self.shape)), np.float32)
 
 
-def row_shape(module: HubModule, output: Output, task: Task) -> tuple[int, ...]:
-    """Return the shape of one image's values for a task that takes this output.
+def compute_row_shape(module: HubModule, output: Output, task: Task) -> tuple[int, ...]:
+    """Compute the shape of one image's values for a task that takes this output.
 
     Raises:
         ModuleError: the module does not state it.

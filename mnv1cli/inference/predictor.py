@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 import numpy as np
 
 from mnv1cli.errors import ImageError, ModuleError, ResultError
-from mnv1cli.inference.job import Job, row_shape
+from mnv1cli.inference.job import Job, compute_row_shape
 from mnv1cli.inference.models import open_model
 from mnv1cli.inference.settings import Settings, check_choice
 from mnv1cli.inputs import from_python
@@ -73,7 +73,7 @@ class Predictor:
             threads: the number of cores to use; None for all.
 
         Raises:
-            ModuleError: the module cannot be found any more.
+            ModuleError: the module does not exist any more.
             ResultError: the metadata lack a setting, or the module is not the one of the result.
         """
         made_with = metadata["module"]
@@ -113,7 +113,7 @@ class Predictor:
             LabelsError: the class names do not fit the module.
         """
         output = self._choose_output(task)
-        shape = row_shape(self.module, output, task)
+        shape = compute_row_shape(self.module, output, task)
         names: tuple[ClassName, ...] = ()
         if task.command == "classify":
             names = choose_labels(shape[0], self.settings.labels, self.module.path)
@@ -154,7 +154,7 @@ class Predictor:
 
     def _run(self, job: Job, images: Sources, on_error: OnError) -> Iterator[Table]:
         check_choice("on_error", on_error, get_args(OnError))
-        return _handle_errors(job.tables(from_python.refs(images)), on_error)
+        return _handle_errors(job.compute_tables(from_python.refs(images)), on_error)
 
     def _choose_output(self, task: Task) -> Output:
         if task.command != "embed":

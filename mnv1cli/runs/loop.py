@@ -77,7 +77,7 @@ def run(job: Job, images: Iterable[ImageRef], sink: Sink, tally: Tally) -> None:
         try:
             with _writing(sink):
                 sink.begin(job)
-            for batch in job.tables(selected):
+            for batch in job.compute_tables(selected):
                 table = batch.until_fault() if sink.on_error == "fail" else batch
                 with _writing(sink), signals.held():
                     _take(table, sink, tally)

@@ -77,7 +77,7 @@ def compute_features(
     tally = Tally(progress)
     rows = [np.empty((0, *job.shape), np.float32)]
     try:
-        for table in job.tables(folders.refs):
+        for table in job.compute_tables(folders.refs):
             tally.add(table)
             assert table.values is not None
             rows.append(table.values)

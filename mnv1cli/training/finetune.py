@@ -19,7 +19,7 @@ from mnv1cli.analysis import metrics
 from mnv1cli.errors import ModuleError, OptionError
 from mnv1cli.images import loader
 from mnv1cli.inference import models
-from mnv1cli.inference.job import Job, row_shape
+from mnv1cli.inference.job import Job, compute_row_shape
 from mnv1cli.inference.tf_model import TensorFlowModel
 from mnv1cli.labels.names import ASSET
 from mnv1cli.modules import inspection, mobilenet
@@ -213,7 +213,7 @@ def _make_job(predictor: Predictor) -> Job:
         spec=predictor.spec,
         task=task,
         output=output.name,
-        shape=row_shape(module, output, task),
+        shape=compute_row_shape(module, output, task),
         batch_size=DEFAULT_BATCH,
         threads=threads,
     )

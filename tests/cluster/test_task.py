@@ -117,7 +117,7 @@ def test_a_task_loads_no_tensorflow() -> None:
         "job = pickle.load(sys.stdin.buffer)\n"
         "from mnv1cli.types import ImageRef\n"
         "refs = [ImageRef(0, os.fsencode(name)) for name in sys.argv[1:]]\n"
-        "assert len(list(job.tables(refs)))\n"
+        "assert len(list(job.compute_tables(refs)))\n"
         "assert 'tensorflow' not in sys.modules"
     )
     job = pickle.dumps(Predictor("bundled", Settings(threads=1)).make_job(Task("classify")))

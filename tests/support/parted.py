@@ -80,7 +80,7 @@ class Run:
 class MadeUp(Job):
     """What becomes of an image depends on its path alone."""
 
-    def tables(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
+    def compute_tables(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
         paths = [ref.path for ref in refs]
         for start in range(0, len(paths), self.batch_size):
             yield self._made(paths[start : start + self.batch_size])
