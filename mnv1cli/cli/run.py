@@ -75,6 +75,7 @@ class ImageRun:
     ) -> NoReturn:
         """Write a result to a file or to stdout."""
         from mnv1cli.runs import loop
+        from mnv1cli.runs.existing import describe_skipped
         from mnv1cli.runs.file_sink import FileSink
         from mnv1cli.runs.tally import Tally
 
@@ -94,8 +95,7 @@ class ImageRun:
         delivery.send(sink.files.paths)
         warn_of_empty(listing)
         place = f", in {delivery.name or sink.name}" if sink.options.file else ""
-        skipped = sink.earlier.skipped
-        note = f", {skipped:,} {'was' if skipped == 1 else 'were'} there already" if skipped else ""
+        note = describe_skipped(sink.earlier.skipped)
         console.log.info("%s%s%s%s", tally.summary(), note, listing.skipped_note(), place)
         raise SystemExit(tally.exit_code)
 

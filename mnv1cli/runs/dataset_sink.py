@@ -14,7 +14,7 @@ from mnv1cli.results.dataset import Dataset, dataset_layout
 from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.writers.arrow import ArrowRows
 from mnv1cli.results.writers.delimited import encode_rows
-from mnv1cli.runs.existing import ExistingResult
+from mnv1cli.runs.existing import ExistingResult, describe_skipped
 from mnv1cli.system import signals
 
 if TYPE_CHECKING:
@@ -80,10 +80,10 @@ class DatasetSink:
 
     def skipped_note(self) -> str:
         """Return the end of a summary, which says how many images were skipped."""
-        if self.skipped:
-            return f", {self.skipped:,} {'was' if self.skipped == 1 else 'were'} there already"
+        if self.skipped or self.dataset.metadata is None:
+            return describe_skipped(self.skipped)
         # Users who give other paths to the same images should see it.
-        return "" if self.dataset.metadata is None else ", none was there already"
+        return ", none was there already"
 
     def earlier_engine(self) -> Engine | None:
         """Return the engine that the dataset was begun with, None where it has no rows."""

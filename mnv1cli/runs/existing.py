@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def describe_skipped(images: int) -> str:
+    """Return the end of a summary, which says how many images were not done again."""
+    return f", {images:,} {'was' if images == 1 else 'were'} there already" if images else ""
+
+
 class ExistingResult:
     """An existing result that was made with the settings of this run.
 

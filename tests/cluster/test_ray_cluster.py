@@ -29,13 +29,13 @@ def test_nobody_answers_at_an_address() -> None:
 def test_a_cluster_without_a_cpu_is_too_small_and_signals_stay_ours() -> None:
     code = (
         "import signal\n"
-        "from mnv1cli.cluster import ray_cluster as cluster\n"
+        "from mnv1cli.cluster import ray_cluster\n"
         "from mnv1cli.errors import ClusterError\n"
         "def own(*_): pass\n"
         "signal.signal(signal.SIGTERM, own)\n"
-        "cluster.cpu.cores = lambda: 0\n"
+        "ray_cluster.cpu.cores = lambda: 0\n"
         "try:\n"
-        "    with cluster.connected('local'): raise SystemExit('it was taken')\n"
+        "    with ray_cluster.connected('local'): raise SystemExit('it was taken')\n"
         "except ClusterError as error: assert 'too small' in str(error), error\n"
         "assert signal.getsignal(signal.SIGTERM) is own\n"
         "import ray; assert not ray.is_initialized()\n"

@@ -135,8 +135,8 @@ def test_a_run_that_is_stopped_leaves_whole_parts_and_goes_on(many: Path, tmp_pa
 def test_a_task_that_refuses_ends_the_run_at_once(many: Path, tmp_path: Path) -> None:
     code = (
         "import functools, sys\n"
-        "from mnv1cli.cluster import run as rayrun\n"
-        "rayrun.Order = functools.partial(rayrun.Order, version='0.0.1')\n"
+        "from mnv1cli.cluster import run\n"
+        "run.Order = functools.partial(run.Order, version='0.0.1')\n"
         "from mnv1cli.cli.main import main; sys.argv[0] = 'mnv1'; main()"
     )
     options = ["--runner", "ray", "-o", tmp_path / "o", "--module", "bundled", "--threads", "2"]
@@ -202,12 +202,12 @@ def test_a_cluster_that_cannot_be_reached_is_an_error(tmp_path: Path) -> None:
 
 def test_what_ray_prints_is_no_result(tmp_path: Path) -> None:
     code = (
-        "from mnv1cli.cluster import run as rayrun\n"
+        "from mnv1cli.cluster import run\n"
         "from mnv1cli.__main__ import main\n"
         "def speaking(*arguments):\n"
         "    print('(raylet) A worker died')\n"
-        "    raise rayrun.ClusterError('it went')\n"
-        "rayrun.run_on_ray = speaking\n"
+        "    raise run.ClusterError('it went')\n"
+        "run.run_on_ray = speaking\n"
         "main()\n"
     )
     words: list[Any] = [sys.executable, "-c", code, "classify", PHOTOS, "--runner", "ray"]

@@ -309,7 +309,7 @@ def test_faults_are_told_by_run(here: Path) -> None:
 PROGRAM = """
 import os, signal, sys
 from mnv1cli.results import dataset
-from mnv1cli.storage import folder as folders
+from mnv1cli.storage import folder
 from mnv1cli.runs import dataset_sink, loop
 dataset_sink.PART_IMAGES = 2
 left = iter(range({after}))
@@ -337,8 +337,8 @@ def cut(name: str, after: int, how: str) -> subprocess.CompletedProcess[bytes]:
     ("name", "after", "whole"),
     [
         ("loop._take", 1, 0),
-        ("folders.os.replace", 0, 0),
-        ("folders._sync", 1, 2),
+        ("folder.os.replace", 0, 0),
+        ("folder._sync", 1, 2),
         ("loop._take", 7, 3),
         ("dataset.Dataset.finish", 0, 5),
     ],

@@ -12,8 +12,7 @@ import pytest
 from mnv1cli.results.dataset import Dataset
 from mnv1cli.results.readers import open_result
 from mnv1cli.runs import dataset_sink
-from mnv1cli.storage import folder as folders
-from mnv1cli.storage import stores
+from mnv1cli.storage import folder, stores
 from mnv1cli.storage.location import Location
 from tests.support.datasets import COUNT, album, rows
 from tests.support.objectstore import object_store
@@ -118,7 +117,7 @@ def test_upload_that_fails_leaves_no_half_object(
 ) -> None:
     place = f"s3://{bucket}/failing/"
     monkeypatch.setattr(dataset_sink, "PART_IMAGES", 4)
-    put, left = folders._StoreFolder.put, iter(range(2))
+    put, left = folder._StoreFolder.put, iter(range(2))
 
     def failing(self: Any, name: str, data: bytes) -> None:
         # The probe and one part arrive; then nobody answers any more.
@@ -127,7 +126,7 @@ def test_upload_that_fails_leaves_no_half_object(
         put(self, name, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(folders._StoreFolder, "put", failing)
+        patch.setattr(folder._StoreFolder, "put", failing)
         said = run("album", "-o", place, "--batch-size", 1, code=1)
     assert "cannot write s3://photos/failing/part-" in said
     assert "Could not connect to the endpoint" in said

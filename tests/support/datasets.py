@@ -1,4 +1,4 @@
-"""Datasets for tests, and what other programs read in them."""
+"""Datasets for tests, read as other programs do."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COUNT = 8
-# What the fixtures' pictures fail of.
+# The pictures that fail, and why.
 FAULTS = {b"broken.jpg": "not an image", b"empty.png": "the file is empty"}
 
 
 def album(folder: Path) -> Path:
-    """Eight small pictures, two of them under names that trip up programs, and two broken ones."""
+    """Make eight small pictures, two of them under names that trip up programs, and two broken ones."""
     folder.mkdir()
     synthetic_photos.write_pictures(folder, COUNT, 40, 30)
     good = sorted(folder.iterdir())
@@ -31,19 +31,19 @@ def album(folder: Path) -> Path:
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a dataset as pyarrow reads it, or of a file, by path and rank."""
+    """Read the rows of a dataset, or of a file, with pyarrow; sorted by path and rank."""
     found = pyarrow.dataset.dataset(folder, format="parquet").to_table().to_pylist()
     return sorted(found, key=lambda row: (raw(row), row.get("rank") or 0))
 
 
 def images(folder: Path, run: str = "") -> set[bytes]:
-    """The images that have rows, of one run or of all."""
+    """Return the paths of the images that have rows, of one run or of all."""
     of_run = [part for part in parts(folder) if run in part.name]
     return {raw(row) for part in of_run for row in pyarrow.parquet.read_table(part).to_pylist()}
 
 
 def raw(row: dict[str, Any]) -> bytes:
-    """The bytes of a row's path."""
+    """Return the bytes of a row's path."""
     found: bytes | None = row["path_bytes"]
     return str(row["path"]).encode() if found is None else found
 

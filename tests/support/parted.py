@@ -1,4 +1,4 @@
-"""Runs over made-up images, whole or in shards: all is real but the network and the pixels."""
+"""Runs over made-up images, complete or in shards: only the network and the pixels are not real."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LABELS = ("tabby", 'a "quoted", label', "crane", "crane")
 
 @dataclass(frozen=True)
 class Run:
-    """What is done with each image, and where its row goes."""
+    """A run: its task, and the options of its output."""
 
     command: Any = "classify"
     on_error: Any = "skip"
@@ -70,7 +70,7 @@ class Run:
         return MadeUp(module, model, PixelSpec(128), self.task, "features", self.shape, BATCH, 1)
 
     def shards(self, folder: Path, count: int, paths: Sequence[bytes], *kinds: str) -> list[Path]:
-        """All shards of the images, in files of these kinds in turn."""
+        """Write all shards of the images, in files of these kinds in turn."""
         return [
             self.write(folder / f"{i}.{kinds[i % len(kinds)]}", paths, Shard(i, count))
             for i in range(count)
@@ -78,7 +78,7 @@ class Run:
 
 
 class MadeUp(Job):
-    """What becomes of an image depends on its path alone."""
+    """A job whose result for an image depends only on its path."""
 
     def compute_tables(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
         paths = [ref.path for ref in refs]
@@ -101,7 +101,7 @@ class MadeUp(Job):
 
 
 def error_of(path: bytes) -> str:
-    """Why an image fails: about one in four does."""
+    """Return the reason why an image fails, as about one in four does."""
     return 'no "image",\nat all' if _hash(path)[0] % 4 == 0 else ""
 
 
@@ -110,7 +110,7 @@ def _hash(path: bytes) -> bytes:
 
 
 def is_unlabelled(path: bytes, run: Run) -> bool:
-    """Whether an image keeps no label."""
+    """Return whether an image keeps no label."""
     if run.command != "classify" or error_of(path):
         return False
     return not _predictions(path, run.min_probability)
@@ -144,7 +144,7 @@ def _image_info(path: bytes) -> ImageInfo:
 
 
 def rows(file: Path) -> Any:
-    """What must be equal: bytes, or the rows of what holds its metadata."""
+    """Read what must be equal: bytes, or the rows of files that hold their metadata."""
     if file.suffix == ".npz":
         with np.load(file) as found:
             return {key: repr(found[key].tolist()) for key in found.files if key != "meta"}
@@ -155,7 +155,7 @@ def rows(file: Path) -> Any:
 
 
 def metadata(file: Path) -> Any:
-    """What a result tells of its run, but for the time that it took."""
+    """Read the metadata of a result, without the time that the run took."""
     if file.suffix == ".npz":
         found = json.loads(str(np.load(file)["meta"]))
     elif file.suffix == ".parquet":

@@ -59,7 +59,7 @@ DONE, FAILED, SOME_FAILED = 0, 1, 3
 
 @dataclass
 class Figures:
-    """What happened, and what came of it."""
+    """Counts of what happened, and of what went wrong."""
 
     rounds: int = 0
     images: int = 0
@@ -79,7 +79,7 @@ class Figures:
 
     @property
     def bad(self) -> int:
-        """How much went wrong."""
+        """The number of things that went wrong."""
         return self.lost + self.doubled + self.wrong + self.bad_ends + self.leftovers
 
 
@@ -218,7 +218,7 @@ def _rows(file: Path) -> Iterator[tuple[Any, ...]]:
 
 
 def soak(seconds: float, seed: int) -> Figures:
-    """Rounds until the time is up, at least one."""
+    """Do rounds until the time is up, at least one."""
     end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder, hub.serve() as server:
         rounds = Soak(Path(folder), server, seed)
@@ -228,7 +228,7 @@ def soak(seconds: float, seed: int) -> Figures:
 
 
 def main() -> int:
-    """The script."""
+    """Run the script."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)

@@ -367,9 +367,9 @@ def test_full_disk_leaves_nothing(parts: list[Path], monkeypatch: pytest.MonkeyP
 MEMORY = """
 import sys
 from pathlib import Path
-from mnv1cli.results.merge import merge as merging
+from mnv1cli.results.merge.merge import merge
 out = Path(sys.argv[1], "merged.npy")
-merging.merge(sorted(Path(sys.argv[1]).glob("[0-9]*.npy")), out)
+merge(sorted(Path(sys.argv[1]).glob("[0-9]*.npy")), out)
 """
 
 
