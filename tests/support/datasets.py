@@ -19,7 +19,7 @@ FAULTS = {b"broken.jpg": "not an image", b"empty.png": "the file is empty"}
 
 
 def album(folder: Path) -> Path:
-    """Make eight small pictures, two of them under names that trip up programs, and two broken ones."""
+    """Make eight small pictures, two of them under difficult names, and two broken ones."""
     folder.mkdir()
     synthetic_photos.write_pictures(folder, COUNT, 40, 30)
     good = sorted(folder.iterdir())
