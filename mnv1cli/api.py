@@ -21,7 +21,7 @@ from mnv1cli.inference.settings import Settings, check_choice
 from mnv1cli.inputs import from_python
 from mnv1cli.runs.dataset_sink import DatasetSink
 from mnv1cli.runs.options import OutputOptions
-from mnv1cli.storage.location import Location, source
+from mnv1cli.storage.location import Location, to_result_source
 from mnv1cli.training.finetune import finetune
 from mnv1cli.training.options import FinetuneOptions
 from mnv1cli.types import (
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from mnv1cli.analysis.search_index import Match
     from mnv1cli.analysis.truth import ResolvedTruth, Truth
     from mnv1cli.inference.quantize import Price
-    from mnv1cli.inputs.from_python import Sources
+    from mnv1cli.inputs.from_python import ImageInputs
     from mnv1cli.runs.tally import Tally
     from mnv1cli.training.finetune import FinetuneResult
     from mnv1cli.types import Decode, Engine, FloatArray, OnError, Precision, Preprocess, Table
@@ -120,7 +120,7 @@ class Classifier:
 
     def classify(
         self,
-        images: Sources,
+        images: ImageInputs,
         top: int = 5,
         on_error: OnError = "fail",
         min_probability: float = 0.0,
@@ -129,14 +129,14 @@ class Classifier:
         return list(self.iter_classify(images, top, on_error, min_probability))
 
     def logits(
-        self, images: Sources, probabilities: bool = False, on_error: OnError = "fail"
+        self, images: ImageInputs, probabilities: bool = False, on_error: OnError = "fail"
     ) -> FloatArray:
         """Return the scores of every image, float32 [n, classes]; NaN rows for "row"."""
         task = Task("logits", probabilities=probabilities)
         return self.predictor.predict_array(task, images, on_error)
 
     def embed(
-        self, images: Sources, endpoint: str = "", pool: bool = True, on_error: OnError = "fail"
+        self, images: ImageInputs, endpoint: str = "", pool: bool = True, on_error: OnError = "fail"
     ) -> FloatArray:
         """Return the feature vector of every image, float32 [n, features].
 
@@ -148,7 +148,7 @@ class Classifier:
 
     def iter_classify(
         self,
-        images: Sources,
+        images: ImageInputs,
         top: int = 5,
         on_error: OnError = "fail",
         min_probability: float = 0.0,
@@ -161,14 +161,14 @@ class Classifier:
             yield from _to_classified(table)
 
     def iter_logits(
-        self, images: Sources, probabilities: bool = False, on_error: OnError = "fail"
+        self, images: ImageInputs, probabilities: bool = False, on_error: OnError = "fail"
     ) -> Iterator[Vector]:
         """Yield what `logits` returns, image by image, in constant memory."""
         task = Task("logits", probabilities=probabilities)
         return _to_vectors(self.predictor.predict(task, images, on_error))
 
     def iter_embed(
-        self, images: Sources, endpoint: str = "", pool: bool = True, on_error: OnError = "fail"
+        self, images: ImageInputs, endpoint: str = "", pool: bool = True, on_error: OnError = "fail"
     ) -> Iterator[Vector]:
         """Yield what `embed` returns, image by image, in constant memory."""
         task = Task("embed", endpoint=endpoint, pool=pool)
@@ -176,7 +176,7 @@ class Classifier:
 
     def fill(
         self,
-        images: Sources,
+        images: ImageInputs,
         dataset: str | os.PathLike[str],
         task: Task | None = None,
         runner: Runner = "local",
@@ -197,12 +197,12 @@ class Classifier:
         check_choice("runner", runner, get_args(Runner))
         task = task or Task("classify")
         folder = Location(f"{os.fspath(dataset).rstrip('/')}/")
-        sink, refs = DatasetSink(folder, task, OutputOptions()), from_python.refs(images)
+        sink, refs = DatasetSink(folder, task, OutputOptions()), from_python.make_refs(images)
         return fill_dataset(self.predictor, task, refs, sink, runner, address, progress)
 
     def evaluate(
         self,
-        images: Sources,
+        images: ImageInputs,
         truth: Truth | str | os.PathLike[str] | None = None,
         progress: TextIO | None = None,
     ) -> tuple[Evaluation, ResolvedTruth]:
@@ -216,11 +216,11 @@ class Classifier:
         Raises:
             LabelsError: the truth of no image is known.
         """
-        refs = from_python.refs(images)
+        refs = from_python.make_refs(images)
         return evaluate_images(self.predictor, refs, choose_truth(truth, images), progress)
 
     def similar(
-        self, index: str | os.PathLike[str], images: Sources, top: int = 5
+        self, index: str | os.PathLike[str], images: ImageInputs, top: int = 5
     ) -> list[list[Match]]:
         """Return the `top` images of an index that are most similar to each image, by cosine.
 
@@ -230,16 +230,18 @@ class Classifier:
             ResultError: the index was made with other settings than these.
             ImageError: an image cannot be used.
         """
-        return find_similar(self.predictor, Index(source(Location(os.fspath(index)))), images, top)
+        return find_similar(
+            self.predictor, Index(to_result_source(Location(os.fspath(index)))), images, top
+        )
 
     def quantize(
-        self, images: Sources, samples: int = 200, seed: int = 0, endpoint: str = ""
+        self, images: ImageInputs, samples: int = 200, seed: int = 0, endpoint: str = ""
     ) -> Price:
         """Calibrate the module for int8 on some of the images, and compare it on others.
 
         `endpoint` names a layer to calibrate instead of logits and feature vector.
         """
-        return quantize(self.predictor, from_python.refs(images), samples, seed, endpoint)
+        return quantize(self.predictor, from_python.make_refs(images), samples, seed, endpoint)
 
     def finetune(self, folder: str | Path, output: str | Path, **options: Any) -> FinetuneResult:
         """Train the module for the classes that `folder` has folders of, and write it to `output`.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mnv1cli.analysis.truth import Truth
     from mnv1cli.inference.predictor import Predictor
     from mnv1cli.labels.names import ClassName
-    from mnv1cli.storage.location import Source
+    from mnv1cli.storage.location import ResultSource
     from mnv1cli.types import ImageRef, Table
 
 
@@ -66,7 +66,7 @@ def evaluate_images(
 
 
 def evaluate_result(
-    file: Source, truth: Path | None = None, labels: Path | None = None
+    file: ResultSource, truth: Path | None = None, labels: Path | None = None
 ) -> tuple[Evaluation, ResolvedTruth]:
     """Evaluate a result of classify or logits; return the evaluation, and its truth.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mnv1cli.labels.names import ClassName
-    from mnv1cli.storage.location import Source
+    from mnv1cli.storage.location import ResultSource
     from mnv1cli.types import FloatArray, Prediction
 
 _REMEDY = f"make it with --top {TOP} and without --min-probability, or give logits"
@@ -37,7 +37,7 @@ class SavedPredictions:
         ResultError: it cannot be read, or holds something else.
     """
 
-    def __init__(self, file: Source) -> None:
+    def __init__(self, file: ResultSource) -> None:
         self._file = file
         self._result = open_result(file)
         self._metadata = self._result.metadata

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from mnv1cli.analysis.search_index import Index, Match
-    from mnv1cli.inputs.from_python import Sources
+    from mnv1cli.inputs.from_python import ImageInputs
     from mnv1cli.inputs.listing import Listing
     from mnv1cli.types import FetchOptions, FloatArray, Table
 
@@ -136,7 +136,7 @@ class Search:
 
 
 def find_similar(
-    predictor: Predictor, index: Index, images: Sources, top: int
+    predictor: Predictor, index: Index, images: ImageInputs, top: int
 ) -> list[list[Match]]:
     """Return the `top` images of an index that are most similar to each image.
 

@@ -12,7 +12,7 @@ from mnv1cli.analysis.near_duplicates import group_similar
 from mnv1cli.errors import ResultError
 from mnv1cli.results.files import META
 from mnv1cli.results.readers import open_result
-from mnv1cli.storage.location import Location, source
+from mnv1cli.storage.location import Location, to_result_source
 from mnv1cli.types import Task
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mnv1cli.storage.location import Source
+    from mnv1cli.storage.location import ResultSource
     from mnv1cli.types import FloatArray, Table
 
     Indices = NDArray[np.int64]
@@ -83,7 +83,7 @@ class Index:
         ResultError: it cannot be read, or has no feature vectors or no metadata.
     """
 
-    def __init__(self, file: Source) -> None:
+    def __init__(self, file: ResultSource) -> None:
         self.file = file
         self._result = open_result(file)
         layout, metadata = self._result.layout, self._result.metadata
@@ -186,7 +186,7 @@ def _widen(rows: FloatArray) -> tuple[Wide, Wide]:
 
 def list_index_files(location: Location) -> list[Path]:
     """Return the files on this machine that are read with an index; they may not exist."""
-    index = source(location)
+    index = to_result_source(location)
     if isinstance(index, Location):
         return []
     if not index.name:

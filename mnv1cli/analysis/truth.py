@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mnv1cli.errors import LabelsError, MissingInputError
 from mnv1cli.labels.names import find_classes
 from mnv1cli.path_text import count, display_path
-from mnv1cli.storage.stores import is_remote
+from mnv1cli.storage.location import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -204,7 +204,7 @@ def _signals() -> Iterator[None]:
     """Let SIGTERM unwind the stack as Ctrl-C does, so that both leave complete rows and files."""
 
     def stop(number: int, _frame: Any) -> None:
-        signals.arrive(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
+        signals.request_stop(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
 
     try:
         before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -232,7 +232,7 @@ def leave(code: int) -> NoReturn:
 
     with contextlib.suppress(OSError):
         sys.stdout.flush()
-    tempdirs.clear_scratch()
+    tempdirs.remove_scratch()
     os._exit(code)
 
 

@@ -196,7 +196,7 @@ class Reading:
 
 def warn_of_empty(listing: Listing) -> None:
     """Warn of each folder that has no images."""
-    for folder in listing.empty:
+    for folder in listing.empty_inputs:
         console.log.warning("no images in %s", display_path(folder))
 
 

@@ -17,7 +17,7 @@ from mnv1cli.cli.options import WRITING_OPTIONS
 from mnv1cli.errors import OptionError
 from mnv1cli.results.formats import FORMATS, find_format
 from mnv1cli.runs.options import OutputOptions
-from mnv1cli.storage.location import Location, source
+from mnv1cli.storage.location import Location, to_result_source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,8 +80,10 @@ class ImageRun:
         from mnv1cli.runs.tally import Tally
 
         stdout, terminal = console.binary_stdout(), console.stdout_is_terminal()
-        with delivery.naming():
-            sink = FileSink(task, options, stdout, terminal, listing.sharded, delivery.is_remote)
+        with delivery.translate_errors():
+            sink = FileSink(
+                task, options, stdout, terminal, listing.shard_selection, delivery.is_remote
+            )
         if delivery.is_remote:
             delivery.require_free(sink.files.paths, self.force)
         listing.require_images()
@@ -96,7 +98,7 @@ class ImageRun:
         warn_of_empty(listing)
         place = f", in {delivery.name or sink.name}" if sink.options.file else ""
         note = describe_skipped(sink.earlier.skipped)
-        console.log.info("%s%s%s%s", tally.summary(), note, listing.skipped_note(), place)
+        console.log.info("%s%s%s%s", tally.summary(), note, listing.describe_skipped(), place)
         raise SystemExit(tally.exit_code)
 
     def _write_dataset(
@@ -124,7 +126,7 @@ class ImageRun:
         if sink.skipped and not tally.done and not tally.failed:
             console.log.info("%s is complete: nothing is left to do", dataset)
         else:
-            note = sink.skipped_note() + listing.skipped_note()
+            note = sink.describe_skipped() + listing.describe_skipped()
             console.log.info("%s%s, in %s", tally.summary(), note, dataset)
         raise SystemExit(tally.exit_code)
 
@@ -155,7 +157,7 @@ class ImageRun:
     def _options(self, wide: bool, file: Path | None = None) -> OutputOptions:
         if self.force and self.resume:
             raise OptionError("--force cannot be used with --resume", "give one of them")
-        skipped = source(self.skip_existing) if self.skip_existing is not None else None
+        skipped = to_result_source(self.skip_existing) if self.skip_existing is not None else None
         if self.append and self.output is None and not isinstance(skipped, Location):
             file = skipped
         return OutputOptions(

@@ -79,7 +79,7 @@ def connected(address: str | None, threads: int | None = None) -> Iterator[Clust
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             settings = {
                 "address": LOCAL,
-                "num_cpus": threads or cpu.cores(),
+                "num_cpus": threads or cpu.count_cores(),
                 "include_dashboard": False,
                 "_temp_dir": folder,
                 "_node_ip_address": "127.0.0.1",

@@ -129,7 +129,7 @@ class _Run:
             schema.metadata,
             os.getcwd(),
             cluster.own_node,
-            stores.whereabouts(),
+            stores.get_store_environment(),
         )
 
     def do(self, refs: Iterable[ImageRef]) -> None:

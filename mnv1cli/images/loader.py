@@ -23,7 +23,7 @@ from mnv1cli.errors import ImageError
 from mnv1cli.images import decode, file
 from mnv1cli.images.tf_data import Stream
 from mnv1cli.inputs import prefetch
-from mnv1cli.system.threads import chunks, ordered_map
+from mnv1cli.system.threads import ordered_map, split_into_chunks
 from mnv1cli.types import Batch
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def load_batches(
     What the iterator over `refs` raises is raised here, in its turn. Batches
     hold at most `batch_size` images, and may hold fewer.
     """
-    handover = _Handover(prefetch.ahead(refs, spec.max_bytes), spec, batch_size, workers)
+    handover = _Handover(prefetch.prefetch_remote(refs, spec.max_bytes), spec, batch_size, workers)
     yield from load_with_pillow(handover.take_until_ready(), spec, batch_size, workers)
     if handover.stream is not None:
         yield from handover.stream.load_batches(handover.refs)
@@ -73,7 +73,9 @@ def load_with_pillow(
 
     growing = takewhile(lambda size: size < batch_size, (_FIRST_BATCH << i for i in count()))
     first_sizes = [size for size in growing for _ in range(workers)]
-    return ordered_map(load, chunks(refs, batch_size, first_sizes), workers, ahead=workers)
+    return ordered_map(
+        load, split_into_chunks(refs, batch_size, first_sizes), workers, ahead=workers
+    )
 
 
 def _load_batch(refs: Sequence[ImageRef], spec: PixelSpec) -> Batch:

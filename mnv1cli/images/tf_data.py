@@ -20,7 +20,7 @@ import numpy as np
 from mnv1cli.errors import ImageError
 from mnv1cli.images import decode, file
 from mnv1cli.images.resize import SCALE, Frame, choose_reduction, plan_frame
-from mnv1cli.system.threads import chunks, ordered_map
+from mnv1cli.system.threads import ordered_map, split_into_chunks
 from mnv1cli.types import Batch
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Stream:
     def _feed(self) -> Iterator[tuple[Any, Any]]:
         """Yield the images to the graph, and keep what the refs raise for the consumer."""
         number = 0
-        files = chunks(self._refs, _FILES_AT_ONCE)
+        files = split_into_chunks(self._refs, _FILES_AT_ONCE)
         try:
             for images in ordered_map(self._open_all, files, self._workers, ahead=1):
                 if self._stopped:

@@ -105,7 +105,7 @@ def _convert(
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: ([image] for image in images)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        with tempdirs.temporary_files():
+        with tempdirs.redirect_temporary_files():
             # In a thread: the exception of a signal must not be raised where the converter
             # catches it.
             (model,) = ordered_map(lambda item: item.convert(), [converter], workers=1)

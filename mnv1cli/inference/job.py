@@ -66,7 +66,7 @@ class Job:
         loading: deque[ImageRef] = deque()
 
         def remember_loading() -> Iterator[ImageRef]:
-            for ref in prefetch.ahead(refs, self.spec.max_bytes, twice=True):
+            for ref in prefetch.prefetch_remote(refs, self.spec.max_bytes, twice=True):
                 loading.append(ref)
                 yield ref
 

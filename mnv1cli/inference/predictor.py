@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mnv1cli.inference.models import Model
-    from mnv1cli.inputs.from_python import Sources
+    from mnv1cli.inputs.from_python import ImageInputs
     from mnv1cli.labels.names import ClassName
     from mnv1cli.modules.hub_module import HubModule, Output
     from mnv1cli.types import FloatArray, Table, Task
@@ -130,7 +130,9 @@ class Predictor:
             threads=self.threads,
         )
 
-    def predict(self, task: Task, images: Sources, on_error: OnError = "fail") -> Iterator[Table]:
+    def predict(
+        self, task: Task, images: ImageInputs, on_error: OnError = "fail"
+    ) -> Iterator[Table]:
         """Return the results for every image, a table per batch, in the order of the images.
 
         Raises:
@@ -138,7 +140,9 @@ class Predictor:
         """
         return self._run(self.make_job(task), images, on_error)
 
-    def predict_array(self, task: Task, images: Sources, on_error: OnError = "fail") -> FloatArray:
+    def predict_array(
+        self, task: Task, images: ImageInputs, on_error: OnError = "fail"
+    ) -> FloatArray:
         """Return the values of every image, float32 [n, ...], for a task other than `classify`.
 
         Rows of images that failed are NaN where `on_error` is "row", and left out where it is
@@ -152,9 +156,9 @@ class Predictor:
         parts = [table.values for table in tables if table.values is not None]
         return np.concatenate(parts) if parts else np.empty((0, *job.shape), np.float32)
 
-    def _run(self, job: Job, images: Sources, on_error: OnError) -> Iterator[Table]:
+    def _run(self, job: Job, images: ImageInputs, on_error: OnError) -> Iterator[Table]:
         check_choice("on_error", on_error, get_args(OnError))
-        return _handle_errors(job.compute_tables(from_python.refs(images)), on_error)
+        return _handle_errors(job.compute_tables(from_python.make_refs(images)), on_error)
 
     def _choose_output(self, task: Task) -> Output:
         if task.command != "embed":

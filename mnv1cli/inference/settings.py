@@ -78,7 +78,7 @@ class Settings:
     @property
     def cores(self) -> int:
         """The number of cores to use."""
-        return cpu.cores() if self.threads is None else self.threads
+        return cpu.count_cores() if self.threads is None else self.threads
 
     def pixel_spec(self, size: int) -> PixelSpec:
         """Return how files become the pixels of a module whose images are `size` x `size`."""

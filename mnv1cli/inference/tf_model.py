@@ -53,7 +53,7 @@ class TensorFlowModel:
             return
         try:
             # Without a tag: a TF1 Hub module has no `serve` graph.
-            self.owner = tf.saved_model.load(tempdirs.plain_path(module.path), tags=[])
+            self.owner = tf.saved_model.load(tempdirs.make_plain_path(module.path), tags=[])
         except Exception as error:  # a crafted graph can make TensorFlow raise anything
             raise ModuleError(
                 f"module {module.handle} in {module.path} cannot be loaded: "

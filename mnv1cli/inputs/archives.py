@@ -13,7 +13,13 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 from mnv1cli.errors import ImageError
 from mnv1cli.limits import check_bytes
-from mnv1cli.system.bounded_reader import MAX_HEADER, MAX_TAIL, ExcessError, Gauge, Unpacked
+from mnv1cli.system.bounded_reader import (
+    MAX_HEADER,
+    MAX_TAIL,
+    BoundedGzipReader,
+    BoundedReader,
+    ExcessError,
+)
 from mnv1cli.types import UNREAD
 
 if TYPE_CHECKING:
@@ -65,7 +71,7 @@ class Archive:
         """No member can be read any more."""
         self._file.close()
 
-    def members(self, wanted: Callable[[bytes], bool]) -> Iterator[Member]:
+    def list_members(self, wanted: Callable[[bytes], bool]) -> Iterator[Member]:
         """The files whose names are `wanted`: of a ZIP by name, of a tar as they come.
 
         Where the archive is damaged the last one tells of it, without a name.
@@ -100,7 +106,7 @@ class Archive:
                 yield Member(name, place, _tar_problem(info, name))
 
     def _of_packed_tar(self, wanted: Callable[[bytes], bool]) -> Iterator[Member]:
-        with Unpacked(self._file) as stream:
+        with BoundedGzipReader(self._file) as stream:
             for info in _tar_members(stream):
                 name = _tar_name(info)
                 if not wanted(name):
@@ -143,7 +149,7 @@ class Archive:
         return data
 
 
-class _Skipping(Gauge):
+class _Skipping(BoundedReader):
     """A file that is not packed: what lies between the members need not be read."""
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -154,7 +160,7 @@ class _Skipping(Gauge):
         return self.position
 
 
-def _tar_members(stream: Gauge) -> Iterator[tarfile.TarInfo]:
+def _tar_members(stream: BoundedReader) -> Iterator[tarfile.TarInfo]:
     stream.allow(MAX_HEADER)
     with tarfile.open(fileobj=stream, mode="r:", errorlevel=2) as tar:
         while (info := tar.next()) is not None:

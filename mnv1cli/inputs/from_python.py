@@ -10,7 +10,8 @@ from PIL import Image
 
 from mnv1cli.inputs.archives import is_archive
 from mnv1cli.inputs.listing import Listing
-from mnv1cli.storage.stores import Remote, is_remote
+from mnv1cli.storage.location import is_remote
+from mnv1cli.storage.stores import RemoteImage
 from mnv1cli.types import IMAGE_SUFFIXES, ImageRef
 
 if TYPE_CHECKING:
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-    Source = Name | Image.Image | NDArray[np.uint8]
-    Sources = Source | Iterable[Source]
+    ImagePath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+    ImageInput = ImagePath | Image.Image | NDArray[np.uint8]
+    ImageInputs = ImageInput | Iterable[ImageInput]
 
 
-def refs(images: Sources) -> Iterator[ImageRef]:
+def make_refs(images: ImageInputs) -> Iterator[ImageRef]:
     """One or many images as refs, numbered in their order."""
     if isinstance(images, str | bytes | os.PathLike | Image.Image | np.ndarray):
         images = [images]
@@ -36,7 +37,7 @@ def refs(images: Sources) -> Iterator[ImageRef]:
         name = os.fsencode(image)
         if is_remote(name) and os.path.splitext(name)[1].lower()[1:] in IMAGE_SUFFIXES:
             # An image by its name: not looked up beforehand, as there may be many.
-            yield ImageRef(index, name, member=Remote(name))
+            yield ImageRef(index, name, member=RemoteImage(name))
             index += 1
             continue
         if not is_remote(name) and not os.path.isdir(name) and not is_archive(name):

@@ -17,15 +17,15 @@ def is_recursive(pattern: bytes) -> bool:
     return _RECURSIVE in pattern.split(b"/")
 
 
-def matches(pattern: bytes) -> set[bytes]:
+def find_matches(pattern: bytes) -> set[bytes]:
     """The paths that match; unlike Python's glob, `**` does not follow links to folders."""
     before, found, after = _partition(pattern)
     if not found:
         return set(glob.glob(pattern))
     found_paths = set()
-    for base in matches(before) if before else {b""}:
+    for base in find_matches(before) if before else {b""}:
         for folder in _folders(base):
-            found_paths |= matches(os.path.join(glob.escape(folder), after or b"*"))
+            found_paths |= find_matches(os.path.join(glob.escape(folder), after or b"*"))
     return found_paths
 
 

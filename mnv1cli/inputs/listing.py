@@ -17,10 +17,10 @@ from mnv1cli.errors import MissingInputError, NoImagesError, OptionError
 from mnv1cli.inputs import globs, remote
 from mnv1cli.inputs import path_lists as lists
 from mnv1cli.inputs.archives import Archive, is_archive
-from mnv1cli.inputs.shards import Shard, Sharded
+from mnv1cli.inputs.shards import Shard, ShardSelection
 from mnv1cli.path_text import display_path
-from mnv1cli.storage.location import scheme
-from mnv1cli.storage.stores import SCHEMES, Remote, filesystem, is_remote
+from mnv1cli.storage.location import SCHEMES, get_scheme, is_remote
+from mnv1cli.storage.stores import RemoteImage, open_filesystem
 from mnv1cli.types import IMAGE_SUFFIXES, ImageRef
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 STDIN = b"-"
 # What stands between an archive and the name of a file in it.
-MEMBER = b"!/"
+MEMBER_SEPARATOR = b"!/"
 
 
 class _Found(NamedTuple):
@@ -57,7 +57,7 @@ class Listing:
 
     Inputs are files, folders, archives, globs, URIs or `-`. What was passed over while folders
     were walked is counted in `skipped` by suffix; `empty` names the folders
-    that hold no image. `sharded` tells of the shard, where there is one.
+    that hold no image. `shard_selection` is that of the shard, None without one.
 
     Raises:
         MissingInputError: an input or a list does not exist; raised before any work.
@@ -70,16 +70,20 @@ class Listing:
         options: InputOptions | None = None,
     ) -> None:
         self.skipped: Counter[bytes] = Counter()
-        self.empty: list[bytes] = []
+        self.empty_inputs: list[bytes] = []
         self._options = options or InputOptions()
         shard = self._options.shard
-        self.sharded = None if shard is None else Sharded(shard)
+        self.shard_selection = None if shard is None else ShardSelection(shard)
         self._opened: list[BinaryIO | Archive] = []
         sources = [*map(self._input, inputs), *map(self._list, lists)]
         self._found = itertools.chain.from_iterable(sources)
 
     def __iter__(self) -> Iterator[ImageRef]:
-        return self._refs() if self.sharded is None else self.sharded.of(self._refs())
+        return (
+            self._refs()
+            if self.shard_selection is None
+            else self.shard_selection.select(self._refs())
+        )
 
     def _refs(self) -> Iterator[ImageRef]:
         for index, found in enumerate(self._found):
@@ -99,11 +103,11 @@ class Listing:
         first = next(self._found, None)
         if first is not None:
             self._found = itertools.chain([first], self._found)
-        elif self.empty:
-            names = ", ".join(map(display_path, self.empty))
-            raise NoImagesError(f"no images in {names}{self.skipped_note()}")
+        elif self.empty_inputs:
+            names = ", ".join(map(display_path, self.empty_inputs))
+            raise NoImagesError(f"no images in {names}{self.describe_skipped()}")
 
-    def skipped_note(self) -> str:
+    def describe_skipped(self) -> str:
         """What was passed over for its suffix, for the end of a message."""
         if not self.skipped:
             return ""
@@ -119,14 +123,14 @@ class Listing:
         if name == STDIN:
             return self._list(name)
         if is_remote(name):
-            found = remote.images(name, self._is_wanted, self._options.recursive)
+            found = remote.find_images(name, self._is_wanted, self._options.recursive)
             return self._remote(name, found)
         try:
             os.lstat(name)
         except (FileNotFoundError, NotADirectoryError, ValueError):
             if glob.has_magic(name):
                 return self._glob(name)
-            if scheme(name):
+            if get_scheme(name):
                 known = ", ".join(SCHEMES)
                 raise OptionError(
                     f"{display_path(name)}: not a URI that can be read",
@@ -149,7 +153,7 @@ class Listing:
         `**` finds folders and what is in them; there only files are taken, so
         that none comes twice.
         """
-        matches = sorted(globs.matches(pattern), key=lambda name: name.split(b"/"))
+        matches = sorted(globs.find_matches(pattern), key=lambda name: name.split(b"/"))
         if not matches:
             raise MissingInputError(f"nothing matches {display_path(pattern)}")
         if globs.is_recursive(pattern):
@@ -163,7 +167,7 @@ class Listing:
             images += 1
             yield found
         if not images:
-            self.empty.append(name)
+            self.empty_inputs.append(name)
 
     def _walk(self, top: bytes) -> Iterator[_Found]:
         """Depth first, by name, files and folders interleaved; links to folders not followed."""
@@ -189,7 +193,7 @@ class Listing:
         """The images of a URI, by the rules for folders."""
         first = next(images, None)
         if first is None:
-            self.empty.append(name)
+            self.empty_inputs.append(name)
         else:
             yield from (_Found(*found) for found in itertools.chain([first], images))
 
@@ -201,12 +205,12 @@ class Listing:
         except OSError as error:
             raise MissingInputError(f"{display_path(name)}: {error.strerror}") from error
         self._opened.append(archive)
-        for member in archive.members(self._is_wanted):
+        for member in archive.list_members(self._is_wanted):
             images += 1
-            path = name + MEMBER + member.name if member.name else name
+            path = name + MEMBER_SEPARATOR + member.name if member.name else name
             yield _Found(path, member.problem, member.read)
         if not images:
-            self.empty.append(name)
+            self.empty_inputs.append(name)
 
     def _is_wanted(self, name: bytes) -> bool:
         *folders, last = name.split(b"/")
@@ -247,14 +251,14 @@ class Listing:
 
     def _paths(self, file: BinaryIO, name: str) -> Iterator[_Found]:
         with file if file is not self._options.stdin else contextlib.nullcontext():
-            for path in lists.paths(file, name, self._options.null):
-                if scheme(path) and not is_remote(path) and not os.path.lexists(path):
+            for path in lists.read_paths(file, name, self._options.null):
+                if get_scheme(path) and not is_remote(path) and not os.path.lexists(path):
                     yield _Found(path, "not a URI that can be read")
                     continue
                 if is_remote(path):
                     # A library that is missing shows with the first such path, before any work.
-                    filesystem(scheme(path))
-                yield _Found(path, read=Remote(path) if is_remote(path) else None)
+                    open_filesystem(get_scheme(path))
+                yield _Found(path, read=RemoteImage(path) if is_remote(path) else None)
 
 
 def _entries(folder: bytes) -> tuple[list[os.DirEntry[bytes]], str]:

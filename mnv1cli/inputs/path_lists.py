@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, BinaryIO
 
 from mnv1cli.errors import OptionError
-from mnv1cli.storage.stores import is_remote
+from mnv1cli.storage.location import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 16
 
 
-def paths(file: BinaryIO, name: str, null: bool) -> Iterator[bytes]:
+def read_paths(file: BinaryIO, name: str, null: bool) -> Iterator[bytes]:
     """The paths in a list called `name`, as they arrive; ended by NUL with `null`.
 
     Raises:

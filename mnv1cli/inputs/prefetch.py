@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mnv1cli.limits import TooLargeError, check_bytes
-from mnv1cli.storage.stores import Remote
+from mnv1cli.storage.stores import RemoteImage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,20 +25,22 @@ if TYPE_CHECKING:
     from mnv1cli.types import ImageRef
 
 # Requests at once: at 50 ms each that makes 640 images a second.
-IN_FLIGHT = 32
+MAX_REQUESTS = 32
 # What is read ahead and not decoded yet has so many bytes at most.
-ROOM = 256 << 20
+MAX_BYTES_AHEAD = 256 << 20
 # As much is reckoned for an object whose length is not known; a larger one is not read ahead.
-_UNKNOWN = ROOM // IN_FLIGHT
+_UNKNOWN = MAX_BYTES_AHEAD // MAX_REQUESTS
 # Images that wait for the consumer, beyond those that he has taken.
-_WAITING = 2 * IN_FLIGHT
+_WAITING = 2 * MAX_REQUESTS
 # What is wanted twice is kept for it, unless it is larger.
 _KEPT = 4 << 20
 _POLL_SECONDS = 0.2
 _IDLE_SECONDS = 30.0
 
 
-def ahead(refs: Iterable[ImageRef], limit: int, twice: bool = False) -> Iterator[ImageRef]:
+def prefetch_remote(
+    refs: Iterable[ImageRef], limit: int, twice: bool = False
+) -> Iterator[ImageRef]:
     """The same images; from the first one in a store on they are read ahead.
 
     Objects of more than `limit` bytes are faults. `twice` says that each is read
@@ -46,18 +48,18 @@ def ahead(refs: Iterable[ImageRef], limit: int, twice: bool = False) -> Iterator
     """
     iterator = iter(refs)
     for ref in iterator:
-        if isinstance(ref.member, Remote):
+        if isinstance(ref.member, RemoteImage):
             yield from _Window(limit, twice).through(itertools.chain([ref], iterator))
             return
         yield ref
 
 
-class Fetched:
+class PrefetchedImage:
     """What reads an object that is, or will be, read ahead."""
 
-    def __init__(self, remote: Remote, window: _Window, limit: int, twice: bool) -> None:
+    def __init__(self, remote: RemoteImage, window: _Window, limit: int, twice: bool) -> None:
         self.mtime = remote.mtime
-        self.cost = min(_UNKNOWN if remote.size is None else remote.size, ROOM)
+        self.cost = min(_UNKNOWN if remote.size is None else remote.size, MAX_BYTES_AHEAD)
         self._remote = remote
         self._window = window
         self._limit = min(limit, max(remote.size or 0, _UNKNOWN))
@@ -131,16 +133,16 @@ class _Window:
         self._limit = limit
         self._twice = twice
         self._changed = threading.Condition()
-        self._wanted: deque[Fetched] = deque()
-        self._held: dict[Fetched, int] = {}
-        self._room = ROOM
+        self._wanted: deque[PrefetchedImage] = deque()
+        self._held: dict[PrefetchedImage, int] = {}
+        self._room = MAX_BYTES_AHEAD
         self._ended = self._stopped = False
         self._waiting: queue.Queue[ImageRef | BaseException | None] = queue.Queue(_WAITING)
 
     def through(self, refs: Iterator[ImageRef]) -> Iterator[ImageRef]:
         """The images, the remote ones of them to be read ahead from here on."""
         threading.Thread(target=self._feed, args=(refs,), name="mnv1-listing", daemon=True).start()
-        for _ in range(IN_FLIGHT):
+        for _ in range(MAX_REQUESTS):
             threading.Thread(target=self._serve, name="mnv1-ahead", daemon=True).start()
         try:
             while (item := self._waiting.get()) is not None:
@@ -158,7 +160,7 @@ class _Window:
             self._ended, self._stopped = True, stop
             self._changed.notify_all()
 
-    def free(self, fetched: Fetched) -> None:
+    def free(self, fetched: PrefetchedImage) -> None:
         """Give back the room of an object."""
         with self._changed:
             self._room += self._held.pop(fetched, 0)
@@ -175,9 +177,9 @@ class _Window:
             self._put(error)
 
     def _prepared(self, ref: ImageRef) -> ImageRef:
-        if not isinstance(ref.member, Remote) or ref.problem:
+        if not isinstance(ref.member, RemoteImage) or ref.problem:
             return ref
-        fetched = Fetched(ref.member, self, self._limit, self._twice)
+        fetched = PrefetchedImage(ref.member, self, self._limit, self._twice)
         with self._changed:
             self._wanted.append(fetched)
             self._changed.notify()
@@ -194,7 +196,7 @@ class _Window:
             if not fetched.fetch():
                 self.free(fetched)
 
-    def _next(self) -> Fetched | None:
+    def _next(self) -> PrefetchedImage | None:
         """The next object in turn, as soon as there is room; None at the end."""
         with self._changed:
             while not self._stopped and (self._wanted or not self._ended):

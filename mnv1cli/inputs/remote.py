@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mnv1cli.errors import ImageError, MissingInputError, OptionError
 from mnv1cli.path_text import display_path
-from mnv1cli.storage.location import scheme as scheme_of
-from mnv1cli.storage.stores import Remote, reason, remedy, store
+from mnv1cli.storage.location import get_scheme
+from mnv1cli.storage.stores import RemoteImage, explain_failure, open_store, suggest_remedy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mnv1cli.storage.buckets import Entry, Failures
-    from mnv1cli.storage.stores import Store
+    from mnv1cli.storage.base import Entry, Failures, Store
 
 _MAGIC = re.compile(rb"[*?[]")
 _ARCHIVES = (b".zip", b".tar", b".tar.gz", b".tgz")
@@ -28,10 +27,12 @@ class Found(NamedTuple):
 
     path: bytes
     problem: str = ""
-    read: Remote | None = None
+    read: RemoteImage | None = None
 
 
-def images(name: bytes, wanted: Callable[[bytes], bool], recursive: bool = True) -> Iterator[Found]:
+def find_images(
+    name: bytes, wanted: Callable[[bytes], bool], recursive: bool = True
+) -> Iterator[Found]:
     """The images that a URI names; that it names any object is settled before this returns.
 
     `wanted` tells by the name below a prefix whether it is that of an image.
@@ -41,14 +42,14 @@ def images(name: bytes, wanted: Callable[[bytes], bool], recursive: bool = True)
         MissingInputError: there is nothing of this name, or no access to it.
         OptionError: the scheme is not known, or its library is not installed.
     """
-    search = _Search(store(scheme_of(name)), name, wanted, recursive)
+    search = _Search(open_store(get_scheme(name)), name, wanted, recursive)
     try:
         return search.found()
     except search.failures as error:
-        what = reason(error)
+        what = explain_failure(error)
         if isinstance(error, FileNotFoundError):
             what = "no such page" if search.on_web else "no such bucket"
-        remedies = remedy(error, scheme_of(name))
+        remedies = suggest_remedy(error, get_scheme(name))
         raise MissingInputError(f"{display_path(name)}: {what}", remedies) from error
 
 
@@ -59,7 +60,7 @@ class _Search:
         self, asked: Store, name: bytes, wanted: Callable[[bytes], bool], recursive: bool
     ) -> None:
         self.failures: Failures = (*asked.failures, ImageError)
-        self.on_web = scheme_of(name) in ("http", "https")
+        self.on_web = get_scheme(name) in ("http", "https")
         self._asked = asked
         self._name = name
         self._wanted = wanted
@@ -75,7 +76,7 @@ class _Search:
         denied = None
         if self._key and not self._name.endswith(b"/"):
             try:
-                entry = self._asked.look(self._name)
+                entry = self._asked.look_up(self._name)
             except PermissionError as error:
                 # Whoever may list need not be allowed to read, and the other way round.
                 denied, entry = error, None
@@ -97,7 +98,7 @@ class _Search:
     def _below(self) -> Iterator[Found] | None:
         """The images below the name, by the rules for folders; None where no key is."""
         top = self._name if self._name.endswith(b"/") else self._name + b"/"
-        pages = self._asked.pages(top, flat=not self._recursive)
+        pages = self._asked.list_pages(top, flat=not self._recursive)
         first = next((page for page in pages if page), None)
         if first is None and self._key and not self.on_web:
             return None
@@ -128,7 +129,7 @@ class _Search:
         """Each object that matches, or lies below a folder that does, and its name there."""
         base = self._name[: len(self._name) - len(self._key)]
         start = _MAGIC.split(self._key, 1)[0]
-        for entry in self._listed(self._asked.pages(base + start)):
+        for entry in self._listed(self._asked.list_pages(base + start)):
             if isinstance(entry, str):
                 yield Found(self._name, entry), b""
                 continue
@@ -143,11 +144,11 @@ class _Search:
             for page in pages:
                 yield from page
         except self.failures as error:
-            yield f"cannot be listed to its end: {reason(error)}"
+            yield f"cannot be listed to its end: {explain_failure(error)}"
 
 
 def _found(path: bytes, entry: Entry) -> Found:
-    return Found(path, read=Remote(path, entry.size, entry.mtime))
+    return Found(path, read=RemoteImage(path, entry.size, entry.mtime))
 
 
 class _Pattern:

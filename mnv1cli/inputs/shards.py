@@ -49,13 +49,13 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
-    def has(self, path: bytes) -> bool:
+    def contains(self, path: bytes) -> bool:
         """Whether the image that is reported as `path` is in it."""
         hashed = hashlib.sha256(path).digest()[:_HASHED]
         return int.from_bytes(hashed, "big") % self.count == self.index
 
 
-class Sharded:
+class ShardSelection:
     """The images of one shard, taken out of a whole listing.
 
     `positions` is where each of them stands in the whole, counted from 0;
@@ -67,10 +67,10 @@ class Sharded:
         self.positions = array("Q")
         self.total = 0
 
-    def of(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
+    def select(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
         """Those of `refs` that are in the shard."""
         for ref in refs:
-            mine = self.shard.has(ref.path)
+            mine = self.shard.contains(ref.path)
             if mine:
                 self.positions.append(self.total)
             self.total += 1

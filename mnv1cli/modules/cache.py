@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ModuleError
 from mnv1cli.modules.files import find_missing_file, measure_size, write_checksums
-from mnv1cli.system.tempdirs import scratch_dir
+from mnv1cli.system.tempdirs import make_scratch_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -90,7 +90,7 @@ def install(
             work.mkdir()
         except OSError:
             log.info("the cache %s cannot be written: nothing is kept", target.parent)
-            work = target = scratch_dir() / target.name
+            work = target = make_scratch_dir() / target.name
             if work.exists():
                 return work
             work.mkdir()

@@ -28,7 +28,7 @@ def load_function(path: Path, image_size: int) -> Any:
     import tensorflow as tf
 
     try:
-        loaded = tf.saved_model.load(tempdirs.plain_path(path))
+        loaded = tf.saved_model.load(tempdirs.make_plain_path(path))
     except Exception as error:  # a graph made for it brings TensorFlow to raise anything
         raise _unusable(path, error) from error
     spec = tf.TensorSpec([None, image_size, image_size, 3], tf.float32)

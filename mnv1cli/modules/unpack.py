@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv1cli.errors import ModuleError
-from mnv1cli.system.bounded_reader import MAX_HEADER, MAX_TAIL, ExcessError, Gauge, Unpacked
+from mnv1cli.system.bounded_reader import (
+    MAX_HEADER,
+    MAX_TAIL,
+    BoundedGzipReader,
+    BoundedReader,
+    ExcessError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +46,7 @@ def unpack_archive(archive: Path, directory: Path) -> None:
         OSError: the archive cannot be read, or `directory` cannot be written.
     """
     try:
-        with archive.open("rb") as packed, Unpacked(packed) as stream:
+        with archive.open("rb") as packed, BoundedGzipReader(packed) as stream:
             stream.allow(MAX_HEADER)
             with tarfile.open(fileobj=stream, mode="r:") as tar:
                 for member, relative in _walk_members(tar, stream, archive):
@@ -57,7 +63,7 @@ def unpack_archive(archive: Path, directory: Path) -> None:
 
 
 def _walk_members(
-    tar: tarfile.TarFile, stream: Gauge, archive: Path
+    tar: tarfile.TarFile, stream: BoundedReader, archive: Path
 ) -> Iterator[tuple[tarfile.TarInfo, Path]]:
     """Yield the members with their safe relative paths, and refuse what could do harm."""
     max_bytes = min(MAX_BYTES, max(_ALWAYS_BYTES, _MAX_RATIO * archive.stat().st_size))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mnv1cli.analysis.truth import Truth
     from mnv1cli.labels.names import ClassName
-    from mnv1cli.storage.location import Source
+    from mnv1cli.storage.location import ResultSource
     from mnv1cli.types import Prediction
 
 Sort = Literal["results", "certain", "uncertain", "label", "name", "mistakes"]
@@ -99,7 +99,7 @@ class LabelGallery:
     """
 
     def __init__(
-        self, file: Source, truth: Truth | None = None, labels_file: Path | None = None
+        self, file: ResultSource, truth: Truth | None = None, labels_file: Path | None = None
     ) -> None:
         self.total = 0
         self.evaluation: Evaluation | None = None
@@ -127,7 +127,9 @@ class LabelGallery:
         resolved = ResolvedTruth(self._truth, self._names) if self._truth else None
         return heapq.nsmallest(limit, self._cards(resolved), key=lambda card: _card_key(card, sort))
 
-    def _read_class_names(self, file: Source, labels_file: Path | None) -> tuple[ClassName, ...]:
+    def _read_class_names(
+        self, file: ResultSource, labels_file: Path | None
+    ) -> tuple[ClassName, ...]:
         """Read the class names, as far as they are needed."""
         layout = self._result.layout
         output = self.metadata.get("output", "logits")
@@ -142,7 +144,7 @@ class LabelGallery:
             return SavedPredictions(file).names(labels_file)
         return ()
 
-    def _evaluate(self, file: Source, truth: Truth) -> None:
+    def _evaluate(self, file: ResultSource, truth: Truth) -> None:
         saved, resolved = SavedPredictions(file), ResolvedTruth(truth, self._names)
         self.evaluation = evaluate_tables(saved.tables(self._names), resolved, self._names)
         self.evaluation.failed = saved.failed
@@ -235,7 +237,7 @@ class SimilarityGallery:
 
 
 def choose_truth(
-    results: Source, file: Path | None, folders: bool, roots: Iterable[bytes]
+    results: ResultSource, file: Path | None, folders: bool, roots: Iterable[bytes]
 ) -> Truth | None:
     """Choose where the classes of images come from: a list, their folders' names, or nowhere.
 

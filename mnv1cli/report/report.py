@@ -15,7 +15,7 @@ from mnv1cli.report.page import render_page
 from mnv1cli.report.thumbnails import make_thumbnails
 from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.readers.similarities import open_similarities
-from mnv1cli.storage.location import Location, source
+from mnv1cli.storage.location import Location, to_result_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mnv1cli.report.gallery import Card, Entry, Sort
     from mnv1cli.report.thumbnails import Thumbnail
-    from mnv1cli.storage.location import Source
+    from mnv1cli.storage.location import ResultSource
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def write_report(
     if file is not None and file.suffix.lower() not in SUFFIXES:
         raise OptionError(f"{file} is not the name of a page", "end it with .html")
     outputs = ResultFiles(file, stdout, force=force, with_meta=False)
-    location = source(Location(os.fspath(results)))
+    location = to_result_source(Location(os.fspath(results)))
     page, summary = build_report(location, options or ReportOptions(), progress)
     try:
         outputs.open_main().write(page)
@@ -92,7 +92,7 @@ def write_report(
 
 
 def build_report(
-    results: Source, options: ReportOptions, progress: TextIO | None = None
+    results: ResultSource, options: ReportOptions, progress: TextIO | None = None
 ) -> tuple[bytes, str]:
     """Build the page, and summarize in a few words what it shows.
 
@@ -128,7 +128,7 @@ def _format_size(length: int) -> str:
 
 
 def _open_gallery(
-    results: Source, options: ReportOptions, folders: tuple[bytes, ...]
+    results: ResultSource, options: ReportOptions, folders: tuple[bytes, ...]
 ) -> LabelGallery | SimilarityGallery:
     """Open the results, which are labels, scores or similarities."""
     # `similar` writes only files.
@@ -146,7 +146,7 @@ def _open_gallery(
     return SimilarityGallery(rows)
 
 
-def _choose_folders(results: Source, base: Path | None) -> tuple[bytes, ...]:
+def _choose_folders(results: ResultSource, base: Path | None) -> tuple[bytes, ...]:
     """Choose the folders to look for relative paths in; the empty one is the current folder."""
     if base is None:
         # A store has no images that a page could show by relative paths.

@@ -12,8 +12,9 @@ from mnv1cli.images import decode
 from mnv1cli.images.file import read_file, read_image
 from mnv1cli.inputs import prefetch
 from mnv1cli.inputs.archives import Archive, is_archive
-from mnv1cli.inputs.listing import MEMBER
-from mnv1cli.storage.stores import Remote, is_remote
+from mnv1cli.inputs.listing import MEMBER_SEPARATOR
+from mnv1cli.storage.location import is_remote
+from mnv1cli.storage.stores import RemoteImage
 from mnv1cli.system import cpu
 from mnv1cli.system.threads import ordered_map
 from mnv1cli.types import ImageRef, PixelSpec
@@ -48,8 +49,8 @@ def make_thumbnails(
     def make(ref: ImageRef) -> tuple[bytes, Thumbnail]:
         return ref.path, _make_thumbnail(ref, spec)
 
-    refs = prefetch.ahead(_refs(dict.fromkeys(paths), folders), spec.max_bytes)
-    return ordered_map(make, refs, cpu.cores(), ahead=2)
+    refs = prefetch.prefetch_remote(_refs(dict.fromkeys(paths), folders), spec.max_bytes)
+    return ordered_map(make, refs, cpu.count_cores(), ahead=2)
 
 
 def _make_thumbnail(ref: ImageRef, spec: PixelSpec) -> Thumbnail:
@@ -81,10 +82,10 @@ def _refs(paths: Iterable[bytes], folders: Sequence[bytes]) -> Iterator[ImageRef
     archives: dict[bytes, dict[bytes, bytes]] = {}
     for path in paths:
         if is_remote(path):
-            yield ImageRef(0, path, member=Remote(path))
+            yield ImageRef(0, path, member=RemoteImage(path))
             continue
         place = _locate(path, folders)
-        archive, inside, name = place.partition(MEMBER)
+        archive, inside, name = place.partition(MEMBER_SEPARATOR)
         if inside and not os.path.lexists(place) and is_archive(archive):
             archives.setdefault(archive, {})[name] = path
         else:
@@ -101,7 +102,7 @@ def _member_refs(archive: bytes, names: dict[bytes, bytes]) -> Iterator[ImageRef
         reader = Archive(archive)
     except OSError as error:
         problem = f"its archive cannot be read: {error.strerror}"
-    for member in reader.members(names.__contains__) if reader else ():
+    for member in reader.list_members(names.__contains__) if reader else ():
         if not member.name:
             problem = member.problem
         elif member.name in names:
@@ -118,7 +119,7 @@ def _locate(path: bytes, folders: Sequence[bytes]) -> bytes:
 
 
 def _exists(place: bytes) -> bool:
-    archive, inside, _ = place.partition(MEMBER)
+    archive, inside, _ = place.partition(MEMBER_SEPARATOR)
     try:
         return os.path.lexists(place) or bool(inside and is_archive(archive))
     except ValueError:

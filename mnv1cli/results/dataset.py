@@ -29,7 +29,7 @@ from mnv1cli.results.readers.dataset import (
     read_common_head,
 )
 from mnv1cli.results.writers.arrow import METADATA_KEY, ArrowRows, import_pyarrow
-from mnv1cli.storage.folder import open_folder, reading, writing
+from mnv1cli.storage.folder import explain_read_errors, explain_write_errors, open_folder
 from mnv1cli.types import Fault, Layout
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def write_part(folder: Folder, run: str, number: int, table: Any) -> str:
         OutputError: it cannot be written.
     """
     name = f"{PART}{run}-{number:05}{SUFFIX}"
-    with writing(folder.shown(name)):
+    with explain_write_errors(folder.display_name(name)):
         folder.put(name, _encode(table))
     return name
 
@@ -80,10 +80,13 @@ def remove_faults(folder: Folder, name: str) -> None:
         if not part.tally()[1]:
             return
     calls: Any = compute
-    with reading(folder.shown(name)), contextlib.closing(folder.open(name)) as file:
+    with (
+        explain_read_errors(folder.display_name(name)),
+        contextlib.closing(folder.open(name)) as file,
+    ):
         table: Any = parquet.read_table(file)
     good = table.filter(calls.equal(table.column("error"), ""))
-    with writing(folder.shown(name)):
+    with explain_write_errors(folder.display_name(name)):
         folder.put(name, _encode(good))
 
 
@@ -136,8 +139,8 @@ class Dataset:
         self._numbers = itertools.count()
         self._force = force
         self._retry = retry
-        with writing(place):
-            self._folder.check()
+        with explain_write_errors(place):
+            self._folder.check_writable()
         try:
             self._existing = list_parts(self._folder)
         except ResultError as error:
@@ -189,9 +192,9 @@ class Dataset:
 
         Call it before the first part, and only where there is something to write.
         """
-        with writing(self.place):
+        with explain_write_errors(self.place):
             self._folder.make()
-            self._folder.sweep()
+            self._folder.remove_unfinished()
             if self._force:
                 self._clear()
             elif self._retry:
@@ -202,7 +205,7 @@ class Dataset:
     def _clear(self) -> None:
         for name in self._existing:
             self._folder.remove(name)
-        for name in self._folder.entries(RUNS):
+        for name in self._folder.list_entries(RUNS):
             if name.endswith(".json"):
                 self._folder.remove(f"{RUNS}/{name}")
 
@@ -218,5 +221,5 @@ class Dataset:
         """Write the metadata of the run, which has ended."""
         name = f"{RUNS}/{self.run}.json"
         text = json.dumps(metadata.to_json(), ensure_ascii=False, indent=2)
-        with writing(self._folder.shown(name)):
+        with explain_write_errors(self._folder.display_name(name)):
             self._folder.put(name, text.encode("utf-8", "replace") + b"\n")

@@ -13,7 +13,7 @@ from mnv1cli.errors import OptionError, ResumeError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mnv1cli.inputs.shards import Sharded
+    from mnv1cli.inputs.shards import ShardSelection
     from mnv1cli.results.formats import Format
     from mnv1cli.results.metadata import RunMetadata
     from mnv1cli.types import ImageRef, OnError, Table
@@ -41,7 +41,7 @@ class ShardPositions:
     """
 
     def __init__(
-        self, sharded: Sharded | None, form: Format, on_error: OnError, wide: bool = False
+        self, sharded: ShardSelection | None, form: Format, on_error: OnError, wide: bool = False
     ) -> None:
         self._sharded = sharded
         self._marks: list[str] = []

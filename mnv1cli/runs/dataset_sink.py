@@ -78,7 +78,7 @@ class DatasetSink:
         """The number of images that were not done again."""
         return self.dataset.skipped + (self._to_skip.skipped if self._to_skip else 0)
 
-    def skipped_note(self) -> str:
+    def describe_skipped(self) -> str:
         """Return the end of a summary, which says how many images were skipped."""
         if self.skipped or self.dataset.metadata is None:
             return describe_skipped(self.skipped)
@@ -144,7 +144,7 @@ class DatasetSink:
             return
         if not isinstance(error, OutputError):
             try:
-                with signals.held():
+                with signals.defer_stop():
                     self._buffer.flush()
             except OutputError as failure:
                 log.error("%s", failure)

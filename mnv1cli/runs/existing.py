@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mnv1cli.runs.options import OutputOptions
-    from mnv1cli.storage.location import Source
+    from mnv1cli.storage.location import ResultSource
     from mnv1cli.types import ImageRef, Layout, Table
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class ExistingResult:
         ResultError: it cannot be read, has no metadata, or was made with other settings.
     """
 
-    def __init__(self, file: Source, metadata: RunMetadata, force: bool = False) -> None:
+    def __init__(self, file: ResultSource, metadata: RunMetadata, force: bool = False) -> None:
         self.file = file
         self.skipped = 0
         self._result = open_result(file)
@@ -223,7 +223,7 @@ def require_existing_format(options: OutputOptions) -> str | None:
     return name
 
 
-def _same(source: Source | None, file: Path | None) -> bool:
+def _same(source: ResultSource | None, file: Path | None) -> bool:
     if source is None or file is None or isinstance(source, Location):
         return False
     return source.exists() and file.exists() and source.samefile(file)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from mnv1cli.inference.job import Job
-    from mnv1cli.inputs.shards import Sharded
+    from mnv1cli.inputs.shards import ShardSelection
     from mnv1cli.results.formats import Format, Writer
     from mnv1cli.runs.options import OutputOptions
     from mnv1cli.runs.tally import Tally
@@ -48,7 +48,7 @@ class FileSink:
         options: OutputOptions,
         stdout: BinaryIO | None,
         terminal: bool = False,
-        sharded: Sharded | None = None,
+        sharded: ShardSelection | None = None,
         is_uploaded: bool = False,
     ) -> None:
         self.options = options

@@ -79,9 +79,9 @@ def run(job: Job, images: Iterable[ImageRef], sink: Sink, tally: Tally) -> None:
                 sink.begin(job)
             for batch in job.compute_tables(selected):
                 table = batch.until_fault() if sink.on_error == "fail" else batch
-                with _writing(sink), signals.held():
+                with _writing(sink), signals.defer_stop():
                     _take(table, sink, tally)
-            with _writing(sink), signals.held():
+            with _writing(sink), signals.defer_stop():
                 sink.finish(job, tally)
         except BaseException as error:
             sink.abandon(tally, error)

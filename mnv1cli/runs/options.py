@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mnv1cli.storage.location import Source
+    from mnv1cli.storage.location import ResultSource
     from mnv1cli.types import OnError
 
 
@@ -29,6 +29,6 @@ class OutputOptions:
     on_error: OnError = "skip"
     errors: Path | None = None
     manifest: Path | None = None
-    skip_existing: Source | None = None
+    skip_existing: ResultSource | None = None
     append: bool = False
     retry: bool = False

@@ -8,46 +8,27 @@ come when all keys are there, and a bucket may have millions.
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ImageError
 from mnv1cli.limits import check_bytes
+from mnv1cli.storage.base import (
+    BrokenOffError,
+    Entry,
+    compute_timeout,
+    retry_broken,
+    run_in_loop,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-T = TypeVar("T")
-Failures = tuple[type[BaseException], ...]
-
-# How long a store may take for an answer, its file system's retries included; a
-# transfer gets more, at the slowest pace that anybody waits for.
-PATIENCE = 120.0
-SLOWEST = 32 << 10  # bytes a second
-# A connection that breaks off in the midst of an object is tried again.
-_ATTEMPTS = 3
-_PAUSE = 0.3
+    from mnv1cli.storage.base import Failures
 
 
-class Entry(NamedTuple):
-    """An object as a store tells of it.
-
-    `name` is what follows the prefix that was listed, `size` its length in bytes,
-    `mtime` when it was changed, in seconds since 1970; None where that is not told.
-    """
-
-    name: bytes
-    size: int | None = None
-    mtime: float | None = None
-
-
-class BrokenOffError(OSError):
-    """A transfer that ended before everything had come."""
-
-
-def split(uri: bytes) -> tuple[str, str]:
+def split_uri(uri: bytes) -> tuple[str, str]:
     """Bucket and key of a URI; nothing in it is quoted.
 
     Raises:
@@ -66,25 +47,10 @@ def _object(uri: bytes) -> tuple[str, str]:
     Raises:
         ImageError: it names no object.
     """
-    bucket, key = split(uri)
+    bucket, key = split_uri(uri)
     if not bucket or not key:
         raise ImageError("it names no object: s3://bucket/key does, and gs://bucket/key")
     return bucket, key
-
-
-def patience(size: int) -> float:
-    """How many seconds to wait for so many bytes."""
-    return PATIENCE + size / SLOWEST
-
-
-def persistently(read: Callable[[], T]) -> T:
-    """What `read` gives; it is tried again where the transfer broke off."""
-    for attempt in range(1, _ATTEMPTS):
-        try:
-            return read()
-        except BrokenOffError:
-            time.sleep(_PAUSE * attempt)
-    return read()
 
 
 class S3:
@@ -103,9 +69,9 @@ class S3:
         self.failures: Failures = (OSError, ValueError, BotoCoreError, AnswerError, ClientError)
         self._broken = (BotoCoreError, ClientError, ConnectionError)
 
-    def look(self, uri: bytes) -> Entry | None:
+    def look_up(self, uri: bytes) -> Entry | None:
         """The object of this name, None where there is none."""
-        bucket, key = split(uri)
+        bucket, key = split_uri(uri)
         try:
             found = self._call("head_object", Bucket=bucket, Key=key)
         except FileNotFoundError:
@@ -114,14 +80,14 @@ class S3:
 
     def require_bucket(self, uri: bytes) -> None:
         """Ask for the bucket alone."""
-        self._call("head_bucket", Bucket=split(uri)[0])
+        self._call("head_bucket", Bucket=split_uri(uri)[0])
 
-    def pages(self, uri: bytes, flat: bool = False) -> Iterator[list[Entry]]:
+    def list_pages(self, uri: bytes, flat: bool = False) -> Iterator[list[Entry]]:
         """The keys that begin with a URI, in their order; `flat` passes over what is deeper.
 
         Of what is passed over the folders are named, with a slash at the end.
         """
-        bucket, prefix = split(uri)
+        bucket, prefix = split_uri(uri)
         wanted: dict[str, Any] = {"Delimiter": "/"} if flat else {}
         while True:
             page = self._call("list_objects_v2", Bucket=bucket, Prefix=prefix, **wanted)
@@ -142,20 +108,20 @@ class S3:
             ImageError: they are more than `limit`; none was read then.
         """
         bucket, key = _object(uri)
-        return persistently(lambda: run(self._fs, self._content(bucket, key, limit)))
+        return retry_broken(lambda: run_in_loop(self._fs, self._content(bucket, key, limit)))
 
     def write(self, uri: bytes, file: Path) -> None:
         """Store a file under a name."""
         call = self._fs._put_file(str(file), uri.decode())
-        run(self._fs, asyncio.wait_for(call, patience(file.stat().st_size)))
+        run_in_loop(self._fs, asyncio.wait_for(call, compute_timeout(file.stat().st_size)))
 
     async def _content(self, bucket: str, key: str, limit: int) -> bytes:
         call = self._fs._call_s3("get_object", Bucket=bucket, Key=key)
-        answer = await asyncio.wait_for(call, PATIENCE)
+        answer = await asyncio.wait_for(call, compute_timeout())
         body, length = answer["Body"], int(answer["ContentLength"])
         try:
             check_bytes(length, limit)
-            data: bytes = await asyncio.wait_for(body.read(), patience(length))
+            data: bytes = await asyncio.wait_for(body.read(), compute_timeout(length))
         except self._broken as error:
             # What breaks off before, s3fs tries again itself.
             raise BrokenOffError(f"the transfer broke off: {error}") from error
@@ -167,7 +133,7 @@ class S3:
 
     def _call(self, method: str, **parameters: Any) -> Any:
         call = self._fs._call_s3(method, **parameters)
-        return run(self._fs, asyncio.wait_for(call, PATIENCE))
+        return run_in_loop(self._fs, asyncio.wait_for(call, compute_timeout()))
 
 
 class GoogleStorage:
@@ -189,9 +155,9 @@ class GoogleStorage:
             ClientError,
         )
 
-    def look(self, uri: bytes) -> Entry | None:
+    def look_up(self, uri: bytes) -> Entry | None:
         """The object of this name, None where there is none."""
-        bucket, key = split(uri)
+        bucket, key = split_uri(uri)
         try:
             return _google_entry(self._call("b/{}/o/{}", bucket, key), "")._replace(name=b"")
         except FileNotFoundError:
@@ -199,14 +165,14 @@ class GoogleStorage:
 
     def require_bucket(self, uri: bytes) -> None:
         """Ask for the bucket alone."""
-        self._call("b/{}", split(uri)[0])
+        self._call("b/{}", split_uri(uri)[0])
 
-    def pages(self, uri: bytes, flat: bool = False) -> Iterator[list[Entry]]:
+    def list_pages(self, uri: bytes, flat: bool = False) -> Iterator[list[Entry]]:
         """The keys that begin with a URI, in their order; `flat` passes over what is deeper.
 
         Of what is passed over the folders are named, with a slash at the end.
         """
-        bucket, prefix = split(uri)
+        bucket, prefix = split_uri(uri)
         wanted = {"prefix": prefix or None, "delimiter": "/" if flat else None}
         token = None
         while True:
@@ -226,7 +192,7 @@ class GoogleStorage:
         """
         bucket, key = _object(uri)
         try:
-            return run(self._fs, self._content(bucket, key, limit))
+            return run_in_loop(self._fs, self._content(bucket, key, limit))
         except self._error as error:
             if error.code == _NO_SUCH_RANGE:
                 # The first byte of an empty object is none.
@@ -236,35 +202,24 @@ class GoogleStorage:
     def write(self, uri: bytes, file: Path) -> None:
         """Store a file under a name."""
         call = self._fs._put_file(str(file), uri.decode())
-        run(self._fs, asyncio.wait_for(call, patience(file.stat().st_size)))
+        run_in_loop(self._fs, asyncio.wait_for(call, compute_timeout(file.stat().st_size)))
 
     async def _content(self, bucket: str, key: str, limit: int) -> bytes:
         call = self._fs._call(
             "GET", "b/{}/o/{}", bucket, key, alt="media", headers={"Range": f"bytes=0-{limit}"}
         )
         # How much comes is not told before it is there.
-        headers, data = await asyncio.wait_for(call, patience(min(limit, _USUAL)))
+        headers, data = await asyncio.wait_for(call, compute_timeout(min(limit, _USUAL)))
         check_bytes(_whole(headers, len(data)), limit)
         return bytes(data)
 
     def _call(self, path: str, *arguments: str, **parameters: Any) -> Any:
         call = self._fs._call("GET", path, *arguments, json_out=True, **parameters)
-        return run(self._fs, asyncio.wait_for(call, PATIENCE))
+        return run_in_loop(self._fs, asyncio.wait_for(call, compute_timeout()))
 
 
 _NO_SUCH_RANGE = 416
 _USUAL = 64 << 20
-
-
-def run(filesystem: Any, work: Coroutine[Any, Any, T]) -> T:
-    """Do the work in the file system's own loop, and wait for it."""
-    from fsspec.asyn import sync
-
-    async def done() -> T:
-        return await work
-
-    found: T = sync(filesystem.loop, done)
-    return found
 
 
 def _rest(key: str, prefix: str) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from mnv1cli.errors import Mnv1Error, OptionError, OutputError, ResultError
 from mnv1cli.storage import stores
-from mnv1cli.storage.location import scheme
+from mnv1cli.storage.location import WRITABLE, get_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,14 +26,14 @@ _LEFT_SECONDS = 24 * 3600
 class Folder:
     """The files of a folder on this machine, by their names; it need not be there yet."""
 
-    def __init__(self, place: Location) -> None:
-        self.place = place
+    def __init__(self, location: Location) -> None:
+        self.location = location
 
-    def shown(self, name: str) -> str:
+    def display_name(self, name: str) -> str:
         """A file's name for messages."""
-        return f"{str(self.place).rstrip('/')}/{name}"
+        return f"{str(self.location).rstrip('/')}/{name}"
 
-    def entries(self, below: str = "") -> dict[str, bool]:
+    def list_entries(self, below: str = "") -> dict[str, bool]:
         """The names in it, or in a folder `below`, sorted, and which of them are folders.
 
         Raises:
@@ -45,7 +45,7 @@ class Folder:
         except FileNotFoundError:
             return {}
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Whether there is such a folder."""
         return os.path.isdir(self._path(""))
 
@@ -83,7 +83,7 @@ class Folder:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path(name))
 
-    def check(self) -> None:
+    def check_writable(self) -> None:
         """See before any work that files can be put here.
 
         Raises:
@@ -99,28 +99,28 @@ class Folder:
         if not os.access(there, os.W_OK | os.X_OK):
             raise PermissionError(None, f"the folder {there} is read-only")
 
-    def sweep(self) -> None:
+    def remove_unfinished(self) -> None:
         """Remove what processes that were killed long ago left half written."""
-        for name in self.entries():
+        for name in self.list_entries():
             if name.startswith(_HIDDEN) and name.endswith(_UNFINISHED):
                 with contextlib.suppress(OSError):
                     if time.time() - os.stat(self._path(name)).st_mtime > _LEFT_SECONDS:
                         os.unlink(self._path(name))
 
     def _path(self, name: str) -> str:
-        root = os.path.abspath(self.place.text)
+        root = os.path.abspath(self.location.text)
         return os.path.join(root, name) if name else root
 
 
 class _StoreFolder(Folder):
     """The objects of a store below a prefix; each is there when it is whole."""
 
-    def __init__(self, place: Location) -> None:
-        super().__init__(place)
-        self._store: Any = stores.filesystem(place.scheme)
-        self._root = str(self._store._strip_protocol(place.text.rstrip("/")))
+    def __init__(self, location: Location) -> None:
+        super().__init__(location)
+        self._store: Any = stores.open_filesystem(location.scheme)
+        self._root = str(self._store._strip_protocol(location.text.rstrip("/")))
 
-    def entries(self, below: str = "") -> dict[str, bool]:
+    def list_entries(self, below: str = "") -> dict[str, bool]:
         """The names below the prefix, sorted, and which of them have more below them."""
         root = f"{self._root}/{below}" if below else self._root
         # Others write there, too.
@@ -135,9 +135,9 @@ class _StoreFolder(Folder):
         }
         return dict(sorted((name, is_folder) for name, is_folder in names.items() if name))
 
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Whether there is an object below the prefix."""
-        return bool(self.entries())
+        return bool(self.list_entries())
 
     def open(self, name: str) -> BinaryIO:
         """An object to read at any position; what is not asked for is not fetched."""
@@ -155,38 +155,38 @@ class _StoreFolder(Folder):
     def make(self) -> None:
         """Nothing: a store has no folders."""
 
-    def check(self) -> None:
+    def check_writable(self) -> None:
         """See before any work that objects can be put here, by putting one.
 
         Raises:
-            OptionError: the place is on a server that takes none, or takes it for another one.
+            OptionError: the location is on a server that takes none, or takes it for another one.
         """
-        if self.place.scheme not in stores.WRITABLE:
+        if self.location.scheme not in WRITABLE:
             raise OptionError(
-                f"{self.place.scheme}:// can only be read", "write to a folder, or to a store"
+                f"{self.location.scheme}:// can only be read", "write to a folder, or to a store"
             )
-        stores.require_plain(self.place)
+        stores.refuse_version(self.location)
         probe = f".probe-{os.urandom(8).hex()}"
         self.put(probe, b"")
         # Who may write need not be allowed to remove; the name is hidden.
         with contextlib.suppress(PermissionError):
             self.remove(probe)
 
-    def sweep(self) -> None:
+    def remove_unfinished(self) -> None:
         """Nothing: a store shows whole objects alone."""
 
 
-def open_folder(place: Location) -> Folder:
-    """The folder that a place names.
+def open_folder(location: Location) -> Folder:
+    """The folder that a location names.
 
     Raises:
         OptionError: the scheme is unknown, or its library is not installed.
     """
-    return _StoreFolder(place) if place.is_remote else Folder(place)
+    return _StoreFolder(location) if location.is_remote else Folder(location)
 
 
 @contextlib.contextmanager
-def reading(name: object) -> Iterator[None]:
+def explain_read_errors(name: object) -> Iterator[None]:
     """Name what cannot be read in one line.
 
     Raises:
@@ -196,14 +196,14 @@ def reading(name: object) -> Iterator[None]:
         yield
     except Mnv1Error:
         raise
-    except stores.failures() as error:
+    except stores.get_failure_types() as error:
         raise ResultError(
-            f"cannot read {name}: {reason(error, name)}", _remedy(error, name)
+            f"cannot read {name}: {explain_file_failure(error, name)}", _remedy(error, name)
         ) from error
 
 
 @contextlib.contextmanager
-def writing(name: object) -> Iterator[None]:
+def explain_write_errors(name: object) -> Iterator[None]:
     """Name what cannot be written in one line.
 
     Raises:
@@ -213,28 +213,28 @@ def writing(name: object) -> Iterator[None]:
         yield
     except Mnv1Error:
         raise
-    except stores.failures() as error:
+    except stores.get_failure_types() as error:
         # A name that can be written to lacks nothing but its bucket.
         missing = _scheme(name) and isinstance(error, FileNotFoundError)
-        what = "no such bucket" if missing else reason(error, name)
+        what = "no such bucket" if missing else explain_file_failure(error, name)
         raise OutputError(f"cannot write {name}: {what}", _remedy(error, name)) from error
 
 
-def reason(error: BaseException, name: object) -> str:
+def explain_file_failure(error: BaseException, name: object) -> str:
     """What a failure says of a file or an object of this name, in one line."""
     if _scheme(name):
-        return stores.reason(error)
+        return stores.explain_failure(error)
     told = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(told).split())
 
 
 def _remedy(error: BaseException, name: object) -> str:
     found = _scheme(name)
-    return stores.remedy(error, found) if found else ""
+    return stores.suggest_remedy(error, found) if found else ""
 
 
 def _scheme(name: object) -> str:
-    return scheme(os.fsencode(str(name)))
+    return get_scheme(os.fsencode(str(name)))
 
 
 def _sync(folder: str) -> None:

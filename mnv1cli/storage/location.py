@@ -1,4 +1,4 @@
-"""Where inputs and results are: a path on this machine, or a URI."""
+"""Where inputs and results are: a path on this machine, a URI, or `-` for stdin or stdout."""
 
 from __future__ import annotations
 
@@ -7,19 +7,27 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+# The schemes of URIs that can be read, and of those that results can be written to.
+SCHEMES = ("s3", "gs", "http", "https")
+WRITABLE = ("s3", "gs")
 # Two letters at least: `C:` is a drive.
 _SCHEME = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
-def scheme(name: bytes) -> str:
-    """What a URI begins with, in small letters; empty for a path."""
-    found = _SCHEME.match(name)
-    return found[1].decode().lower() if found else ""
+def get_scheme(name: bytes) -> str:
+    """Return the scheme of a URI in lower case; empty for a path."""
+    match = _SCHEME.match(name)
+    return match[1].decode().lower() if match else ""
+
+
+def is_remote(name: bytes) -> bool:
+    """Return whether a name is a URI with one of `SCHEMES`."""
+    return get_scheme(name) in SCHEMES
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a result is or goes, as it was given: a path, a URI, or `-` for stdout.
+    """The place of a result, as it was given: a path, a URI, or `-` for stdout.
 
     One that ends with a slash is a dataset: a folder of Parquet files.
     """
@@ -31,50 +39,50 @@ class Location:
 
     @property
     def scheme(self) -> str:
-        """What a URI begins with; empty for a path."""
-        return scheme(os.fsencode(self.text))
+        """The scheme of a URI in lower case; empty for a path."""
+        return get_scheme(os.fsencode(self.text))
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is a URI."""
+        """True for a URI, of whatever scheme."""
         return bool(self.scheme)
 
     @property
     def is_stdout(self) -> bool:
-        """Whether it is `-`."""
+        """True for `-`."""
         return self.text == "-"
 
     @property
     def is_folder(self) -> bool:
-        """Whether its name says that it is a folder, or there is one on this machine."""
+        """True where the text ends with a slash, or a folder of this name is on this machine."""
         return self.text.endswith("/") or (not self.is_remote and self.path.is_dir())
 
     @property
     def is_dataset(self) -> bool:
-        """Whether results that are read from it are a folder of them, not a file."""
+        """True where results that are read from here are a folder of files, not one file."""
         return self.is_folder or (self.is_remote and not self.suffix)
 
     @property
     def name(self) -> str:
-        """The last part of its name."""
+        """The last component of the path."""
         return self.text.rstrip("/").rpartition("/")[2]
 
     @property
     def path(self) -> Path:
-        """The path on this machine that it names."""
+        """The path on this machine; only for a location that is not remote."""
         assert not self.is_remote
         return Path(self.text)
 
     @property
     def suffix(self) -> str:
-        """The end of its name, as `Path.suffix`."""
+        """The suffix of the name with its dot, as `Path.suffix`."""
         return os.path.splitext(self.text)[1]
 
 
-# Where results are read from.
-Source = Path | Location
+# Where an existing result is read from: a path for a file on this machine, else a location.
+ResultSource = Path | Location
 
 
-def source(place: Location) -> Source:
-    """A place that results are read from: a path where it is a file on this machine."""
-    return place if place.is_dataset or place.is_remote else place.path
+def to_result_source(location: Location) -> ResultSource:
+    """Convert the location of an existing result: to a path if it is a file on this machine."""
+    return location if location.is_dataset or location.is_remote else location.path

@@ -8,25 +8,19 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ImageError, OptionError
 from mnv1cli.limits import check_bytes
-from mnv1cli.storage.location import scheme as scheme_of
+from mnv1cli.storage.location import SCHEMES, WRITABLE, get_scheme
 from mnv1cli.types import UNREAD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from mnv1cli.storage.buckets import Entry, Failures
+    from mnv1cli.storage.base import Bucket, Failures, Store
     from mnv1cli.storage.location import Location
 
 # The extra that brings what fsspec needs for a scheme.
 _EXTRAS = {"s3": "s3", "gs": "gs", "http": "http", "https": "http"}
-SCHEMES = tuple(_EXTRAS)
-# Where results can be written to.
-WRITABLE = ("s3", "gs")
 # How many requests may be under way at once; botocore would let ten of them.
 CONNECTIONS = 64
 _SILENCE = 30.0
@@ -35,36 +29,6 @@ _VERSION = "?versionId="
 
 _filesystems: dict[tuple[str, int], Any] = {}
 _opening = threading.Lock()
-
-
-class Store(Protocol):
-    """What there is to ask of a store; see `buckets.S3`."""
-
-    failures: Failures
-
-    def look(self, uri: bytes) -> Entry | None:
-        """The object of this name, None where there is none."""
-        ...
-
-    def pages(self, uri: bytes, flat: bool = False) -> Iterator[list[Entry]]:
-        """The objects whose names begin with a URI."""
-        ...
-
-    def read(self, uri: bytes, limit: int) -> bytes:
-        """The bytes of an object."""
-        ...
-
-
-class Bucket(Store, Protocol):
-    """What there is to ask of a store that can be written to."""
-
-    def require_bucket(self, uri: bytes) -> None:
-        """Ask for the bucket alone."""
-        ...
-
-    def write(self, uri: bytes, file: Path) -> None:
-        """Store a file under a name."""
-        ...
 
 
 # Which store is meant; no secrets, of which each machine has its own.
@@ -78,17 +42,12 @@ _WHEREABOUTS = (
 )
 
 
-def whereabouts() -> dict[str, str]:
+def get_store_environment() -> dict[str, str]:
     """What this process's environment says of where stores are, for one on another machine."""
     return {name: os.environ[name] for name in _WHEREABOUTS if name in os.environ}
 
 
-def is_remote(name: bytes) -> bool:
-    """Whether a name is a URI of a store or a server that is known."""
-    return scheme_of(name) in _EXTRAS
-
-
-def filesystem(scheme: str) -> Any:
+def open_filesystem(scheme: str) -> Any:
     """Fsspec's file system for a scheme, with the credentials of its own environment.
 
     One for all threads of the process; it remembers no listings.
@@ -139,40 +98,40 @@ def _opened(scheme: str) -> Any:
     return HTTPFileSystem(client_kwargs={"trust_env": True, "timeout": wait}, **common)
 
 
-def failures() -> Failures:
+def get_failure_types() -> Failures:
     """What the disk, and the stores that this process has asked, raise where they fail."""
     schemes = {scheme for scheme, _ in tuple(_filesystems)}
-    kinds = (kind for scheme in schemes for kind in store(scheme).failures)
+    kinds = (kind for scheme in schemes for kind in open_store(scheme).failures)
     return tuple(dict.fromkeys((OSError, *kinds)))
 
 
-def store(scheme: str) -> Store:
+def open_store(scheme: str) -> Store:
     """What to ask of the store, or the server, of a scheme.
 
     Raises:
         OptionError: as `filesystem`.
     """
     if scheme in WRITABLE:
-        return bucket_store(scheme)
-    found = filesystem(scheme)
+        return open_bucket(scheme)
+    found = open_filesystem(scheme)
     from mnv1cli.storage.web import Web
 
     return Web(found)
 
 
-def bucket_store(scheme: str) -> Bucket:
+def open_bucket(scheme: str) -> Bucket:
     """What to ask of a store, one of `WRITABLE`.
 
     Raises:
         OptionError: as `filesystem`.
     """
-    found = filesystem(scheme)
+    found = open_filesystem(scheme)
     from mnv1cli.storage.buckets import S3, GoogleStorage
 
     return S3(found) if scheme == "s3" else GoogleStorage(found)
 
 
-def require_plain(place: Location) -> None:
+def refuse_version(place: Location) -> None:
     """See that results will have the name that was given.
 
     Raises:
@@ -183,7 +142,7 @@ def require_plain(place: Location) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
+class RemoteImage:
     """What reads an image in a store: its URI is all that it depends on.
 
     `size` in bytes and `mtime` in seconds since 1970 are those of a listing.
@@ -202,11 +161,11 @@ class Remote:
         """
         if self.size is not None:
             check_bytes(self.size, limit)
-        asked = store(scheme_of(self.uri))
+        asked = open_store(get_scheme(self.uri))
         try:
             return asked.read(self.uri, limit)
         except asked.failures as error:
-            what = reason(error)
+            what = explain_failure(error)
             missing = isinstance(error, FileNotFoundError)
             raise ImageError(what if missing else f"{UNREAD}: {what}") from error
 
@@ -224,7 +183,7 @@ _REASONS = {
 }
 
 
-def reason(error: BaseException) -> str:
+def explain_failure(error: BaseException) -> str:
     """Why a store did not do what was asked for, in one line."""
     code = getattr(error, "code", None)
     if code in (401, 403) or str(error).startswith("Forbidden"):
@@ -249,7 +208,7 @@ CREDENTIALS = {
 }
 
 
-def remedy(error: BaseException, scheme: str) -> str:
+def suggest_remedy(error: BaseException, scheme: str) -> str:
     """What the user can do about it; empty where there is nothing to say."""
-    lacking = reason(error) in ("access denied", "no credentials")
+    lacking = explain_failure(error) in ("access denied", "no credentials")
     return CREDENTIALS.get(scheme, "") if lacking else ""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv1cli.errors import Mnv1Error, OptionError, OutputError
-from mnv1cli.storage.location import Location
-from mnv1cli.storage.stores import WRITABLE, bucket_store, reason, remedy, require_plain
+from mnv1cli.storage.location import WRITABLE, Location
+from mnv1cli.storage.stores import explain_failure, open_bucket, refuse_version, suggest_remedy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,8 +47,8 @@ class Delivery:
             raise OptionError(f"{place}: results cannot be written there", f"they can to {known}")
         if place.is_folder or place.text.count("/") < 3:
             raise OptionError(f"{place} names a folder", "name a file in it")
-        require_plain(place)
-        self._store = bucket_store(place.scheme)
+        refuse_version(place)
+        self._store = open_bucket(place.scheme)
         self._folder = Path(tempfile.mkdtemp(prefix="mnv1-results-"))
         self.file = self._folder / place.text.rpartition("/")[2]
 
@@ -72,7 +72,7 @@ class Delivery:
         return "" if self.file is None else str(self._place)
 
     @contextlib.contextmanager
-    def naming(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """Let errors about the file speak of the place that was given."""
         try:
             yield
@@ -103,9 +103,11 @@ class Delivery:
 
     def _is_there(self, place: str, uri: bytes) -> bool:
         try:
-            return self._store.look(uri) is not None
+            return self._store.look_up(uri) is not None
         except PermissionError as error:
-            remedies = f"{remedy(error, Location(place).scheme)}; --force writes without looking"
+            remedies = (
+                f"{suggest_remedy(error, Location(place).scheme)}; --force writes without looking"
+            )
             raise OutputError(f"{place}: access denied", remedies) from error
 
     def _require_bucket(self, uri: bytes) -> None:
@@ -145,5 +147,7 @@ class Delivery:
 
     def _failed(self, place: str, error: BaseException) -> OutputError:
         missing = isinstance(error, FileNotFoundError)
-        what = "no such bucket" if missing else reason(error)
-        return OutputError(f"cannot write {place}: {what}", remedy(error, Location(place).scheme))
+        what = "no such bucket" if missing else explain_failure(error)
+        return OutputError(
+            f"cannot write {place}: {what}", suggest_remedy(error, Location(place).scheme)
+        )

@@ -10,18 +10,18 @@ from urllib.parse import urldefrag, urljoin
 
 from mnv1cli.errors import ImageError
 from mnv1cli.limits import check_bytes
-from mnv1cli.storage.buckets import (
-    PATIENCE,
+from mnv1cli.storage.base import (
     BrokenOffError,
     Entry,
-    Failures,
-    patience,
-    persistently,
-    run,
+    compute_timeout,
+    retry_broken,
+    run_in_loop,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mnv1cli.storage.base import Failures
 
 # A page of a million links has less.
 _MAX_PAGE = 256 << 20
@@ -49,14 +49,14 @@ class Web:
         self.failures: Failures = (OSError, ValueError, ClientError)
         self._broken = (ClientPayloadError, ServerDisconnectedError, ConnectionResetError)
 
-    def look(self, uri: bytes) -> Entry | None:
+    def look_up(self, uri: bytes) -> Entry | None:
         """What the server tells of a file, None where there is none."""
         try:
-            return run(self._fs, asyncio.wait_for(self._head(_url(uri)), PATIENCE))
+            return run_in_loop(self._fs, asyncio.wait_for(self._head(_url(uri)), compute_timeout()))
         except FileNotFoundError:
             return None
 
-    def pages(self, uri: bytes, flat: bool = False) -> Iterator[list[Entry]]:
+    def list_pages(self, uri: bytes, flat: bool = False) -> Iterator[list[Entry]]:
         """The files that a page links to below its own URL, and so do the pages below it.
 
         By name, each page where its link stands; `flat` passes over them.
@@ -82,7 +82,7 @@ class Web:
             ImageError: they are more than `limit`; no more than that were read then.
         """
         url = _url(uri)
-        return persistently(lambda: run(self._fs, self._content(url, limit)))
+        return retry_broken(lambda: run_in_loop(self._fs, self._content(url, limit)))
 
     async def _head(self, url: str) -> Entry:
         async with await self._answer(url) as answer:
@@ -90,10 +90,10 @@ class Web:
 
     async def _content(self, url: str, limit: int) -> bytes:
         try:
-            async with await asyncio.wait_for(self._answer(url), PATIENCE) as answer:
+            async with await asyncio.wait_for(self._answer(url), compute_timeout()) as answer:
                 length = _length(answer)
                 check_bytes(length or 0, limit)
-                wait = patience(length or limit)
+                wait = compute_timeout(length or limit)
                 return await asyncio.wait_for(_body(answer, length, limit), wait)
         except self._broken as error:
             raise BrokenOffError(f"the transfer broke off: {error}") from error

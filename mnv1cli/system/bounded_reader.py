@@ -17,7 +17,7 @@ class ExcessError(Exception):
     """There is more than was allowed; its text is the reason."""
 
 
-class Gauge(io.RawIOBase):
+class BoundedReader(io.RawIOBase):
     """A file that is read in one direction, no further than is allowed."""
 
     def __init__(self, file: Any) -> None:
@@ -55,7 +55,7 @@ class Gauge(io.RawIOBase):
         return self.position
 
 
-class Unpacked(Gauge):
+class BoundedGzipReader(BoundedReader):
     """What a gzip file holds, in bounded time: also the packed bytes are counted."""
 
     def __init__(self, packed: IO[bytes]) -> None:
@@ -63,10 +63,10 @@ class Unpacked(Gauge):
         super().__init__(gzip.GzipFile(fileobj=self._packed, mode="rb"))
 
 
-class _Packed(Gauge):
+class _Packed(BoundedReader):
     """The bytes of a gzip file, which are hardly more than what they hold."""
 
-    def __init__(self, file: IO[bytes], unpacked: Gauge) -> None:
+    def __init__(self, file: IO[bytes], unpacked: BoundedReader) -> None:
         super().__init__(file)
         self._unpacked = unpacked
 

@@ -9,7 +9,7 @@ from pathlib import Path
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-def cores() -> int:
+def count_cores() -> int:
     """The cores that this process may use: affinity and the cgroup's quota counted."""
     if hasattr(os, "sched_getaffinity"):
         found = len(os.sched_getaffinity(0))

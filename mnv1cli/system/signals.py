@@ -18,7 +18,7 @@ class _State:
     waiting: BaseException | None = None
 
 
-def arrive(stop: BaseException) -> None:
+def request_stop(stop: BaseException) -> None:
     """Raise `stop`, at the end of what is held; a second one is raised at once."""
     if _State.depth and _State.waiting is None:
         _State.waiting = stop
@@ -27,7 +27,7 @@ def arrive(stop: BaseException) -> None:
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
+def defer_stop() -> Iterator[None]:
     """Finish this before a first signal counts. For the main thread alone."""
     _State.depth += 1
     try:

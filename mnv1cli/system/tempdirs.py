@@ -19,34 +19,34 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="mnv1-")
 
 
-def scratch_dir() -> Path:
+def make_scratch_dir() -> Path:
     """A directory for what cannot be cached; it is removed when the process ends."""
     return Path(_scratch().name)
 
 
-def clear_scratch() -> None:
+def remove_scratch() -> None:
     """Remove it at once, for a process that ends without Python's farewells."""
     if _scratch.cache_info().currsize:
         _scratch().cleanup()
 
 
-def is_kept(directory: Path) -> bool:
+def is_permanent(directory: Path) -> bool:
     """Whether a module will still be there when the process has ended."""
-    return not _scratch.cache_info().currsize or scratch_dir() not in directory.parents
+    return not _scratch.cache_info().currsize or make_scratch_dir() not in directory.parents
 
 
 @contextlib.contextmanager
-def temporary_files() -> Iterator[None]:
+def redirect_temporary_files() -> Iterator[None]:
     """Let what libraries put into the temporary folder go with the process, however it ends."""
     before = tempfile.tempdir
-    tempfile.tempdir = os.fspath(scratch_dir())
+    tempfile.tempdir = os.fspath(make_scratch_dir())
     try:
         yield
     finally:
         tempfile.tempdir = before
 
 
-def plain_path(directory: Path) -> str:
+def make_plain_path(directory: Path) -> str:
     """A path to a module for TensorFlow, which takes a name for a pattern and for UTF-8.
 
     Where the name would mislead it, this is a link without such characters.
@@ -54,7 +54,7 @@ def plain_path(directory: Path) -> str:
     name = os.fspath(directory)
     if name.isascii() and not set(name) & set("*?[]\\"):
         return name
-    link = scratch_dir() / hashlib.sha256(os.fsencode(os.path.abspath(name))).hexdigest()
+    link = make_scratch_dir() / hashlib.sha256(os.fsencode(os.path.abspath(name))).hexdigest()
     if not link.is_symlink():
         link.symlink_to(os.path.abspath(name))
     return os.fspath(link)

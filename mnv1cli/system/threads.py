@@ -88,7 +88,9 @@ class _Work:
                 future.set_exception(error)
 
 
-def chunks(items: Iterable[T], size: int, first: Iterable[int] = ()) -> Iterator[list[T]]:
+def split_into_chunks(
+    items: Iterable[T], size: int, first: Iterable[int] = ()
+) -> Iterator[list[T]]:
     """Consecutive items in lists of `size`; those in the beginning of the sizes in `first`.
 
     The last one, or one before a failure of `items`, is shorter.

@@ -27,7 +27,7 @@ def read_base(module: HubModule, image_size: int) -> tuple[dict[str, Any], Varia
     if module.format != TF1:
         raise ModuleError(f"module {module.handle} is a {module.format}, not a {TF1}", _REMEDY)
     module.features()
-    prefix = Path(tempdirs.plain_path(module.path)) / "variables" / "variables"
+    prefix = Path(tempdirs.make_plain_path(module.path)) / "variables" / "variables"
     variables = weights.remove_head(weights.read_checkpoint(prefix))
     try:
         variant = weights.infer_variant(variables, image_size=image_size)

@@ -25,7 +25,7 @@ from mnv1cli.labels.names import ASSET
 from mnv1cli.modules import inspection, mobilenet
 from mnv1cli.modules.files import compute_fingerprint
 from mnv1cli.modules.locate import LocatedModule
-from mnv1cli.system.tempdirs import plain_path
+from mnv1cli.system.tempdirs import make_plain_path
 from mnv1cli.training.base import read_base
 from mnv1cli.training.class_folders import (
     HELD_OUT,
@@ -224,7 +224,7 @@ def _write_module(
 ) -> None:
     """Write a module with its class names to a new directory."""
     directory.mkdir()
-    mobilenet.write_module(Path(plain_path(directory)), variables, variant)
+    mobilenet.write_module(Path(make_plain_path(directory)), variables, variant)
     (directory / ASSET).write_bytes(encode_label_table(names))
 
 

@@ -14,7 +14,7 @@ from mnv1cli.errors import ResumeError
 from mnv1cli.images import loader
 from mnv1cli.inference.ranking import softmax
 from mnv1cli.system import signals
-from mnv1cli.system.tempdirs import plain_path
+from mnv1cli.system.tempdirs import make_plain_path
 from mnv1cli.training.augment import Views
 from mnv1cli.training.step import Network, compute_learning_rate
 from mnv1cli.types import DEFAULT_BATCH
@@ -70,7 +70,7 @@ def train(
     try:
         return training.finish()
     except BaseException:
-        with signals.held():
+        with signals.defer_stop():
             training.save()
         log.error(
             "done so far: %d of %d epochs, in %s; the same command with --resume goes on",
@@ -114,7 +114,7 @@ class _Training:
                 optimizer=self._network.optimizer,
                 state=self._state,
             ),
-            plain_path(folder),
+            make_plain_path(folder),
             max_to_keep=1,
         )
         self._folder = folder
@@ -186,12 +186,12 @@ class _Training:
 
     def _run_epoch(self) -> None:
         for pixels, positions in self._views.read_epoch(self.epoch, self._read_count("step")):
-            with signals.held():
+            with signals.defer_stop():
                 self._train(pixels, positions.numpy())
                 if time.monotonic() - self._saved > _SAVE_SECONDS:
                     self.save()
         loss, accuracy = self._validate()
-        with signals.held():
+        with signals.defer_stop():
             self._end_epoch(loss, accuracy)
 
     def _train(self, pixels: Any, positions: Any) -> None:

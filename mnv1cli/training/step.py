@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mnv1cli.inference.tf_model import TensorFlowModel
 from mnv1cli.modules.mobilenet import BATCH_NORM_DECAY
 from mnv1cli.modules.weights import HEAD
-from mnv1cli.system.tempdirs import plain_path
+from mnv1cli.system.tempdirs import make_plain_path
 
 if TYPE_CHECKING:
     from mnv1cli.modules.hub_module import HubModule
@@ -39,7 +39,7 @@ class Network:
         import tensorflow as tf
 
         self._inference = TensorFlowModel(module, [module.logits()], threads)
-        training = tf.saved_model.load(plain_path(module.path), tags=["train"])
+        training = tf.saved_model.load(make_plain_path(module.path), tags=["train"])
         self.variables = {variable.name: variable for variable in training.variables}
         self._trainable = [v for v in training.variables if v.trainable]
         self._averages = [v for v in training.variables if not v.trainable]

@@ -62,7 +62,7 @@ def everything(name: bytes) -> bool:
 
 def found(path: Path) -> list[Member]:
     archive = Archive(os.fsencode(path))
-    members = list(archive.members(everything))
+    members = list(archive.list_members(everything))
     archive.close()
     return members
 
@@ -71,7 +71,7 @@ def content(path: Path, limit: int = 1 << 20) -> dict[bytes, bytes | str]:
     """Each file's bytes, or why it has none."""
     archive = Archive(os.fsencode(path))
     result: dict[bytes, bytes | str] = {}
-    for member in archive.members(everything):
+    for member in archive.list_members(everything):
         try:
             assert member.problem or member.read
             result[member.name] = member.problem or (member.read and member.read(limit)) or b""

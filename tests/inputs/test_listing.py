@@ -154,10 +154,10 @@ class TestWalk:
     def test_counts_what_it_skipped_by_suffix(self, here: Path) -> None:
         touch(b"top/a.txt", b"top/b.TXT", b"top/below/c.txt", b"top/d", b"top/e.\xff", b"top/x.jpg")
         listing = Listing([b"top"])
-        assert listing.skipped_note() == ""
+        assert listing.describe_skipped() == ""
         assert len(list(listing)) == 1
         assert listing.skipped == {b".txt": 3, b"": 1, b".\xff": 1}
-        note = listing.skipped_note()
+        note = listing.describe_skipped()
         assert note.startswith(", 5 skipped by suffix (.txt 3, ")
         assert "none 1" in note
         assert r".\xff 1" in note
@@ -167,7 +167,7 @@ class TestWalk:
             touch(*(b"top/%d.%c" % (i, suffix) for i in range(count)))
         listing = Listing([b"top"])
         assert not list(listing)
-        assert listing.skipped_note() == (
+        assert listing.describe_skipped() == (
             ", 21 skipped by suffix (.f 6, .e 5, .d 4, .c 3, .b 2, ...)"
         )
 
@@ -431,7 +431,7 @@ class TestLists:
         refs = list(listing)
         assert [ref.path for ref in refs] == [b"top", b"gone.jpg", b"top/x.jpg", b"notes.txt"]
         assert {ref.problem for ref in refs} == {""}
-        assert not listing.empty
+        assert not listing.empty_inputs
         assert not listing.skipped
 
     def test_file_and_stdin_may_come_together(self, here: Path) -> None:
@@ -493,7 +493,7 @@ class TestRequireImages:
         listing = Listing([b"empty", b"top"])
         listing.require_images()
         assert [ref.path for ref in listing] == [b"top/x.jpg", b"top/y.jpg"]
-        assert listing.empty == [b"empty"]
+        assert listing.empty_inputs == [b"empty"]
 
     def test_names_the_empty_folders_and_what_was_skipped(self, here: Path) -> None:
         touch(b"one/x.txt", b"one/.y.jpg")

@@ -14,7 +14,7 @@ from mnv1cli.images import loader
 from mnv1cli.images.loader import _measure_mean_bytes
 from mnv1cli.inputs import prefetch
 from mnv1cli.limits import TooLargeError
-from mnv1cli.storage.stores import Remote
+from mnv1cli.storage.stores import RemoteImage
 from mnv1cli.types import ImageRef, PixelSpec
 from tests.conftest import ROOT
 from tests.support import webserver
@@ -37,7 +37,7 @@ def refs(web: WebServer, count: int, size: int | None = None) -> Iterator[ImageR
     for i in range(count):
         web.answers.setdefault(f"/{i}", Answer(b"%d" % i))
         uri = f"{web.url}/{i}".encode()
-        yield ImageRef(i, uri, member=Remote(uri, size))
+        yield ImageRef(i, uri, member=RemoteImage(uri, size))
 
 
 def content(ref: ImageRef, limit: int = LIMIT) -> bytes:
@@ -47,16 +47,16 @@ def content(ref: ImageRef, limit: int = LIMIT) -> bytes:
 
 def test_local_images_pass_as_they_are() -> None:
     local = [ImageRef(0, b"a"), ImageRef(1, b"b.zip!/c", member=lambda _: b"c")]
-    assert list(prefetch.ahead(local, LIMIT)) == local
+    assert list(prefetch.prefetch_remote(local, LIMIT)) == local
     assert not own_threads()
 
 
 def test_many_are_under_way_at_once_and_come_in_order(web: WebServer) -> None:
     web.answers = {f"/{i}": Answer(b"%d" % i, delay=0.2) for i in range(100)}
     start = time.monotonic()
-    found = [content(ref) for ref in prefetch.ahead(refs(web, 100), LIMIT)]
+    found = [content(ref) for ref in prefetch.prefetch_remote(refs(web, 100), LIMIT)]
     assert found == [b"%d" % i for i in range(100)]
-    assert web.most_at_once > prefetch.IN_FLIGHT // 2
+    assert web.most_at_once > prefetch.MAX_REQUESTS // 2
     # One after the other they would take 20.
     assert time.monotonic() - start < 10
 
@@ -65,7 +65,7 @@ def test_local_images_keep_their_place(web: WebServer) -> None:
     local = [ImageRef(i, b"local") for i in range(3)]
     remote = list(refs(web, 3))
     mixed = [*itertools.chain.from_iterable(zip(local, remote, strict=True))]
-    found = list(prefetch.ahead(mixed, LIMIT))
+    found = list(prefetch.prefetch_remote(mixed, LIMIT))
     assert [ref.path for ref in found] == [ref.path for ref in mixed]
     assert found[::2] == local
     assert [content(ref) for ref in found[1::2]] == [b"0", b"1", b"2"]
@@ -73,7 +73,7 @@ def test_local_images_keep_their_place(web: WebServer) -> None:
 
 def test_faults_stay_with_their_images(web: WebServer) -> None:
     web.answers = {"/1": Answer(status=404), "/2": Answer(status=403)}
-    first, missing, denied, last = prefetch.ahead(refs(web, 4), LIMIT)
+    first, missing, denied, last = prefetch.prefetch_remote(refs(web, 4), LIMIT)
     assert (content(first), content(last)) == (b"0", b"3")
     for ref, reason in ((missing, "no such file"), (denied, "cannot be read: access denied")):
         with pytest.raises(ImageError, match=reason):
@@ -85,7 +85,7 @@ def test_what_the_refs_raise_comes_in_its_turn(web: WebServer) -> None:
         yield from refs(web, 2)
         raise ZeroDivisionError
 
-    found = prefetch.ahead(failing(), LIMIT)
+    found = prefetch.prefetch_remote(failing(), LIMIT)
     assert [content(next(found)), content(next(found))] == [b"0", b"1"]
     with pytest.raises(ZeroDivisionError):
         next(found)
@@ -94,9 +94,9 @@ def test_what_the_refs_raise_comes_in_its_turn(web: WebServer) -> None:
 def test_no_more_is_read_than_there_is_room_for(
     web: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prefetch, "ROOM", 1000)
+    monkeypatch.setattr(prefetch, "MAX_BYTES_AHEAD", 1000)
     web.answers = {f"/{i}": Answer(bytes(300)) for i in range(20)}
-    found = prefetch.ahead(refs(web, 20, size=300), LIMIT)
+    found = prefetch.prefetch_remote(refs(web, 20, size=300), LIMIT)
     taken = [next(found) for _ in range(20)]
     time.sleep(0.5)
     assert sum(web.asked.values()) == 3
@@ -111,9 +111,9 @@ def test_what_is_larger_than_was_known_is_not_held(
 ) -> None:
     monkeypatch.setattr(prefetch, "_UNKNOWN", 100)
     web.answers["/0"] = Answer(bytes(200))
-    (ref,) = prefetch.ahead(refs(web, 1), LIMIT)
+    (ref,) = prefetch.prefetch_remote(refs(web, 1), LIMIT)
     assert content(ref) == bytes(200)
-    (ref,) = prefetch.ahead(refs(web, 1), 150)
+    (ref,) = prefetch.prefetch_remote(refs(web, 1), 150)
     with pytest.raises(TooLargeError, match="200 bytes"):
         content(ref, 150)
 
@@ -126,14 +126,14 @@ def test_what_is_wanted_twice_is_asked_for_once(
 ) -> None:
     monkeypatch.setattr(prefetch, "_KEPT", kept)
     web.answers["/0"] = Answer(b"some bytes")
-    (ref,) = prefetch.ahead(refs(web, 1), LIMIT, twice)
+    (ref,) = prefetch.prefetch_remote(refs(web, 1), LIMIT, twice)
     assert content(ref) == content(ref) == b"some bytes"
     assert web.gets("/0") == requests
 
 
 def test_closing_early_leaves_no_thread(web: WebServer) -> None:
     web.answers = {f"/{i}": Answer(b"x", delay=0.05) for i in range(500)}
-    found = prefetch.ahead(refs(web, 500), LIMIT)
+    found = prefetch.prefetch_remote(refs(web, 500), LIMIT)
     ref = next(found)
     assert own_threads()
     found.close()  # type: ignore[attr-defined]
@@ -167,7 +167,7 @@ def await_the_end_of_threads() -> None:
 def test_lengths_count_for_the_choice_of_the_decoder(web: WebServer) -> None:
     web.answers["/0"] = Answer(bytes(500))
     (known,) = refs(web, 1, size=70_000)
-    (unknown,) = prefetch.ahead(refs(web, 1), LIMIT)
+    (unknown,) = prefetch.prefetch_remote(refs(web, 1), LIMIT)
     content(unknown)
     assert _measure_mean_bytes([known]) == 70_000
     assert _measure_mean_bytes([ImageRef(0, b"a.zip!/b.jpg", member=lambda _: b"")]) == 0

@@ -16,7 +16,7 @@ from mnv1cli.errors import MissingInputError
 from mnv1cli.images import loader
 from mnv1cli.images.tf_data import Stream
 from mnv1cli.inputs.listing import InputOptions, Listing
-from mnv1cli.storage.stores import Remote
+from mnv1cli.storage.stores import RemoteImage
 from mnv1cli.types import ImageRef, PixelSpec
 from tests.conftest import ROOT
 from tests.support import webserver
@@ -277,8 +277,8 @@ def test_a_report_shows_what_is_in_a_store(bucket: ObjectStore, tmp_path: Path) 
 
 def test_what_reads_an_object_travels(bucket: ObjectStore) -> None:
     uri = "s3://photos-bucket/photos/sub/100 %25 + #1?é.jpg".encode()
-    assert pickle.loads(pickle.dumps(Remote(uri)))(1 << 20) == ROCKET
-    assert pickle.loads(pickle.dumps(Remote(uri, len(ROCKET))))(len(ROCKET)) == ROCKET
+    assert pickle.loads(pickle.dumps(RemoteImage(uri)))(1 << 20) == ROCKET
+    assert pickle.loads(pickle.dumps(RemoteImage(uri, len(ROCKET))))(len(ROCKET)) == ROCKET
 
 
 def test_archives_are_not_read_from_stores(object_store: ObjectStore) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mnv1cli.analysis import synthetic_photos
 from mnv1cli.errors import OptionError
-from mnv1cli.inputs.shards import Shard, Sharded
+from mnv1cli.inputs.shards import Shard, ShardSelection
 from mnv1cli.results.merge import merge
 from mnv1cli.types import ImageRef
 from tests.runs.test_resume import Cut, cut_at
@@ -36,22 +36,22 @@ def number_of(path: bytes, count: int) -> int:
 @given(path=st.binary(), count=st.integers(1, 1000))
 def test_image_is_in_the_shard_that_its_path_says(path: bytes, count: int) -> None:
     mine = number_of(path, count)
-    assert Shard(mine, count).has(path)
-    assert count == 1 or not Shard((mine + 1) % count, count).has(path)
+    assert Shard(mine, count).contains(path)
+    assert count == 1 or not Shard((mine + 1) % count, count).contains(path)
 
 
 @pytest.mark.parametrize(("path", "number"), [(b"a.jpg", 2), (b"b.jpg", 2), (b"", 4)])
 def test_known_image_stays_in_its_shard(path: bytes, number: int) -> None:
     # Machines with other versions take part: this must never change.
-    assert [index for index in range(8) if Shard(index, 8).has(path)] == [number]
+    assert [index for index in range(8) if Shard(index, 8).contains(path)] == [number]
 
 
 @given(paths=st.lists(st.binary(max_size=2)), count=st.integers(1, 5))
 def test_shards_part_a_listing(paths: list[bytes], count: int) -> None:
     places: dict[int, bytes] = {}
     for index in range(count):
-        part = Sharded(Shard(index, count))
-        found = [ref.path for ref in part.of(ImageRef(i, p) for i, p in enumerate(paths))]
+        part = ShardSelection(Shard(index, count))
+        found = [ref.path for ref in part.select(ImageRef(i, p) for i, p in enumerate(paths))]
         assert part.total == len(paths)
         assert not places.keys() & set(part.positions)
         places |= zip(part.positions, found, strict=True)

@@ -259,7 +259,7 @@ class TestUnwritableCache:
         handle = f"{HANDLE}/elsewhere"
         directory = cache.install(handle, fill)
         assert read_files(directory) == FILES
-        assert directory.is_relative_to(tempdirs.scratch_dir())
+        assert directory.is_relative_to(tempdirs.make_scratch_dir())
         assert cache.find_cached(handle) is None
 
     def test_gives_an_empty_folder_to_fill_every_time(self, unwritable_cache: Path) -> None:

@@ -377,7 +377,7 @@ def test_signal_at_the_very_end_finds_a_whole_dataset(
 
     def interrupted(self: Dataset, metadata: Any) -> None:
         finish(self, metadata)
-        signals.arrive(KeyboardInterrupt())
+        signals.request_stop(KeyboardInterrupt())
 
     monkeypatch.setattr(Dataset, "finish", interrupted)
     said = run("album", "-o", "out/", code=130)

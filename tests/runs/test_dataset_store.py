@@ -190,7 +190,7 @@ def test_duckdb_reads_what_pyarrow_finds_there(
     import pyarrow.dataset
 
     files = [f"{bucket}/duck/{name}" for name in Dataset(Location(place)).list_parts()]
-    there = pyarrow.dataset.dataset(files, filesystem=stores.filesystem("s3")).to_table()
+    there = pyarrow.dataset.dataset(files, filesystem=stores.open_filesystem("s3")).to_table()
     assert len(there) == COUNT * 5 + 2
     query = "select count(distinct path), count(*) filter (error <> '') from there"
     assert duckdb.sql(query).fetchall() == [(ALL, 2)]

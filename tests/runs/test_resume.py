@@ -206,7 +206,7 @@ def test_signal_at_the_very_end_finds_a_whole_result(
 
     def interrupted(self: file_sink.FileSink, *arguments: Any) -> None:
         finish(self, *arguments)
-        signals.arrive(KeyboardInterrupt())
+        signals.request_stop(KeyboardInterrupt())
 
     with monkeypatch.context() as patch:
         patch.setattr(file_sink.FileSink, "finish", interrupted)

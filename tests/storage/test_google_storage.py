@@ -16,13 +16,15 @@ import pytest
 from mnv1cli.errors import ImageError
 from mnv1cli.inputs.listing import InputOptions, Listing
 from mnv1cli.storage import stores
-from mnv1cli.storage.stores import Remote
+from mnv1cli.storage.stores import RemoteImage
 from tests.conftest import ROOT
 from tests.support.shell import mnv1, rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from mnv1cli.storage.base import Bucket
 
 if not all(map(importlib.util.find_spec, ("gcsfs", "gcp_storage_emulator"))):
     pytest.skip("gcsfs and its emulator are not installed", allow_module_level=True)
@@ -33,7 +35,7 @@ PLAIN = ("--module", "bundled", "--top", 1, "-f", "csv", "--wide")
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[stores.Bucket]:
+def emulator() -> Iterator[Bucket]:
     """An emulator with the bucket `bucket`, and the environment to use it."""
     with socket.create_server(("127.0.0.1", 0)) as chosen:
         port = chosen.getsockname()[1]
@@ -56,7 +58,7 @@ def emulator() -> Iterator[stores.Bucket]:
             import fsspec
 
             patch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
-            yield stores.bucket_store("gs")
+            yield stores.open_bucket("gs")
     finally:
         server.terminate()
         server.wait()
@@ -77,7 +79,7 @@ def _await(url: str, server: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="module")
-def filled(emulator: stores.Bucket, tmp_path_factory: pytest.TempPathFactory) -> stores.Bucket:
+def filled(emulator: Bucket, tmp_path_factory: pytest.TempPathFactory) -> Bucket:
     bad = tmp_path_factory.mktemp("bad") / "bad"
     bad.write_bytes(b"")
     coffee = PHOTOS / "coffee.jpg"
@@ -96,14 +98,12 @@ def filled(emulator: stores.Bucket, tmp_path_factory: pytest.TempPathFactory) ->
         ("photos*/?.jpg", True, ["photos/a.jpg", "photos2/b.jpg"]),
     ],
 )
-def test_what_a_uri_names(
-    filled: stores.Bucket, name: str, recursive: bool, keys: list[str]
-) -> None:
+def test_what_a_uri_names(filled: Bucket, name: str, recursive: bool, keys: list[str]) -> None:
     listing = Listing([f"gs://bucket/{name}".encode()], (), InputOptions(recursive=recursive))
     assert [os.fsdecode(ref.path) for ref in listing] == [f"gs://bucket/{key}" for key in keys]
 
 
-def test_rows_and_faults(filled: stores.Bucket) -> None:
+def test_rows_and_faults(filled: Bucket) -> None:
     result = mnv1("classify", "gs://bucket/photos", *PLAIN, "--on-error", "row", "--with-meta")
     found = rows(result.stdout)
     assert [row["label_1"] for row in found] == ["espresso", "", "espresso"]
@@ -111,19 +111,19 @@ def test_rows_and_faults(filled: stores.Bucket) -> None:
     assert found[0]["mtime"].startswith("20")
 
 
-def test_reading(filled: stores.Bucket) -> None:
+def test_reading(filled: Bucket) -> None:
     data = (PHOTOS / "coffee.jpg").read_bytes()
-    remote = Remote(b"gs://bucket/photos/a.jpg")
+    remote = RemoteImage(b"gs://bucket/photos/a.jpg")
     assert remote(len(data)) == data
     for broken, limit, reason in (
         (remote, len(data) - 1, "too large"),
-        (Remote(b"gs://bucket/none"), 9, "no such file"),
+        (RemoteImage(b"gs://bucket/none"), 9, "no such file"),
     ):
         with pytest.raises(ImageError, match=reason):
             broken(limit)
 
 
-def test_results(filled: stores.Bucket, tmp_path: Path) -> None:
+def test_results(filled: Bucket, tmp_path: Path) -> None:
     place = "gs://bucket/out/r.csv"
     assert mnv1("classify", PHOTOS, *PLAIN, "-o", place).exit_code == 0
     mnv1("classify", PHOTOS, *PLAIN, "-o", tmp_path / "r.csv")

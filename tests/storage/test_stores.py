@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mnv1cli.errors import ImageError, OptionError
-from mnv1cli.storage import buckets, stores
-from mnv1cli.storage.stores import Remote
+from mnv1cli.storage import stores
+from mnv1cli.storage.stores import RemoteImage
 from tests.conftest import ROOT
 from tests.support import webserver
 from tests.support.shell import program
@@ -39,7 +39,7 @@ def base(request: pytest.FixtureRequest, web: WebServer) -> bytes:
     return web.url.encode() if request.param == "http" else b"s3:/"
 
 
-def reason(remote: Remote, limit: int = LIMIT) -> str:
+def reason(remote: RemoteImage, limit: int = LIMIT) -> str:
     with pytest.raises(ImageError) as caught:
         remote(limit)
     text = str(caught.value)
@@ -50,12 +50,12 @@ def reason(remote: Remote, limit: int = LIMIT) -> str:
 def test_an_object_is_read(web: WebServer, base: bytes) -> None:
     web.answers["/bucket/a b?.jpg"] = Answer(b"bytes")
     name = b"/bucket/a b?.jpg" if base == b"s3:/" else b"/bucket/a b%3F.jpg"
-    assert Remote(base + name)(5) == b"bytes"
+    assert RemoteImage(base + name)(5) == b"bytes"
 
 
 def test_an_empty_object_is_empty(web: WebServer, base: bytes) -> None:
     web.answers["/bucket/a"] = Answer(b"")
-    assert Remote(base + b"/bucket/a")(LIMIT) == b""
+    assert RemoteImage(base + b"/bucket/a")(LIMIT) == b""
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,15 @@ def test_an_empty_object_is_empty(web: WebServer, base: bytes) -> None:
 )
 def test_what_the_server_refuses(web: WebServer, base: bytes, status: int, expected: str) -> None:
     web.answers["/bucket/a"] = Answer(status=status)
-    assert reason(Remote(base + b"/bucket/a")).startswith(expected)
+    assert reason(RemoteImage(base + b"/bucket/a")).startswith(expected)
 
 
 def test_a_transfer_that_breaks_off_is_no_short_image(
     web: WebServer, base: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(buckets, "_PAUSE", 0.01)
+    monkeypatch.setattr("mnv1cli.storage.base.time.sleep", lambda _seconds: None)
     web.answers["/bucket/a"] = Answer(b"half of it", announced=20)
-    assert "broke off" in reason(Remote(base + b"/bucket/a"))
+    assert "broke off" in reason(RemoteImage(base + b"/bucket/a"))
     assert web.gets("/bucket/a") == 3
 
 
@@ -90,35 +90,34 @@ def test_a_transfer_is_tried_again(
     def mended(_: float) -> None:
         web.answers["/bucket/a"] = Answer(b"half of it and the rest")
 
-    monkeypatch.setattr("mnv1cli.storage.buckets.time.sleep", mended)
-    assert Remote(base + b"/bucket/a")(LIMIT) == b"half of it and the rest"
+    monkeypatch.setattr("mnv1cli.storage.base.time.sleep", mended)
+    assert RemoteImage(base + b"/bucket/a")(LIMIT) == b"half of it and the rest"
 
 
 def test_too_large_by_its_listing_is_not_asked_for(web: WebServer, base: bytes) -> None:
-    assert "too large: the file has 2.0 kB" in reason(Remote(base + b"/bucket/a", 2000), 1999)
+    assert "too large: the file has 2.0 kB" in reason(RemoteImage(base + b"/bucket/a", 2000), 1999)
     assert not web.asked
 
 
 def test_too_large_by_what_the_server_says_is_not_read(web: WebServer, base: bytes) -> None:
     # It would wait for ever for what was announced.
     web.answers["/bucket/a"] = Answer(b"", announced=5_000_000_000)
-    assert "too large: the file has 5.0 GB" in reason(Remote(base + b"/bucket/a"))
+    assert "too large: the file has 5.0 GB" in reason(RemoteImage(base + b"/bucket/a"))
 
 
 def test_too_large_without_a_word_is_read_no_further(web: WebServer) -> None:
     web.answers["/a"] = Answer(bytes(3 << 20), announced=None)
     uri = web.url.encode() + b"/a"
-    assert "too large" in reason(Remote(uri))
-    assert len(Remote(uri)(3 << 20)) == 3 << 20
+    assert "too large" in reason(RemoteImage(uri))
+    assert len(RemoteImage(uri)(3 << 20)) == 3 << 20
 
 
 def test_a_silent_store_is_not_waited_for(
     web: WebServer, base: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("buckets", "webpages"):
-        monkeypatch.setattr(f"mnv1cli.{module}.PATIENCE", 0.3)
+    monkeypatch.setattr("mnv1cli.storage.base.ANSWER_SECONDS", 0.3)
     web.answers["/bucket/a"] = Answer(b"late", delay=2)
-    assert reason(Remote(base + b"/bucket/a")) == "cannot be read: no answer in time"
+    assert reason(RemoteImage(base + b"/bucket/a")) == "cannot be read: no answer in time"
 
 
 def test_google_storage_is_not_waited_for_either(
@@ -134,42 +133,43 @@ def test_google_storage_is_not_waited_for_either(
     # It is asked six times, with pauses of a minute in all.
     monkeypatch.setattr("asyncio.sleep", functools.partial(asyncio.sleep, 0))
     web.answers["/storage/v1/b/bucket/o/a"] = Answer(b"late", delay=1)
-    assert "no connection" in reason(Remote(b"gs://bucket/a")).replace(
+    assert "no connection" in reason(RemoteImage(b"gs://bucket/a")).replace(
         "answer in time", "connection"
     )
 
 
 @pytest.mark.parametrize("name", [b"s3://", b"s3://bucket", b"s3://bucket/", b"s3:///key"])
 def test_names_of_no_object(web: WebServer, name: bytes) -> None:
-    assert reason(Remote(name)).startswith("it names no object: s3://bucket/key does")
+    assert reason(RemoteImage(name)).startswith("it names no object: s3://bucket/key does")
 
 
 def test_names_that_are_no_text(web: WebServer, base: bytes) -> None:
-    assert "UTF-8" in reason(Remote(base + b"/bucket/\xff.jpg"))
+    assert "UTF-8" in reason(RemoteImage(base + b"/bucket/\xff.jpg"))
 
 
 def test_nobody_there(web: WebServer) -> None:
     assert "cannot be read: no connection: Connect call failed" in reason(
-        Remote(b"http://127.0.0.1:9/a.jpg")
+        RemoteImage(b"http://127.0.0.1:9/a.jpg")
     )
 
 
 def test_one_file_system_serves_all_threads(web: WebServer) -> None:
-    found: list[object] = []
+    opened: list[object] = []
     threads = [
-        threading.Thread(target=lambda: found.append(stores.filesystem("s3"))) for _ in range(8)
+        threading.Thread(target=lambda: opened.append(stores.open_filesystem("s3")))
+        for _ in range(8)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 8
-    assert len(set(map(id, found))) == 1
+    assert len(opened) == 8
+    assert len(set(map(id, opened))) == 1
 
 
 def test_unknown_schemes_are_refused() -> None:
     with pytest.raises(OptionError, match="swift:// is not known"):
-        stores.filesystem("swift")
+        stores.open_filesystem("swift")
 
 
 @pytest.mark.parametrize(

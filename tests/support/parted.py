@@ -13,7 +13,7 @@ import numpy as np
 from pyarrow import parquet
 
 from mnv1cli.inference.job import Job
-from mnv1cli.inputs.shards import Shard, Sharded
+from mnv1cli.inputs.shards import Shard, ShardSelection
 from mnv1cli.runs import loop
 from mnv1cli.runs.file_sink import FileSink
 from mnv1cli.runs.options import OutputOptions
@@ -58,10 +58,10 @@ class Run:
     def write(self, file: Path, paths: Sequence[bytes], shard: Shard | None = None) -> Path:
         """Do the images, or those of a shard, and write the result to `file`."""
         refs: Iterable[ImageRef] = (ImageRef(i, path) for i, path in enumerate(paths))
-        sharded = None if shard is None else Sharded(shard)
+        sharded = None if shard is None else ShardSelection(shard)
         options = OutputOptions(file, None, self.wide, on_error=self.on_error)
         sink = FileSink(self.task, options, None, sharded=sharded)
-        loop.run(self.job(), sharded.of(refs) if sharded else refs, sink, Tally())
+        loop.run(self.job(), sharded.select(refs) if sharded else refs, sink, Tally())
         return file
 
     def job(self, fingerprint: str = "0" * 64) -> Job:

@@ -34,7 +34,7 @@ def test_affinity_counts() -> None:
         "import os\n"
         "from mnv1cli.system import cpu as machine\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "print(machine.cores())\n"
+        "print(machine.count_cores())\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "1\n"
@@ -83,7 +83,7 @@ def test_the_smaller_of_affinity_and_quota_rounded_up_is_used(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
     monkeypatch.setattr(cpu, "_CGROUPS", laid(tmp_path, {"cpu.max": f"{quota} 100000\n"}))
-    assert cpu.cores() == cores
+    assert cpu.count_cores() == cores
 
 
 def test_without_affinity_and_cgroups_the_system_is_asked(
@@ -92,6 +92,6 @@ def test_without_affinity_and_cgroups_the_system_is_asked(
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(cpu, "_CGROUPS", tmp_path)
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
-    assert cpu.cores() == 5
+    assert cpu.count_cores() == 5
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert cpu.cores() == 1
+    assert cpu.count_cores() == 1

@@ -13,20 +13,20 @@ class Stopped(BaseException):
 
 def test_signal_outside_is_raised_at_once() -> None:
     with pytest.raises(Stopped):
-        interrupts.arrive(Stopped())
+        interrupts.request_stop(Stopped())
 
 
 def work(signals: int, done: list[int], failure: Exception | None = None) -> None:
-    with interrupts.held():
+    with interrupts.defer_stop():
         for _ in range(signals):
-            interrupts.arrive(Stopped())
+            interrupts.request_stop(Stopped())
         if failure:
             raise failure
         done.append(1)
 
 
 def nothing_is_left() -> None:
-    with interrupts.held():
+    with interrupts.defer_stop():
         pass
 
 

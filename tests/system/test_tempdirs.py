@@ -13,7 +13,7 @@ from mnv1cli.system import tempdirs
 ENDINGS = {
     "as ever": "pass",
     "by an error": "raise SystemExit(3)",
-    "at once": "scratch.clear_scratch(); import os; os._exit(0)",
+    "at once": "scratch.remove_scratch(); import os; os._exit(0)",
 }
 
 
@@ -21,9 +21,9 @@ ENDINGS = {
 def test_goes_with_the_process(ending: str) -> None:
     code = (
         "from mnv1cli.system import tempdirs as scratch\n"
-        "place = scratch.scratch_dir()\n"
+        "place = scratch.make_scratch_dir()\n"
         "(place / 'file').touch()\n"
-        "assert scratch.scratch_dir() == place\n"
+        "assert scratch.make_scratch_dir() == place\n"
         f"print(place, flush=True)\n{ENDINGS[ending]}\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -33,13 +33,13 @@ def test_goes_with_the_process(ending: str) -> None:
 
 
 def test_module_in_it_is_not_kept(tmp_path: Path) -> None:
-    assert tempdirs.is_kept(tmp_path / "module")
-    assert not tempdirs.is_kept(tempdirs.scratch_dir() / "module")
+    assert tempdirs.is_permanent(tmp_path / "module")
+    assert not tempdirs.is_permanent(tempdirs.make_scratch_dir() / "module")
 
 
 @pytest.mark.parametrize("name", ["module", "a b", "sha-1_2.3"])
 def test_plain_path_stays_what_it_is(tmp_path: Path, name: str) -> None:
-    assert tempdirs.plain_path(Path("/somewhere") / name) == f"/somewhere/{name}"
+    assert tempdirs.make_plain_path(Path("/somewhere") / name) == f"/somewhere/{name}"
 
 
 @pytest.mark.parametrize(
@@ -49,11 +49,11 @@ def test_path_that_would_mislead_tensorflow_gets_a_link(tmp_path: Path, name: st
     place = tmp_path / name
     place.mkdir()
     (place / "saved_model.pb").write_bytes(b"graph")
-    plain = tempdirs.plain_path(place)
+    plain = tempdirs.make_plain_path(place)
     assert plain.isascii()
     assert not set(plain) & set("*?[]\\")
     assert (Path(plain) / "saved_model.pb").read_bytes() == b"graph"
-    assert tempdirs.plain_path(place) == plain
+    assert tempdirs.make_plain_path(place) == plain
     other = tmp_path / f"{name} 2"
     other.mkdir()
-    assert tempdirs.plain_path(other) != plain
+    assert tempdirs.make_plain_path(other) != plain

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnv1cli.system.threads import chunks, ordered_map
+from mnv1cli.system.threads import ordered_map, split_into_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -242,7 +242,7 @@ def test_maps_may_be_nested() -> None:
 @quick
 @given(st.lists(st.integers(), max_size=30), st.integers(1, 12))
 def test_chunks_are_consecutive_and_full(items: list[int], size: int) -> None:
-    found = list(chunks(items, size))
+    found = list(split_into_chunks(items, size))
     assert [n for chunk in found for n in chunk] == items
     assert all(len(chunk) == size for chunk in found[:-1])
     assert all(0 < len(chunk) <= size for chunk in found)
@@ -251,7 +251,7 @@ def test_chunks_are_consecutive_and_full(items: list[int], size: int) -> None:
 @quick
 @given(st.integers(0, 30), st.integers(1, 6), st.lists(st.integers(1, 4), max_size=4))
 def test_chunks_begin_with_sizes_of_their_own(count: int, size: int, first: list[int]) -> None:
-    found = list(chunks(range(count), size, first))
+    found = list(split_into_chunks(range(count), size, first))
     assert [n for chunk in found for n in chunk] == list(range(count))
     wanted = [*first, *[size] * 30]
     assert [len(chunk) for chunk in found[:-1]] == wanted[: max(len(found) - 1, 0)]
@@ -261,7 +261,7 @@ def test_chunks_begin_with_sizes_of_their_own(count: int, size: int, first: list
 @quick
 @given(st.integers(0, 20), st.integers(1, 6))
 def test_chunks_keep_what_came_before_a_failure(count: int, size: int) -> None:
-    found, failure = taken(chunks(failing_after(count), size))
+    found, failure = taken(split_into_chunks(failing_after(count), size))
     assert failure == f"after {count}"
     assert [n for chunk in found for n in chunk] == list(range(count))
     assert all(len(chunk) == size for chunk in found[:-1])
@@ -269,6 +269,6 @@ def test_chunks_keep_what_came_before_a_failure(count: int, size: int) -> None:
 
 def test_chunks_take_no_more_than_they_give() -> None:
     items = itertools.count()
-    found = chunks(items, 3)
+    found = split_into_chunks(items, 3)
     assert next(found) == [0, 1, 2]
     assert next(items) == 3

@@ -14,7 +14,7 @@ from mnv1cli.cli.image_options import Reading, reading_command, warn_of_empty
 from mnv1cli.cli.options import AS_JSON, FORCE, LABELS, QUIET, VERBOSE
 from mnv1cli.cli.param_types import FILE, LOCATION
 from mnv1cli.errors import OptionError
-from mnv1cli.storage.location import Location, source
+from mnv1cli.storage.location import Location, to_result_source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +95,7 @@ def evaluate(
             raise OptionError("--from evaluates an existing result", "give it without INPUT")
         if saved is not None and reading.shard is not None:
             raise OptionError("--shard cannot be used with --from, which takes the whole result")
-        result = None if saved is None else source(saved)
+        result = None if saved is None else to_result_source(saved)
         read = result if not isinstance(result, Location) else None
         files = EvaluationFiles(per_class, confusion, mistakes, (truth, read, labels), force)
         if result is not None:
@@ -115,14 +115,14 @@ def _evaluate_images(
 ) -> tuple[Evaluation, ResolvedTruth]:
     from mnv1cli.analysis.evaluate import evaluate_images
     from mnv1cli.analysis.truth import FolderTruth, ListTruth
-    from mnv1cli.inputs.from_python import refs
+    from mnv1cli.inputs.from_python import make_refs
 
     roots = [os.fsencode(name) for name in reading.inputs]
     truth = FolderTruth(roots) if file is None else ListTruth(file, roots)
     if reading.is_empty and isinstance(truth, ListTruth):
         shard = reading.shard
-        images = [path for path in truth.images() if shard is None or shard.has(path)]
-        return evaluate_images(reading.predictor(own, progress), refs(images), truth, progress)
+        images = [path for path in truth.images() if shard is None or shard.contains(path)]
+        return evaluate_images(reading.predictor(own, progress), make_refs(images), truth, progress)
     with contextlib.closing(reading.listing()) as listing:
         listing.require_images()
         results = evaluate_images(reading.predictor(own, progress), listing, truth, progress)

@@ -109,10 +109,10 @@ def path(
         from mnv1cli.cli.show import print_facts
         from mnv1cli.modules.cache import cache_root
         from mnv1cli.modules.locate import locate
-        from mnv1cli.system.tempdirs import is_kept
+        from mnv1cli.system.tempdirs import is_permanent
 
         located = locate(_choose(name, named), with_progress(fetch, stream, quiet))
-        if not is_kept(located.path):
+        if not is_permanent(located.path):
             raise ModuleError(
                 f"the cache {cache_root()} cannot be written, so the module is kept nowhere",
                 "name another directory in MNV1_CACHE_DIR",

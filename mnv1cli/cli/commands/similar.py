@@ -17,7 +17,7 @@ from mnv1cli.cli.image_options import warn_of_empty
 from mnv1cli.cli.options import FORCE, QUIET, THREADS, VERBOSE, fetch_options
 from mnv1cli.cli.param_types import FILE, LOCATION, complete_files
 from mnv1cli.errors import OptionError
-from mnv1cli.storage.location import Location, source
+from mnv1cli.storage.location import Location, to_result_source
 
 if TYPE_CHECKING:
     from mnv1cli.types import FetchOptions
@@ -123,13 +123,13 @@ def similar(
         outputs = ResultFiles(file, console.binary_stdout(), force=force, with_meta=with_meta)
         for read in (index, saved):
             refuse_to_replace(outputs, list_index_files(read) if read else ())
-        search = Search(Index(source(index)), console.progress(stream, quiet))
+        search = Search(Index(to_result_source(index)), console.progress(stream, quiet))
         stdin = sys.stdin.buffer if sys.stdin else None
         listing = Listing([os.fsencode(name) for name in queries], (), InputOptions(stdin=stdin))
         if all_pairs:
             rows: Any = search.groups(threshold)
         elif saved is not None:
-            rows = search.of_features(Index(source(saved)), top)
+            rows = search.of_features(Index(to_result_source(saved)), top)
         else:
             rows = search.of_images(listing, top, module, fetch, threads)
         write_rows(outputs, chosen.name, search.columns, rows, search.metadata)

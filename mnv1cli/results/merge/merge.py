@@ -100,7 +100,7 @@ def _write(
     writer.close(metadata.to_json())
     if outputs.meta is not None:
         outputs.write_json(outputs.meta, metadata.to_json())
-    with signals.held():
+    with signals.defer_stop():
         outputs.commit()
 
 

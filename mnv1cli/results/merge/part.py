@@ -124,7 +124,7 @@ class Part:
 
     def _require_own(self, path: bytes) -> None:
         shard = self.positions and self.positions.shard
-        if shard and not shard.has(path):
+        if shard and not shard.contains(path):
             what = f"{self.file} has a row of {display_path(path)}"
             raise ResultError(f"{what}, which is not in shard {shard}", _AGAIN)
 
@@ -157,6 +157,6 @@ class Part:
         if positions is not None:
             sound = sound and len(positions.failures) == len(self.failures)
             sound = sound and positions.has_faults == self.has_faults
-            sound = sound and all(positions.shard.has(fault.path) for fault in self.failures)
+            sound = sound and all(positions.shard.contains(fault.path) for fault in self.failures)
         if not sound:
             raise ResultError(f"the metadata of {self.file} are not those of its rows", _AGAIN)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mnv1cli.results.metadata import RunMetadata
-    from mnv1cli.storage.location import Source
+    from mnv1cli.storage.location import ResultSource
     from mnv1cli.types import Layout, Table
 
 
@@ -61,7 +61,7 @@ class Result(Protocol):
         ...
 
 
-def open_result(source: Source) -> Result:
+def open_result(source: ResultSource) -> Result:
     """Open a result in any format, or a dataset.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mnv1cli.errors import MissingInputError, ResultError
 from mnv1cli.path_text import count, display_path
 from mnv1cli.results.readers.parquet import ParquetResult
-from mnv1cli.storage.folder import Folder, open_folder, reading
+from mnv1cli.storage.folder import Folder, explain_read_errors, open_folder
 from mnv1cli.system.threads import ordered_map
 
 if TYPE_CHECKING:
@@ -54,15 +54,15 @@ def list_parts(folder: Folder) -> list[str]:
     Raises:
         ResultError: the folder is no dataset, or cannot be listed.
     """
-    with reading(folder.place):
-        entries = folder.entries()
+    with explain_read_errors(folder.location):
+        entries = folder.list_entries()
     names = []
     for name, is_folder in entries.items():
         if name.startswith(_PASSED_OVER):
             continue
         if is_folder or not _NAME.fullmatch(name):
             shown = display_path(os.fsencode(name))
-            raise ResultError(f"{folder.place} is no dataset of mnv1: it has {shown}")
+            raise ResultError(f"{folder.location} is no dataset of mnv1: it has {shown}")
         names.append(name)
     return names
 
@@ -74,11 +74,11 @@ def open_part(folder: Folder, name: str) -> Iterator[ParquetResult]:
     Raises:
         ResultError: it cannot be read, or is damaged.
     """
-    shown = folder.shown(name)
-    with reading(shown):
+    shown = folder.display_name(name)
+    with explain_read_errors(shown):
         file = folder.open(name)
     with contextlib.closing(file):
-        yield ParquetResult(shown, file, folder.place.is_remote)
+        yield ParquetResult(shown, file, folder.location.is_remote)
 
 
 def map_parts(
@@ -94,7 +94,7 @@ def map_parts(
 
 
 def _parallel(folder: Folder) -> int:
-    return _PARALLEL_FAR if folder.place.is_remote else _PARALLEL
+    return _PARALLEL_FAR if folder.location.is_remote else _PARALLEL
 
 
 def read_common_head(folder: Folder, names: Sequence[str]) -> PartHead | None:
@@ -107,11 +107,11 @@ def read_common_head(folder: Folder, names: Sequence[str]) -> PartHead | None:
     heads = map_parts(folder, names, lambda part: (part.stored_metadata, part.layout))
     for name, (metadata, layout) in zip(names, heads, strict=True):
         if metadata is None or layout is None:
-            raise ResultError(f"{folder.shown(name)} does not say how it was made")
+            raise ResultError(f"{folder.display_name(name)} does not say how it was made")
         if first is None:
             first = PartHead(name, metadata, layout)
             continue
-        both = f"{folder.shown(first.name)} and {folder.shown(name)}"
+        both = f"{folder.display_name(first.name)} and {folder.display_name(name)}"
         difference = first.metadata.difference(metadata)
         if difference is not None:
             raise ResultError(
@@ -149,7 +149,7 @@ class DatasetResult:
         self._folder = open_folder(place)
         self._names = list_parts(self._folder)
         head = read_common_head(self._folder, self._names)
-        if head is None and not self._folder.is_there():
+        if head is None and not self._folder.exists():
             raise MissingInputError(f"no such dataset: {place}")
         if head is None:
             raise ResultError(f"{place} is an empty dataset: it has no {PART}*{SUFFIX}")
@@ -205,8 +205,8 @@ class DatasetResult:
 
     def _sum_seconds(self) -> float:
         """Sum up the time of all runs that were completed, in seconds."""
-        with reading(self._place):
-            names = [f"{RUNS}/{name}" for name in self._folder.entries(RUNS)]
+        with explain_read_errors(self._place):
+            names = [f"{RUNS}/{name}" for name in self._folder.list_entries(RUNS)]
             return math.fsum(ordered_map(self._read_seconds, names, _parallel(self._folder)))
 
     def _read_seconds(self, name: str) -> float:

@@ -20,7 +20,7 @@ from mnv1cli.results.metadata import RunMetadata
 from mnv1cli.results.readers import open_result
 from mnv1cli.results.writers.arrow import ArrowRows
 from mnv1cli.runs import dataset_sink
-from mnv1cli.storage.location import Location, source
+from mnv1cli.storage.location import Location, to_result_source
 from mnv1cli.types import Table, Task
 from tests.conftest import ROOT
 from tests.support.datasets import COUNT, album, parts, rows, runs
@@ -107,7 +107,7 @@ def split_images(tables: Iterator[Table]) -> list[Table]:
 
 @pytest.mark.parametrize("kind", ["labels", "features"])
 def test_dataset_is_read_as_the_file_is(results: Path, kind: str) -> None:
-    one = open_result(source(Location(f"{results / kind}/")))
+    one = open_result(to_result_source(Location(f"{results / kind}/")))
     other = open_result(results / f"{kind}.parquet")
     assert one.layout == other.layout
     assert list(one.paths()) == list(other.paths())
