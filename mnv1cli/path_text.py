@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,12 +23,16 @@ def text_path(path: bytes) -> tuple[str, bool]:
 def path_of(record: Mapping[str, Any]) -> bytes:
     """Return the bytes of the path that `path_fields` put into a JSON object."""
     if raw := record.get("path_bytes"):
+        import base64
+
         return base64.b64decode(raw)
     return str(record["path"]).encode("utf-8", "replace")
 
 
 def encoded_path(path: bytes) -> str:
     """Return the bytes of a path in base64, for JSON."""
+    import base64
+
     return base64.b64encode(path).decode()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +15,8 @@ _PIPE_WIDTH = 400
 
 def print_json(value: Any) -> None:
     """Print a value as indented JSON."""
+    import json
+
     click.echo(json.dumps(value, indent=2))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -51,6 +50,8 @@ def _print_labels(pattern: str | None, own: Path | None, form: str) -> None:
     Raises:
         LabelsError: no class matches, or the file `own` cannot be read.
     """
+    import json
+
     from mnv1cli.labels.names import FIELDS, imagenet, read_labels, search_classes
 
     names = imagenet() if own is None else read_labels(own)
