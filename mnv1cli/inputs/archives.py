@@ -1,4 +1,4 @@
-"""Images in archives, read where they lie: ZIP, tar and tar.gz; nothing is unpacked to disk."""
+"""Images in archives (ZIP, tar, tar.gz), read in place: nothing is unpacked to disk."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CHUNK = 1 << 20
 _MAX_PACKED_BYTES = 32 << 20
 _GENERAL_ENCRYPTED, _GENERAL_UTF8 = 0x1, 0x800
 
-# What damaged archives raise, wherever the damage shows.
+# The exceptions of damaged archives, wherever the damage shows.
 _DAMAGE = (
     OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile,
     ValueError, NotImplementedError, RuntimeError, LookupError, ExcessError,
@@ -39,7 +39,7 @@ _DAMAGE = (
 
 
 class Member(NamedTuple):
-    """A file in an archive: its name there, and what reads it, or why it cannot be read.
+    """A file in an archive: its name there, and its reader or the problem why it has none.
 
     `read` takes the number of bytes that are allowed, and raises `ImageError`.
     """
@@ -50,7 +50,7 @@ class Member(NamedTuple):
 
 
 def is_archive(path: bytes) -> bool:
-    """Whether a name is that of an archive, and there is a file of this name."""
+    """Return whether a name is that of an archive, and there is a file of this name."""
     return path.lower().endswith((_ZIP, _TAR, *_PACKED_TAR)) and os.path.isfile(path)
 
 
@@ -68,60 +68,60 @@ class Archive:
         weakref.finalize(self, self._file.close)
 
     def close(self) -> None:
-        """No member can be read any more."""
+        """Close the file; members cannot be read any more."""
         self._file.close()
 
-    def list_members(self, wanted: Callable[[bytes], bool]) -> Iterator[Member]:
-        """The files whose names are `wanted`: of a ZIP by name, of a tar as they come.
+    def list_members(self, accepts: Callable[[bytes], bool]) -> Iterator[Member]:
+        """List the files whose names are accepted: of a ZIP by name, of a tar in its order.
 
-        Where the archive is damaged the last one tells of it, without a name.
+        In a damaged archive the last one has the damage as its problem, and no name.
         """
         try:
             if self._path.endswith(_ZIP):
-                yield from self._of_zip(wanted)
+                yield from self._list_zip(accepts)
             elif self._path.endswith(_TAR):
-                yield from self._of_tar(wanted)
+                yield from self._list_tar(accepts)
             else:
-                yield from self._of_packed_tar(wanted)
+                yield from self._list_packed_tar(accepts)
         except _DAMAGE as error:
-            yield Member(b"", problem=f"damaged archive: {_line(error)}")
+            yield Member(b"", problem=f"damaged archive: {_first_line(error)}")
 
-    def _of_zip(self, wanted: Callable[[bytes], bool]) -> Iterator[Member]:
+    def _list_zip(self, accepts: Callable[[bytes], bool]) -> Iterator[Member]:
         archive = zipfile.ZipFile(self._file)
-        files = [(_zip_name(info), info) for info in archive.infolist() if not info.is_dir()]
+        files = [(_decode_zip_name(info), info) for info in archive.infolist() if not info.is_dir()]
         # As a folder is walked: by name, files and folders interleaved.
         for name, info in sorted(files, key=lambda file: file[0].split(b"/")):
-            if wanted(name):
-                problem = _outside(name)
+            if accepts(name):
+                problem = _find_outside(name)
                 if info.flag_bits & _GENERAL_ENCRYPTED:
                     problem = "is encrypted"
                 yield Member(name, partial(self._read_zip, archive, info), problem)
 
-    def _of_tar(self, wanted: Callable[[bytes], bool]) -> Iterator[Member]:
-        stream = _Skipping(self._file)
-        for info in _tar_members(stream):
-            name = _tar_name(info)
-            if wanted(name):
-                place = partial(self._read_at, info.offset_data, info.size)
-                yield Member(name, place, _tar_problem(info, name))
+    def _list_tar(self, accepts: Callable[[bytes], bool]) -> Iterator[Member]:
+        stream = _SeekingReader(self._file)
+        for info in _list_tar_entries(stream):
+            name = _decode_tar_name(info)
+            if accepts(name):
+                read = partial(self._read_at, info.offset_data, info.size)
+                yield Member(name, read, _find_tar_problem(info, name))
 
-    def _of_packed_tar(self, wanted: Callable[[bytes], bool]) -> Iterator[Member]:
+    def _list_packed_tar(self, accepts: Callable[[bytes], bool]) -> Iterator[Member]:
         with BoundedGzipReader(self._file) as stream:
-            for info in _tar_members(stream):
-                name = _tar_name(info)
-                if not wanted(name):
+            for info in _list_tar_entries(stream):
+                name = _decode_tar_name(info)
+                if not accepts(name):
                     continue
-                problem = _tar_problem(info, name)
+                problem = _find_tar_problem(info, name)
                 if not problem and info.size > _MAX_PACKED_BYTES:
                     problem = f"too large for a packed archive: {info.size >> 20:,} MB; unpack it"
                 if problem:
                     yield Member(name, problem=problem)
                     continue
-                # There is no way back to it.
+                # A packed stream has no way back to it.
                 data = stream.read(info.size)
                 if len(data) < info.size:
                     raise EOFError("it ends too early")
-                yield Member(name, partial(_given, data))
+                yield Member(name, partial(_check_and_return, data))
             # The checksum of the whole comes last.
             stream.allow(MAX_TAIL)
             while stream.read(_CHUNK):
@@ -134,14 +134,14 @@ class Archive:
                 # It may hold more than it claims.
                 data = member.read(limit + 1)
         except _DAMAGE as error:
-            raise ImageError(f"damaged in its archive: {_line(error)}") from error
+            raise ImageError(f"damaged in its archive: {_first_line(error)}") from error
         check_bytes(len(data), limit)
         return data
 
-    def _read_at(self, place: int, size: int, limit: int) -> bytes:
+    def _read_at(self, offset: int, size: int, limit: int) -> bytes:
         check_bytes(size, limit)
         try:
-            data = os.pread(self._file.fileno(), size, place)
+            data = os.pread(self._file.fileno(), size, offset)
         except OSError as error:
             raise ImageError(f"{UNREAD}: {error.strerror}") from error
         if len(data) < size:
@@ -149,18 +149,18 @@ class Archive:
         return data
 
 
-class _Skipping(BoundedReader):
-    """A file that is not packed: what lies between the members need not be read."""
+class _SeekingReader(BoundedReader):
+    """A file that is not packed: the bytes between the members need not be read."""
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Forwards alone, as with any other."""
+        """Move forwards; as in other bounded readers there is no way back."""
         if whence or offset < self.position:
             raise tarfile.ReadError("it goes backwards")
         self.position = self._file.seek(offset)
         return self.position
 
 
-def _tar_members(stream: BoundedReader) -> Iterator[tarfile.TarInfo]:
+def _list_tar_entries(stream: BoundedReader) -> Iterator[tarfile.TarInfo]:
     stream.allow(MAX_HEADER)
     with tarfile.open(fileobj=stream, mode="r:", errorlevel=2) as tar:
         while (info := tar.next()) is not None:
@@ -173,31 +173,31 @@ def _tar_members(stream: BoundedReader) -> Iterator[tarfile.TarInfo]:
                 yield info
 
 
-def _tar_name(info: tarfile.TarInfo) -> bytes:
+def _decode_tar_name(info: tarfile.TarInfo) -> bytes:
     return info.name.encode("utf-8", "surrogateescape").removeprefix(b"./")
 
 
-def _zip_name(info: zipfile.ZipInfo) -> bytes:
-    """The bytes of a name, which Python has read as UTF-8 or as code page 437."""
+def _decode_zip_name(info: zipfile.ZipInfo) -> bytes:
+    """Return the bytes of a name that Python has decoded as UTF-8 or as code page 437."""
     utf8 = info.flag_bits & _GENERAL_UTF8
     return info.filename.encode("utf-8" if utf8 else "cp437", "surrogatepass").removeprefix(b"./")
 
 
-def _tar_problem(info: tarfile.TarInfo, name: bytes) -> str:
+def _find_tar_problem(info: tarfile.TarInfo, name: bytes) -> str:
     if not info.isfile() or info.issparse():
         return "is a link, a device or a sparse file in its archive"
-    return _outside(name)
+    return _find_outside(name)
 
 
-def _outside(name: bytes) -> str:
+def _find_outside(name: bytes) -> str:
     outside = name.startswith(b"/") or b".." in name.split(b"/")
     return "lies outside of its archive" if outside else ""
 
 
-def _given(data: bytes, limit: int) -> bytes:
+def _check_and_return(data: bytes, limit: int) -> bytes:
     check_bytes(len(data), limit)
     return data
 
 
-def _line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,4 +1,4 @@
-"""What Python callers pass: settings checked, images unfolded into refs."""
+"""From the images that Python callers pass to refs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def make_refs(images: ImageInputs) -> Iterator[ImageRef]:
-    """One or many images as refs, numbered in their order."""
+    """Make refs of one or many images, numbered in their order; folders and archives are listed."""
     if isinstance(images, str | bytes | os.PathLike | Image.Image | np.ndarray):
         images = [images]
     index = 0
@@ -36,7 +36,7 @@ def make_refs(images: ImageInputs) -> Iterator[ImageRef]:
             continue
         name = os.fsencode(image)
         if is_remote(name) and os.path.splitext(name)[1].lower()[1:] in IMAGE_SUFFIXES:
-            # An image by its name: not looked up beforehand, as there may be many.
+            # Its name says that it is an image: not looked up beforehand, as there may be many.
             yield ImageRef(index, name, member=RemoteImage(name))
             index += 1
             continue

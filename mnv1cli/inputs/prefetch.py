@@ -1,9 +1,9 @@
-"""Images in stores read ahead: many requests under way at once, for each takes its time.
+"""Images in stores read ahead of decoding: many requests at once, since each takes its time.
 
 A few threads decode, and would wait for each object in turn. So the objects are
-asked for before, in the order in which they will be wanted, as many at a time
-as memory allows. Who wants one that was not asked for yet reads it himself:
-nobody waits for room that only he could make.
+requested beforehand, in the order in which they will be needed, as many at a time
+as memory allows. A thread that needs an object which is not requested yet reads it
+itself: no thread waits for room that only it could free.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 # Requests at once: at 50 ms each that makes 640 images a second.
 MAX_REQUESTS = 32
-# What is read ahead and not decoded yet has so many bytes at most.
+# The most bytes that are read ahead and not decoded yet.
 MAX_BYTES_AHEAD = 256 << 20
-# As much is reckoned for an object whose length is not known; a larger one is not read ahead.
+# The assumed length of an object whose length is unknown; a larger one is not read ahead.
 _UNKNOWN = MAX_BYTES_AHEAD // MAX_REQUESTS
-# Images that wait for the consumer, beyond those that he has taken.
+# Images that wait for the consumer, beyond those that it has taken.
 _WAITING = 2 * MAX_REQUESTS
-# What is wanted twice is kept for it, unless it is larger.
+# An object that is read twice is kept for the second time, unless it is larger.
 _KEPT = 4 << 20
 _POLL_SECONDS = 0.2
 _IDLE_SECONDS = 30.0
@@ -41,21 +41,21 @@ _IDLE_SECONDS = 30.0
 def prefetch_remote(
     refs: Iterable[ImageRef], limit: int, twice: bool = False
 ) -> Iterator[ImageRef]:
-    """The same images; from the first one in a store on they are read ahead.
+    """Yield the same images; from the first one in a store on, they are read ahead.
 
-    Objects of more than `limit` bytes are faults. `twice` says that each is read
-    two times. What the iterator over `refs` raises is raised here, in its turn.
+    Objects of more than `limit` bytes are faults. With `twice` each is read two times.
+    An exception of the iterator over `refs` is raised here, in its turn.
     """
     iterator = iter(refs)
     for ref in iterator:
         if isinstance(ref.member, RemoteImage):
-            yield from _Window(limit, twice).through(itertools.chain([ref], iterator))
+            yield from _Window(limit, twice).read_ahead(itertools.chain([ref], iterator))
             return
         yield ref
 
 
 class PrefetchedImage:
-    """What reads an object that is, or will be, read ahead."""
+    """The reader of an object that is, or will be, read ahead."""
 
     def __init__(self, remote: RemoteImage, window: _Window, limit: int, twice: bool) -> None:
         self.mtime = remote.mtime
@@ -64,7 +64,7 @@ class PrefetchedImage:
         self._window = window
         self._limit = min(limit, max(remote.size or 0, _UNKNOWN))
         self._twice = twice
-        # Taken by who reads it first: the window, or the one who wants it.
+        # Taken by whichever reads it first: the window, or a thread that decodes.
         self._claim = threading.Lock()
         self._done = threading.Event()
         self._data: bytes | None = None
@@ -72,14 +72,14 @@ class PrefetchedImage:
 
     @property
     def size(self) -> int:
-        """The length in bytes, as far as it is known."""
+        """The length in bytes; 0 where it is unknown."""
         return len(self._data or b"") or self._remote.size or 0
 
     def __call__(self, limit: int) -> bytes:
-        """The bytes of the object.
+        """Return the bytes of the object.
 
         Raises:
-            ImageError: as `stores.Remote`.
+            ImageError: as `RemoteImage` does.
         """
         if self._claim.acquire(blocking=False):
             return self._read_now(limit)
@@ -95,14 +95,14 @@ class PrefetchedImage:
         return data
 
     def fetch(self) -> bool:
-        """Read it, unless somebody has begun to; whether there is something to keep now."""
+        """Read it, unless another thread has begun to; return whether it holds bytes now."""
         if not self._claim.acquire(blocking=False):
             return False
         try:
             self._data = self._remote(self._limit)
         except TooLargeError:
             pass
-        except BaseException as error:  # noqa: BLE001 - raised again by who wants it
+        except BaseException as error:  # noqa: BLE001 - raised again by the reader
             self._failure = error
         finally:
             self._done.set()
@@ -119,7 +119,7 @@ class PrefetchedImage:
         return data
 
     def _forget(self, data: bytes | None) -> None:
-        """Give the room back at the first use, and the bytes at the last."""
+        """Free the room at the first use, and the bytes at the last."""
         if data is not None and not (self._twice and len(data) <= _KEPT):
             self._data = None
         self._twice = False
@@ -133,14 +133,14 @@ class _Window:
         self._limit = limit
         self._twice = twice
         self._changed = threading.Condition()
-        self._wanted: deque[PrefetchedImage] = deque()
+        self._queued: deque[PrefetchedImage] = deque()
         self._held: dict[PrefetchedImage, int] = {}
         self._room = MAX_BYTES_AHEAD
         self._ended = self._stopped = False
         self._waiting: queue.Queue[ImageRef | BaseException | None] = queue.Queue(_WAITING)
 
-    def through(self, refs: Iterator[ImageRef]) -> Iterator[ImageRef]:
-        """The images, the remote ones of them to be read ahead from here on."""
+    def read_ahead(self, refs: Iterator[ImageRef]) -> Iterator[ImageRef]:
+        """Yield the images; remote ones are read ahead from here on."""
         threading.Thread(target=self._feed, args=(refs,), name="mnv1-listing", daemon=True).start()
         for _ in range(MAX_REQUESTS):
             threading.Thread(target=self._serve, name="mnv1-ahead", daemon=True).start()
@@ -155,35 +155,35 @@ class _Window:
         self._end()
 
     def _end(self, stop: bool = False) -> None:
-        """No more are to come; those that were not begun are wanted still, unless `stop`."""
+        """End the feed; objects that are still queued are read, unless `stop` is true."""
         with self._changed:
             self._ended, self._stopped = True, stop
             self._changed.notify_all()
 
-    def free(self, fetched: PrefetchedImage) -> None:
-        """Give back the room of an object."""
+    def free(self, image: PrefetchedImage) -> None:
+        """Free the room of an object."""
         with self._changed:
-            self._room += self._held.pop(fetched, 0)
+            self._room += self._held.pop(image, 0)
             self._changed.notify_all()
 
     def _feed(self, refs: Iterator[ImageRef]) -> None:
         try:
             for ref in refs:
-                self._put(self._prepared(ref))
+                self._put(self._prepare(ref))
                 if self._stopped:
                     return
             self._put(None)
         except BaseException as error:  # noqa: BLE001 - raised again by the consumer
             self._put(error)
 
-    def _prepared(self, ref: ImageRef) -> ImageRef:
+    def _prepare(self, ref: ImageRef) -> ImageRef:
         if not isinstance(ref.member, RemoteImage) or ref.problem:
             return ref
-        fetched = PrefetchedImage(ref.member, self, self._limit, self._twice)
+        image = PrefetchedImage(ref.member, self, self._limit, self._twice)
         with self._changed:
-            self._wanted.append(fetched)
+            self._queued.append(image)
             self._changed.notify()
-        return replace(ref, member=fetched)
+        return replace(ref, member=image)
 
     def _put(self, item: ImageRef | BaseException | None) -> None:
         while not self._stopped:
@@ -192,20 +192,20 @@ class _Window:
                 return
 
     def _serve(self) -> None:
-        while (fetched := self._next()) is not None:
-            if not fetched.fetch():
-                self.free(fetched)
+        while (image := self._take_next()) is not None:
+            if not image.fetch():
+                self.free(image)
 
-    def _next(self) -> PrefetchedImage | None:
-        """The next object in turn, as soon as there is room; None at the end."""
+    def _take_next(self) -> PrefetchedImage | None:
+        """Return the next object in turn, as soon as there is room; None at the end."""
         with self._changed:
-            while not self._stopped and (self._wanted or not self._ended):
-                if self._wanted and self._room >= self._wanted[0].cost:
-                    fetched = self._wanted.popleft()
-                    self._held[fetched] = fetched.cost
-                    self._room -= fetched.cost
-                    return fetched
+            while not self._stopped and (self._queued or not self._ended):
+                if self._queued and self._room >= self._queued[0].cost:
+                    image = self._queued.popleft()
+                    self._held[image] = image.cost
+                    self._room -= image.cost
+                    return image
                 if not self._changed.wait(_IDLE_SECONDS) and self._ended:
-                    # Nobody takes what is there, and perhaps nobody will.
+                    # The consumer takes nothing, and perhaps never will.
                     self._stopped = True
         return None

@@ -1,13 +1,14 @@
-"""From a URI to the images in a store: one object, what lies below a prefix, or a glob on keys."""
+"""From a URI to the images in a store: one object, those below a prefix, or a glob on keys."""
 
 from __future__ import annotations
 
 import fnmatch
 import itertools
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mnv1cli.errors import ImageError, MissingInputError, OptionError
+from mnv1cli.inputs.walk import ListedImage
 from mnv1cli.path_text import display_path
 from mnv1cli.storage.location import get_scheme
 from mnv1cli.storage.stores import RemoteImage, explain_failure, open_store, suggest_remedy
@@ -22,124 +23,116 @@ _ARCHIVES = (b".zip", b".tar", b".tar.gz", b".tgz")
 _ANY_DEPTH = "**"
 
 
-class Found(NamedTuple):
-    """An image in a store, or why the store cannot be listed further."""
-
-    path: bytes
-    problem: str = ""
-    read: RemoteImage | None = None
-
-
 def find_images(
-    name: bytes, wanted: Callable[[bytes], bool], recursive: bool = True
-) -> Iterator[Found]:
-    """The images that a URI names; that it names any object is settled before this returns.
+    name: bytes, accepts: Callable[[bytes], bool], recursive: bool = True
+) -> Iterator[ListedImage]:
+    """List the images that a URI names; that it names an object is settled before this returns.
 
-    `wanted` tells by the name below a prefix whether it is that of an image.
-    They come page by page, in the order of the store.
+    `accepts` decides by the name below a prefix whether it is that of an image. The images
+    come page by page, in the order of the store.
 
     Raises:
-        MissingInputError: there is nothing of this name, or no access to it.
+        MissingInputError: nothing has this name, or access to it is denied.
         OptionError: the scheme is not known, or its library is not installed.
     """
-    search = _Search(open_store(get_scheme(name)), name, wanted, recursive)
+    search = _Search(open_store(get_scheme(name)), name, accepts, recursive)
     try:
-        return search.found()
+        return search.list_images()
     except search.failures as error:
-        what = explain_failure(error)
+        reason = explain_failure(error)
         if isinstance(error, FileNotFoundError):
-            what = "no such page" if search.on_web else "no such bucket"
-        remedies = suggest_remedy(error, get_scheme(name))
-        raise MissingInputError(f"{display_path(name)}: {what}", remedies) from error
+            reason = "no such page" if search.on_web else "no such bucket"
+        remedy = suggest_remedy(error, get_scheme(name))
+        raise MissingInputError(f"{display_path(name)}: {reason}", remedy) from error
 
 
 class _Search:
-    """What there is of a name in a store."""
+    """The search for the images of one URI in its store."""
 
     def __init__(
-        self, asked: Store, name: bytes, wanted: Callable[[bytes], bool], recursive: bool
+        self, store: Store, name: bytes, accepts: Callable[[bytes], bool], recursive: bool
     ) -> None:
-        self.failures: Failures = (*asked.failures, ImageError)
+        self.failures: Failures = (*store.failures, ImageError)
         self.on_web = get_scheme(name) in ("http", "https")
-        self._asked = asked
+        self._store = store
         self._name = name
-        self._wanted = wanted
+        self._accepts = accepts
         self._recursive = recursive
         self._host, _, self._key = name.partition(b"://")[2].partition(b"/")
 
-    def found(self) -> Iterator[Found]:
-        """An object of this name, else what lies below it, else what matches it."""
+    def list_images(self) -> Iterator[ListedImage]:
+        """List the object of this name, else the objects below it, else those that match it."""
         shown = display_path(self._name)
         if not self._host:
-            what = "host" if self.on_web else "bucket"
-            raise MissingInputError(f"{shown} names no {what}")
+            kind = "host" if self.on_web else "bucket"
+            raise MissingInputError(f"{shown} names no {kind}")
         denied = None
         if self._key and not self._name.endswith(b"/"):
             try:
-                entry = self._asked.look_up(self._name)
+                entry = self._store.look_up(self._name)
             except PermissionError as error:
-                # Whoever may list need not be allowed to read, and the other way round.
+                # Permission to list does not imply permission to read, nor the reverse.
                 denied, entry = error, None
             if entry is not None:
-                return self._object(entry)
+                return self._list_object(entry)
             if self.on_web:
                 raise denied or MissingInputError(f"no such file: {shown}")
-        found = self._below() or self._glob()
-        if found is None:
+        images = self._list_below() or self._expand_glob()
+        if images is None:
             raise denied or MissingInputError(f"no such object, and none below it: {shown}")
-        return found
+        return images
 
-    def _object(self, entry: Entry) -> Iterator[Found]:
+    def _list_object(self, entry: Entry) -> Iterator[ListedImage]:
         if self._name.lower().endswith(_ARCHIVES):
             shown = display_path(self._name)
-            raise OptionError(f"{shown}: archives are read from disk alone", "copy it")
-        return iter([_found(self._name, entry)])
+            raise OptionError(f"{shown}: archives are only read from disk", "copy it here first")
+        return iter([_make_image(self._name, entry)])
 
-    def _below(self) -> Iterator[Found] | None:
-        """The images below the name, by the rules for folders; None where no key is."""
+    def _list_below(self) -> Iterator[ListedImage] | None:
+        """List the images below the name, by the rules for folders; None where there is no key."""
         top = self._name if self._name.endswith(b"/") else self._name + b"/"
-        pages = self._asked.list_pages(top, flat=not self._recursive)
+        pages = self._store.list_pages(top, flat=not self._recursive)
         first = next((page for page in pages if page), None)
         if first is None and self._key and not self.on_web:
             return None
-        return self._wanted_of(top, itertools.chain([first or []], pages))
+        return self._select(top, itertools.chain([first or []], pages))
 
-    def _wanted_of(self, top: bytes, pages: Iterator[list[Entry]]) -> Iterator[Found]:
-        for entry in self._listed(pages):
+    def _select(self, top: bytes, pages: Iterator[list[Entry]]) -> Iterator[ListedImage]:
+        for entry in self._list_entries(pages):
             if isinstance(entry, str):
-                yield Found(self._name, entry)
-            elif entry.name and not entry.name.endswith(b"/") and self._wanted(entry.name):
-                yield _found(top + entry.name, entry)
+                yield ListedImage(self._name, entry)
+            elif entry.name and not entry.name.endswith(b"/") and self._accepts(entry.name):
+                yield _make_image(top + entry.name, entry)
 
-    def _glob(self) -> Iterator[Found] | None:
-        """What matches a pattern; a folder that does is walked, as on disk. None for none."""
+    def _expand_glob(self) -> Iterator[ListedImage] | None:
+        """List what matches a pattern, and walk folders that match; None where it is no pattern."""
         if not _MAGIC.search(self._key):
             return None
-        matches = self._matches(_Pattern(self._key))
+        matches = self._match(_Pattern(self._key))
         first = next(matches, None)
         if first is None:
             raise MissingInputError(f"nothing matches {display_path(self._name)}")
         return (
-            found
-            for found, rest in itertools.chain([first], matches)
-            if not rest or (self._wanted(rest) and (self._recursive or b"/" not in rest))
+            image
+            for image, below in itertools.chain([first], matches)
+            if not below or (self._accepts(below) and (self._recursive or b"/" not in below))
         )
 
-    def _matches(self, pattern: _Pattern) -> Iterator[tuple[Found, bytes]]:
-        """Each object that matches, or lies below a folder that does, and its name there."""
+    def _match(self, pattern: _Pattern) -> Iterator[tuple[ListedImage, bytes]]:
+        """Yield each object that matches, or is below a folder that does, with its name there."""
         base = self._name[: len(self._name) - len(self._key)]
         start = _MAGIC.split(self._key, 1)[0]
-        for entry in self._listed(self._asked.list_pages(base + start)):
+        for entry in self._list_entries(self._store.list_pages(base + start)):
             if isinstance(entry, str):
-                yield Found(self._name, entry), b""
+                yield ListedImage(self._name, entry), b""
                 continue
             key = start + entry.name
-            rest = pattern.rest(key)
-            if rest is not None and not key.endswith(b"/"):
-                yield _found(base + key, entry), rest
+            below = pattern.match(key)
+            if below is not None and not key.endswith(b"/"):
+                yield _make_image(base + key, entry), below
 
-    def _listed(self, pages: Iterator[list[Entry]]) -> Iterator[Entry | str]:
-        """The objects one by one; last, where it is so, why there are no more."""
+    def _list_entries(self, pages: Iterator[list[Entry]]) -> Iterator[Entry | str]:
+        """Yield the objects one by one, and last the reason where the listing broke off."""
         try:
             for page in pages:
                 yield from page
@@ -147,8 +140,8 @@ class _Search:
             yield f"cannot be listed to its end: {explain_failure(error)}"
 
 
-def _found(path: bytes, entry: Entry) -> Found:
-    return Found(path, read=RemoteImage(path, entry.size, entry.mtime))
+def _make_image(path: bytes, entry: Entry) -> ListedImage:
+    return ListedImage(path, read=RemoteImage(path, entry.size, entry.mtime))
 
 
 class _Pattern:
@@ -156,26 +149,26 @@ class _Pattern:
 
     def __init__(self, pattern: bytes) -> None:
         text = pattern.decode("utf-8", "surrogateescape")
-        self._folders_alone = text.endswith("/")
+        self._only_folders = text.endswith("/")
         parts = text.rstrip("/").split("/")
         if parts[-1] == _ANY_DEPTH:
             parts.append("*")
         self._parts = parts
         self._recursive = _ANY_DEPTH in parts
 
-    def rest(self, key: bytes) -> bytes | None:
-        """What follows the part of a key that matches: nothing, or a name below; None for none."""
+    def match(self, key: bytes) -> bytes | None:
+        """Return what follows the matching part of a key: nothing, or a name below; else None."""
         parts = key.decode("utf-8", "surrogateescape").split("/")
         if self._recursive:
             return b"" if _fits(parts, self._parts) else None
         count = len(self._parts)
-        if len(parts) < count + self._folders_alone or not _fits(parts[:count], self._parts):
+        if len(parts) < count + self._only_folders or not _fits(parts[:count], self._parts):
             return None
         return "/".join(parts[count:]).encode("utf-8", "surrogateescape")
 
 
 def _fits(parts: list[str], patterns: list[str]) -> bool:
-    """Whether the components of a key match those of a pattern, one by one."""
+    """Return whether the components of a key match those of a pattern, one by one."""
     if not patterns:
         return not parts
     first, *others = patterns

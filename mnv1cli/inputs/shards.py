@@ -1,4 +1,4 @@
-"""A listing in parts that machines do by themselves, and that are one again afterwards."""
+"""Shards: parts of a listing that machines process separately and that are merged afterwards."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _HASHED = 8
 
 @dataclass(frozen=True, slots=True, order=True)
 class Shard:
-    """One of `count` parts, by `index` from 0; which images are in it depends on their paths alone.
+    """One of `count` parts, by `index` from 0; the path of an image decides which it is in.
 
-    An image is in the shard that the first 8 bytes of its path's sha256, as a
-    number with the highest byte first, leave as the remainder by `count`.
+    The first 8 bytes of the path's sha256 are a number, the highest byte first; its
+    remainder by `count` is the index of the image's shard.
     """
 
     index: int
@@ -32,34 +32,34 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.count:
-            raise OptionError(f"there is no shard {self}", "of N shards they are 0/N to N-1/N")
+            raise OptionError(f"there is no shard {self}", "N shards are numbered 0/N to N-1/N")
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The shard that I/N names.
+        """Parse I/N.
 
         Raises:
-            OptionError: there is none such.
+            OptionError: it is not of this form, or there is no such shard.
         """
-        found = _NUMBERS.fullmatch(text)
-        if found is None:
-            raise OptionError(f"{text!r} is no shard", "say it as I/N, 0/8 to 7/8 for eight")
-        return cls(int(found[1]), int(found[2]))
+        numbers = _NUMBERS.fullmatch(text)
+        if numbers is None:
+            raise OptionError(f"{text!r} is not a shard", "write it as I/N: 0/8 to 7/8 for eight")
+        return cls(int(numbers[1]), int(numbers[2]))
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
     def contains(self, path: bytes) -> bool:
-        """Whether the image that is reported as `path` is in it."""
+        """Return whether the image that is reported as `path` is in the shard."""
         hashed = hashlib.sha256(path).digest()[:_HASHED]
         return int.from_bytes(hashed, "big") % self.count == self.index
 
 
 class ShardSelection:
-    """The images of one shard, taken out of a whole listing.
+    """The images of one shard, selected from a whole listing.
 
-    `positions` is where each of them stands in the whole, counted from 0;
-    `total` how many the whole has, both as far as it was gone through.
+    `positions` are those of the selected images in the whole listing, counted from 0;
+    `total` is the number of all images; both as far as the listing was iterated.
     """
 
     def __init__(self, shard: Shard) -> None:
@@ -68,11 +68,11 @@ class ShardSelection:
         self.total = 0
 
     def select(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
-        """Those of `refs` that are in the shard."""
+        """Yield those of `refs` that are in the shard."""
         for ref in refs:
-            mine = self.shard.contains(ref.path)
-            if mine:
+            is_selected = self.shard.contains(ref.path)
+            if is_selected:
                 self.positions.append(self.total)
             self.total += 1
-            if mine:
+            if is_selected:
                 yield ref

@@ -286,7 +286,7 @@ def test_archives_are_not_read_from_stores(object_store: ObjectStore) -> None:
     object_store.put("archives", {"photos.zip": b"PK"})
     result = mnv1("classify", "s3://archives/photos.zip", *PLAIN)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "archives are read from disk alone; copy it" in result.stderr
+    assert "archives are only read from disk; copy it here first" in result.stderr
 
 
 def test_listing_begins_before_all_keys_are_there(

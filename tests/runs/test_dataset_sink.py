@@ -26,6 +26,7 @@ from mnv1cli.errors import ImageError, OptionError
 from mnv1cli.inference.predictor import Predictor
 from mnv1cli.inference.settings import Settings
 from mnv1cli.inputs import listing
+from mnv1cli.inputs.walk import ImageFilter, ListedImage, walk_folder
 from mnv1cli.results.dataset import Dataset, dataset_layout
 from mnv1cli.results.writers.arrow import METADATA_KEY
 from mnv1cli.runs import dataset_sink, loop
@@ -548,13 +549,15 @@ def test_a_folder_that_cannot_be_listed_is_told_by_every_run(
 ) -> None:
     if runner == "ray":
         pytest.importorskip("ray")
-    entries = listing._entries
     (here / "closed").mkdir()
-    monkeypatch.setattr(
-        listing,
-        "_entries",
-        lambda folder: ([], "it is closed") if folder == b"closed" else entries(folder),
-    )
+
+    def walk(top: bytes, images: ImageFilter) -> Iterator[ListedImage]:
+        if top == b"closed":
+            yield ListedImage(top, "it is closed")
+        else:
+            yield from walk_folder(top, images)
+
+    monkeypatch.setattr(listing, "walk_folder", walk)
     run("album", "closed", "-o", "out/")
     before = parts(here / "out")
     # Another run must not take it for done: nobody knows what is in it.
