@@ -1,1 +1,1 @@
-"""Where bytes are: disks, object stores and web servers."""
+"""Places of bytes: disks, object stores and web servers."""

@@ -1,4 +1,4 @@
-"""What all stores share: their protocols, how long they may take, and what is tried again."""
+"""The common parts of stores: their protocols, timeouts and retries."""
 
 from __future__ import annotations
 

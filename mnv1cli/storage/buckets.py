@@ -2,7 +2,7 @@
 
 The calls are those of the stores themselves, through s3fs and gcsfs, which bring
 credentials, retries and connections. Their listings are of no use here: they
-come when all keys are there, and a bucket may have millions.
+return when all keys have arrived, and a bucket may have millions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def split_uri(uri: bytes) -> tuple[str, str]:
-    """Bucket and key of a URI; nothing in it is quoted.
+    """Split a URI into bucket and key; nothing in it is quoted.
 
     Raises:
         ImageError: it is not UTF-8, as keys are.
@@ -42,7 +42,7 @@ def split_uri(uri: bytes) -> tuple[str, str]:
 
 
 def _object(uri: bytes) -> tuple[str, str]:
-    """Bucket and key of an object's URI.
+    """Split the URI of an object into bucket and key.
 
     Raises:
         ImageError: it names no object.
@@ -56,8 +56,8 @@ def _object(uri: bytes) -> tuple[str, str]:
 class S3:
     """The objects of S3, and of what speaks its language, through s3fs.
 
-    All methods raise what is in `failures`; FileNotFoundError says that there is
-    no such bucket, PermissionError that it may not be seen.
+    All methods raise what is in `failures`; FileNotFoundError where there is no such
+    bucket, PermissionError where access to it is denied.
     """
 
     def __init__(self, filesystem: Any) -> None:
@@ -70,39 +70,43 @@ class S3:
         self._broken = (BotoCoreError, ClientError, ConnectionError)
 
     def look_up(self, uri: bytes) -> Entry | None:
-        """The object of this name, None where there is none."""
+        """Look up the object of this name; None where it does not exist."""
         bucket, key = split_uri(uri)
         try:
-            found = self._call("head_object", Bucket=bucket, Key=key)
+            head = self._call("head_object", Bucket=bucket, Key=key)
         except FileNotFoundError:
             return None
-        return Entry(b"", found["ContentLength"], found["LastModified"].timestamp())
+        return Entry(b"", head["ContentLength"], head["LastModified"].timestamp())
 
     def require_bucket(self, uri: bytes) -> None:
-        """Ask for the bucket alone."""
+        """Ask for the bucket itself."""
         self._call("head_bucket", Bucket=split_uri(uri)[0])
 
     def list_pages(self, uri: bytes, flat: bool = False) -> Iterator[list[Entry]]:
-        """The keys that begin with a URI, in their order; `flat` passes over what is deeper.
+        """List the keys that begin with a URI, in their order; `flat` skips deeper ones.
 
-        Of what is passed over the folders are named, with a slash at the end.
+        Instead of those that are skipped their folders are listed, with a slash at the end.
         """
         bucket, prefix = split_uri(uri)
-        wanted: dict[str, Any] = {"Delimiter": "/"} if flat else {}
+        arguments: dict[str, Any] = {"Delimiter": "/"} if flat else {}
         while True:
-            page = self._call("list_objects_v2", Bucket=bucket, Prefix=prefix, **wanted)
+            page = self._call("list_objects_v2", Bucket=bucket, Prefix=prefix, **arguments)
             objects = [
-                Entry(_rest(item["Key"], prefix), item["Size"], item["LastModified"].timestamp())
+                Entry(
+                    _strip_prefix(item["Key"], prefix),
+                    item["Size"],
+                    item["LastModified"].timestamp(),
+                )
                 for item in page.get("Contents", ())
             ]
             folders = (item["Prefix"] for item in page.get("CommonPrefixes", ()))
-            yield [*objects, *(Entry(_rest(folder, prefix)) for folder in folders)]
+            yield [*objects, *(Entry(_strip_prefix(folder, prefix)) for folder in folders)]
             if not page.get("IsTruncated"):
                 return
-            wanted["ContinuationToken"] = page["NextContinuationToken"]
+            arguments["ContinuationToken"] = page["NextContinuationToken"]
 
     def read(self, uri: bytes, limit: int) -> bytes:
-        """The bytes of an object.
+        """Read the bytes of an object.
 
         Raises:
             ImageError: they are more than `limit`; none was read then.
@@ -123,7 +127,7 @@ class S3:
             check_bytes(length, limit)
             data: bytes = await asyncio.wait_for(body.read(), compute_timeout(length))
         except self._broken as error:
-            # What breaks off before, s3fs tries again itself.
+            # s3fs itself tries again what breaks off earlier.
             raise BrokenOffError(f"the transfer broke off: {error}") from error
         finally:
             body.close()
@@ -156,7 +160,7 @@ class GoogleStorage:
         )
 
     def look_up(self, uri: bytes) -> Entry | None:
-        """The object of this name, None where there is none."""
+        """Look up the object of this name; None where it does not exist."""
         bucket, key = split_uri(uri)
         try:
             return _google_entry(self._call("b/{}/o/{}", bucket, key), "")._replace(name=b"")
@@ -164,28 +168,28 @@ class GoogleStorage:
             return None
 
     def require_bucket(self, uri: bytes) -> None:
-        """Ask for the bucket alone."""
+        """Ask for the bucket itself."""
         self._call("b/{}", split_uri(uri)[0])
 
     def list_pages(self, uri: bytes, flat: bool = False) -> Iterator[list[Entry]]:
-        """The keys that begin with a URI, in their order; `flat` passes over what is deeper.
+        """List the keys that begin with a URI, in their order; `flat` skips deeper ones.
 
-        Of what is passed over the folders are named, with a slash at the end.
+        Instead of those that are skipped their folders are listed, with a slash at the end.
         """
         bucket, prefix = split_uri(uri)
-        wanted = {"prefix": prefix or None, "delimiter": "/" if flat else None}
+        arguments = {"prefix": prefix or None, "delimiter": "/" if flat else None}
         token = None
         while True:
-            page = self._call("b/{}/o", bucket, pageToken=token, maxResults=1000, **wanted)
+            page = self._call("b/{}/o", bucket, pageToken=token, maxResults=1000, **arguments)
             objects = [_google_entry(item, prefix) for item in page.get("items", ())]
-            folders = (Entry(_rest(folder, prefix)) for folder in page.get("prefixes", ()))
+            folders = (Entry(_strip_prefix(folder, prefix)) for folder in page.get("prefixes", ()))
             yield [*objects, *folders]
             token = page.get("nextPageToken")
             if not token:
                 return
 
     def read(self, uri: bytes, limit: int) -> bytes:
-        """The bytes of an object.
+        """Read the bytes of an object.
 
         Raises:
             ImageError: they are more than `limit`.
@@ -195,7 +199,7 @@ class GoogleStorage:
             return run_in_loop(self._fs, self._content(bucket, key, limit))
         except self._error as error:
             if error.code == _NO_SUCH_RANGE:
-                # The first byte of an empty object is none.
+                # An empty object has no first byte.
                 return b""
             raise
 
@@ -208,9 +212,9 @@ class GoogleStorage:
         call = self._fs._call(
             "GET", "b/{}/o/{}", bucket, key, alt="media", headers={"Range": f"bytes=0-{limit}"}
         )
-        # How much comes is not told before it is there.
+        # The length is not known before the data arrive.
         headers, data = await asyncio.wait_for(call, compute_timeout(min(limit, _USUAL)))
-        check_bytes(_whole(headers, len(data)), limit)
+        check_bytes(_total_length(headers, len(data)), limit)
         return bytes(data)
 
     def _call(self, path: str, *arguments: str, **parameters: Any) -> Any:
@@ -222,16 +226,16 @@ _NO_SUCH_RANGE = 416
 _USUAL = 64 << 20
 
 
-def _rest(key: str, prefix: str) -> bytes:
+def _strip_prefix(key: str, prefix: str) -> bytes:
     return key[len(prefix) :].encode()
 
 
 def _google_entry(item: dict[str, Any], prefix: str) -> Entry:
     changed = datetime.fromisoformat(item["updated"]).timestamp() if "updated" in item else None
-    return Entry(_rest(item["name"], prefix), int(item["size"]), changed)
+    return Entry(_strip_prefix(item["name"], prefix), int(item["size"]), changed)
 
 
-def _whole(headers: Any, came: int) -> int:
-    """The length of an object of which a range came: `bytes 0-9/100`."""
-    whole = str(headers.get("Content-Range", "")).rpartition("/")[2]
-    return int(whole) if whole.isdigit() else came
+def _total_length(headers: Any, came: int) -> int:
+    """Return the length of an object of which a range came: `bytes 0-9/100`."""
+    total = str(headers.get("Content-Range", "")).rpartition("/")[2]
+    return int(total) if total.isdigit() else came

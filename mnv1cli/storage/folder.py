@@ -1,4 +1,4 @@
-"""A folder of files that come and go as wholes: on this machine, or in an object store."""
+"""A folder of files that appear and disappear whole: on this machine, or in an object store."""
 
 from __future__ import annotations
 
@@ -16,52 +16,52 @@ if TYPE_CHECKING:
 
     from mnv1cli.storage.location import Location
 
-# What is being written has a name that every reader of datasets passes over.
+# A file that is being written has a name that every reader of datasets skips.
 _HIDDEN = "."
 _UNFINISHED = ".unfinished"
-# No file takes so long to write: what is older was left by a process that was killed.
+# No file takes so long to write: an older one was left by a process that was killed.
 _LEFT_SECONDS = 24 * 3600
 
 
 class Folder:
-    """The files of a folder on this machine, by their names; it need not be there yet."""
+    """The files of a folder on this machine, by their names; it need not exist yet."""
 
     def __init__(self, location: Location) -> None:
         self.location = location
 
     def display_name(self, name: str) -> str:
-        """A file's name for messages."""
+        """Return the name of a file for messages."""
         return f"{str(self.location).rstrip('/')}/{name}"
 
     def list_entries(self, below: str = "") -> dict[str, bool]:
-        """The names in it, or in a folder `below`, sorted, and which of them are folders.
+        """List the sorted names in it, or in a folder `below`, with whether each is a folder.
 
         Raises:
             OSError: it cannot be listed.
         """
         try:
-            with os.scandir(self._path(below)) as found:
-                return dict(sorted((entry.name, entry.is_dir()) for entry in found))
+            with os.scandir(self._path(below)) as entries:
+                return dict(sorted((entry.name, entry.is_dir()) for entry in entries))
         except FileNotFoundError:
             return {}
 
     def exists(self) -> bool:
-        """Whether there is such a folder."""
+        """Return whether the folder exists."""
         return os.path.isdir(self._path(""))
 
     def open(self, name: str) -> BinaryIO:
-        """A file to read at any position."""
+        """Open a file to read at any position."""
         return open(self._path(name), "rb")
 
     def put(self, name: str, data: bytes) -> None:
-        """Write a file that is there when it is whole, and on the disk."""
+        """Write a file, which appears when it is whole and on the disk."""
         path = self._path(name)
         folder, last = os.path.split(path)
         if not os.path.isdir(folder):
             os.makedirs(folder, exist_ok=True)
-        # A name of its own: a task that was given up may be at the same file still.
-        own = os.urandom(4).hex()
-        hidden = os.path.join(folder, f"{_HIDDEN}{last}.{own}{_UNFINISHED}")
+        # A unique name: a task that was given up may still be writing the same file.
+        unique = os.urandom(4).hex()
+        hidden = os.path.join(folder, f"{_HIDDEN}{last}.{unique}{_UNFINISHED}")
         try:
             with open(hidden, "wb") as file:
                 file.write(data)
@@ -75,16 +75,16 @@ class Folder:
         _sync(folder)
 
     def make(self) -> None:
-        """Make the folder, where it is not there."""
+        """Make the folder, unless it exists."""
         os.makedirs(self._path(""), exist_ok=True)
 
     def remove(self, name: str) -> None:
-        """Take a file away; one that is gone already is no failure."""
+        """Remove a file; one that is gone already is no failure."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path(name))
 
     def check_writable(self) -> None:
-        """See before any work that files can be put here.
+        """Check before any work that files can be put here.
 
         Raises:
             OSError: they cannot.
@@ -93,14 +93,14 @@ class Folder:
         parent = os.path.dirname(path.rstrip(os.sep)) or os.sep
         if not os.path.isdir(parent):
             raise NotADirectoryError(None, f"there is no folder {parent}")
-        there = path if os.path.lexists(path) else parent
+        existing = path if os.path.lexists(path) else parent
         if os.path.lexists(path) and not os.path.isdir(path):
             raise NotADirectoryError(None, "it is a file")
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise PermissionError(None, f"the folder {there} is read-only")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise PermissionError(None, f"the folder {existing} is read-only")
 
     def remove_unfinished(self) -> None:
-        """Remove what processes that were killed long ago left half written."""
+        """Remove files that processes which were killed long ago left half written."""
         for name in self.list_entries():
             if name.startswith(_HIDDEN) and name.endswith(_UNFINISHED):
                 with contextlib.suppress(OSError):
@@ -113,7 +113,7 @@ class Folder:
 
 
 class _StoreFolder(Folder):
-    """The objects of a store below a prefix; each is there when it is whole."""
+    """The objects of a store below a prefix; each appears when it is whole."""
 
     def __init__(self, location: Location) -> None:
         super().__init__(location)
@@ -121,26 +121,26 @@ class _StoreFolder(Folder):
         self._root = str(self._store._strip_protocol(location.text.rstrip("/")))
 
     def list_entries(self, below: str = "") -> dict[str, bool]:
-        """The names below the prefix, sorted, and which of them have more below them."""
+        """List the sorted names below the prefix, with whether each has names below it."""
         root = f"{self._root}/{below}" if below else self._root
-        # Others write there, too.
+        # Other processes write here, too.
         self._store.invalidate_cache()
         try:
-            found = self._store.ls(root, detail=True)
+            entries = self._store.ls(root, detail=True)
         except FileNotFoundError:
             return {}
         names = {
-            each["name"].rstrip("/")[len(root) :].lstrip("/"): each["type"] == "directory"
-            for each in found
+            entry["name"].rstrip("/")[len(root) :].lstrip("/"): entry["type"] == "directory"
+            for entry in entries
         }
         return dict(sorted((name, is_folder) for name, is_folder in names.items() if name))
 
     def exists(self) -> bool:
-        """Whether there is an object below the prefix."""
+        """Return whether an object is below the prefix."""
         return bool(self.list_entries())
 
     def open(self, name: str) -> BinaryIO:
-        """An object to read at any position; what is not asked for is not fetched."""
+        """Open an object to read at any position; only what is read is fetched."""
         return cast("BinaryIO", self._store.open(f"{self._root}/{name}", "rb", cache_type="none"))
 
     def put(self, name: str, data: bytes) -> None:
@@ -148,18 +148,18 @@ class _StoreFolder(Folder):
         self._store.pipe_file(f"{self._root}/{name}", data)
 
     def remove(self, name: str) -> None:
-        """Take an object away; one that is gone already is no failure."""
+        """Remove an object; one that is gone already is no failure."""
         with contextlib.suppress(FileNotFoundError):
             self._store.rm_file(f"{self._root}/{name}")
 
     def make(self) -> None:
-        """Nothing: a store has no folders."""
+        """Do nothing: a store has no folders."""
 
     def check_writable(self) -> None:
-        """See before any work that objects can be put here, by putting one.
+        """Check before any work that objects can be put here, by putting one.
 
         Raises:
-            OptionError: the location is on a server that takes none, or takes it for another one.
+            OptionError: the server takes no objects, or would take the name for another one.
         """
         if self.location.scheme not in WRITABLE:
             raise OptionError(
@@ -168,16 +168,16 @@ class _StoreFolder(Folder):
         stores.refuse_version(self.location)
         probe = f".probe-{os.urandom(8).hex()}"
         self.put(probe, b"")
-        # Who may write need not be allowed to remove; the name is hidden.
+        # Permission to write does not imply permission to remove; the name is hidden.
         with contextlib.suppress(PermissionError):
             self.remove(probe)
 
     def remove_unfinished(self) -> None:
-        """Nothing: a store shows whole objects alone."""
+        """Do nothing: a store only shows whole objects."""
 
 
 def open_folder(location: Location) -> Folder:
-    """The folder that a location names.
+    """Open the folder that a location names.
 
     Raises:
         OptionError: the scheme is unknown, or its library is not installed.
@@ -187,10 +187,10 @@ def open_folder(location: Location) -> Folder:
 
 @contextlib.contextmanager
 def explain_read_errors(name: object) -> Iterator[None]:
-    """Name what cannot be read in one line.
+    """Turn a failure to read `name` into an error of one line.
 
     Raises:
-        ResultError: it cannot.
+        ResultError: it cannot be read.
     """
     try:
         yield
@@ -198,47 +198,47 @@ def explain_read_errors(name: object) -> Iterator[None]:
         raise
     except stores.get_failure_types() as error:
         raise ResultError(
-            f"cannot read {name}: {explain_file_failure(error, name)}", _remedy(error, name)
+            f"cannot read {name}: {explain_file_failure(error, name)}", _suggest_remedy(error, name)
         ) from error
 
 
 @contextlib.contextmanager
 def explain_write_errors(name: object) -> Iterator[None]:
-    """Name what cannot be written in one line.
+    """Turn a failure to write `name` into an error of one line.
 
     Raises:
-        OutputError: it cannot.
+        OutputError: it cannot be written.
     """
     try:
         yield
     except Mnv1Error:
         raise
     except stores.get_failure_types() as error:
-        # A name that can be written to lacks nothing but its bucket.
-        missing = _scheme(name) and isinstance(error, FileNotFoundError)
-        what = "no such bucket" if missing else explain_file_failure(error, name)
-        raise OutputError(f"cannot write {name}: {what}", _remedy(error, name)) from error
+        # A name to write to can lack nothing but its bucket.
+        missing = _get_scheme(name) and isinstance(error, FileNotFoundError)
+        reason = "no such bucket" if missing else explain_file_failure(error, name)
+        raise OutputError(f"cannot write {name}: {reason}", _suggest_remedy(error, name)) from error
 
 
 def explain_file_failure(error: BaseException, name: object) -> str:
-    """What a failure says of a file or an object of this name, in one line."""
-    if _scheme(name):
+    """Return the reason of a failure with a file or an object of this name, in one line."""
+    if _get_scheme(name):
         return stores.explain_failure(error)
-    told = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(told).split())
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(reason).split())
 
 
-def _remedy(error: BaseException, name: object) -> str:
-    found = _scheme(name)
-    return stores.suggest_remedy(error, found) if found else ""
+def _suggest_remedy(error: BaseException, name: object) -> str:
+    scheme = _get_scheme(name)
+    return stores.suggest_remedy(error, scheme) if scheme else ""
 
 
-def _scheme(name: object) -> str:
+def _get_scheme(name: object) -> str:
     return get_scheme(os.fsencode(str(name)))
 
 
 def _sync(folder: str) -> None:
-    """Have a folder's names on the disk, where the file system is able to."""
+    """Write a folder's names to the disk, where the file system is able to."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Where inputs and results are: a path on this machine, a URI, or `-` for stdin or stdout."""
+"""Locations of inputs and results: a path on this machine, a URI, or `-` for stdin or stdout."""
 
 from __future__ import annotations
 

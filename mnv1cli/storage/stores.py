@@ -1,6 +1,6 @@
 """Object stores and web servers, through fsspec.
 
-fsspec is imported where a URI is met, so that nobody else pays for it or needs it.
+fsspec is imported where a URI is met: no other run pays for it or needs it.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from mnv1cli.storage.base import Bucket, Failures, Store
     from mnv1cli.storage.location import Location
 
-# The extra that brings what fsspec needs for a scheme.
+# The extra with the libraries that fsspec needs for a scheme.
 _EXTRAS = {"s3": "s3", "gs": "gs", "http": "http", "https": "http"}
-# How many requests may be under way at once; botocore would let ten of them.
+# The most requests at once; botocore would allow ten.
 CONNECTIONS = 64
 _SILENCE = 30.0
-# What s3fs cuts off a name, with all that follows.
+# s3fs cuts this off a name, with all that follows.
 _VERSION = "?versionId="
 
 _filesystems: dict[tuple[str, int], Any] = {}
 _opening = threading.Lock()
 
 
-# Which store is meant; no secrets, of which each machine has its own.
-_WHEREABOUTS = (
+# These say which store is meant; no secrets, of which each machine has its own.
+_STORE_VARIABLES = (
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
     "AWS_REGION",
@@ -43,14 +43,14 @@ _WHEREABOUTS = (
 
 
 def get_store_environment() -> dict[str, str]:
-    """What this process's environment says of where stores are, for one on another machine."""
-    return {name: os.environ[name] for name in _WHEREABOUTS if name in os.environ}
+    """Return the environment variables that say which stores are meant, for other machines."""
+    return {name: os.environ[name] for name in _STORE_VARIABLES if name in os.environ}
 
 
 def open_filesystem(scheme: str) -> Any:
-    """Fsspec's file system for a scheme, with the credentials of its own environment.
+    """Open fsspec's file system for a scheme, with the credentials of its environment.
 
-    One for all threads of the process; it remembers no listings.
+    All threads of the process share one; it remembers no listings.
 
     Raises:
         OptionError: the scheme is unknown, or its library is not installed.
@@ -62,7 +62,7 @@ def open_filesystem(scheme: str) -> Any:
     with _opening:
         if key not in _filesystems:
             try:
-                _filesystems[key] = _opened(scheme)
+                _filesystems[key] = _make_filesystem(scheme)
             except ImportError:
                 extra = _EXTRAS[scheme]
                 raise OptionError(
@@ -72,7 +72,7 @@ def open_filesystem(scheme: str) -> Any:
         return _filesystems[key]
 
 
-def _opened(scheme: str) -> Any:
+def _make_filesystem(scheme: str) -> Any:
     import fsspec
 
     # A listing that is remembered is soon wrong.
@@ -83,15 +83,15 @@ def _opened(scheme: str) -> Any:
     if scheme == "s3":
         import s3fs
 
-        # What the environment says of the same stays.
-        told = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
-        settings = {"max_pool_connections": CONNECTIONS, **told}
+        # Settings of the environment take precedence.
+        configured = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
+        settings = {"max_pool_connections": CONNECTIONS, **configured}
         return s3fs.S3FileSystem(config_kwargs=settings, **common)
     if scheme == "gs":
         from gcsfs.core import GCSFileSystem
 
-        # Not the class that asks for each bucket's kind first, through another service.
-        # It waits for ever otherwise.
+        # Not the class that first asks for each bucket's kind, through another service.
+        # Without a timeout it waits for ever.
         return GCSFileSystem(requests_timeout=wait, **common)
     from fsspec.implementations.http import HTTPFileSystem
 
@@ -99,51 +99,51 @@ def _opened(scheme: str) -> Any:
 
 
 def get_failure_types() -> Failures:
-    """What the disk, and the stores that this process has asked, raise where they fail."""
+    """Return the exceptions of the disk and of the stores that this process has used."""
     schemes = {scheme for scheme, _ in tuple(_filesystems)}
     kinds = (kind for scheme in schemes for kind in open_store(scheme).failures)
     return tuple(dict.fromkeys((OSError, *kinds)))
 
 
 def open_store(scheme: str) -> Store:
-    """What to ask of the store, or the server, of a scheme.
+    """Open the store, or the web server, of a scheme.
 
     Raises:
-        OptionError: as `filesystem`.
+        OptionError: as `open_filesystem`.
     """
     if scheme in WRITABLE:
         return open_bucket(scheme)
-    found = open_filesystem(scheme)
+    filesystem = open_filesystem(scheme)
     from mnv1cli.storage.web import Web
 
-    return Web(found)
+    return Web(filesystem)
 
 
 def open_bucket(scheme: str) -> Bucket:
-    """What to ask of a store, one of `WRITABLE`.
+    """Open a store whose scheme is one of `WRITABLE`.
 
     Raises:
-        OptionError: as `filesystem`.
+        OptionError: as `open_filesystem`.
     """
-    found = open_filesystem(scheme)
+    filesystem = open_filesystem(scheme)
     from mnv1cli.storage.buckets import S3, GoogleStorage
 
-    return S3(found) if scheme == "s3" else GoogleStorage(found)
+    return S3(filesystem) if scheme == "s3" else GoogleStorage(filesystem)
 
 
-def refuse_version(place: Location) -> None:
-    """See that results will have the name that was given.
+def refuse_version(location: Location) -> None:
+    """Refuse a name that s3fs would write another object for.
 
     Raises:
-        OptionError: s3fs would take a part of it for another thing, and write another object.
+        OptionError: the name has `?versionId=` in it.
     """
-    if place.scheme == "s3" and _VERSION in place.text:
-        raise OptionError(f"{place} names a version of an object", f"leave {_VERSION} out")
+    if location.scheme == "s3" and _VERSION in location.text:
+        raise OptionError(f"{location} names a version of an object", f"leave {_VERSION} out")
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteImage:
-    """What reads an image in a store: its URI is all that it depends on.
+    """The reader of an image in a store, which depends on nothing but its URI.
 
     `size` in bytes and `mtime` in seconds since 1970 are those of a listing.
     """
@@ -153,24 +153,24 @@ class RemoteImage:
     mtime: float | None = None
 
     def __call__(self, limit: int) -> bytes:
-        """The bytes of the object.
+        """Read the bytes of the object.
 
         Raises:
-            ImageError: it is not there, cannot be read, or has more bytes than `limit`.
+            ImageError: it does not exist, cannot be read, or has more bytes than `limit`.
             OptionError: the library for its scheme is not installed.
         """
         if self.size is not None:
             check_bytes(self.size, limit)
-        asked = open_store(get_scheme(self.uri))
+        store = open_store(get_scheme(self.uri))
         try:
-            return asked.read(self.uri, limit)
-        except asked.failures as error:
-            what = explain_failure(error)
+            return store.read(self.uri, limit)
+        except store.failures as error:
+            reason = explain_failure(error)
             missing = isinstance(error, FileNotFoundError)
-            raise ImageError(what if missing else f"{UNREAD}: {what}") from error
+            raise ImageError(reason if missing else f"{UNREAD}: {reason}") from error
 
 
-# What the libraries raise, by the names of their classes: none is imported for it.
+# The exceptions of the libraries by the names of their classes: none is imported for this.
 _REASONS = {
     "FileNotFoundError": "no such file",
     "PermissionError": "access denied",
@@ -184,22 +184,21 @@ _REASONS = {
 
 
 def explain_failure(error: BaseException) -> str:
-    """Why a store did not do what was asked for, in one line."""
+    """Return the reason why a store failed, in one line."""
     code = getattr(error, "code", None)
     if code in (401, 403) or str(error).startswith("Forbidden"):
         return "access denied"
-    line, _, rest = str(getattr(error, "strerror", None) or error).strip().partition("\n")
+    line, _, others = str(getattr(error, "strerror", None) or error).strip().partition("\n")
     if line.endswith(":"):
-        # What was wrong with a name, as botocore tells it, comes in the next one.
-        line += " " + rest.partition("\n")[0].strip()
+        # botocore says what is wrong with a name in the next line.
+        line += " " + others.partition("\n")[0].strip()
     for kind in type(error).__mro__:
-        if known := _REASONS.get(kind.__name__):
-            told = line and known == "no connection"
-            return f"{known}: {line}" if told else known
+        if reason := _REASONS.get(kind.__name__):
+            return f"{reason}: {line}" if line and reason == "no connection" else reason
     return line or type(error).__name__
 
 
-# What to do where a store lets nobody in, by its scheme.
+# The remedy where a store denies access, by its scheme.
 CREDENTIALS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; "
     "FSSPEC_S3_ANON=true is for public buckets",
@@ -209,6 +208,6 @@ CREDENTIALS = {
 
 
 def suggest_remedy(error: BaseException, scheme: str) -> str:
-    """What the user can do about it; empty where there is nothing to say."""
+    """Return what the user can do about a failure; empty where nothing is known."""
     lacking = explain_failure(error) in ("access denied", "no credentials")
     return CREDENTIALS.get(scheme, "") if lacking else ""

@@ -1,4 +1,4 @@
-"""Results for a store: written on this machine as ever, and stored when they are complete."""
+"""Results for a store: written on this machine first, and uploaded when they are complete."""
 
 from __future__ import annotations
 
@@ -22,35 +22,37 @@ log = logging.getLogger(__name__)
 
 
 class Delivery:
-    """Where the main result of a run is written to, and what becomes of it when it is complete.
+    """The way of a run's main result to its location, a local file, stdout or a store.
 
-    `file` is the place's own path; for a place in a store one in a folder that
-    goes when everything is stored, and stays where something is in it still;
+    `file` is the path to write: that of a local file; for a store one in a temporary folder,
+    which is removed when everything is uploaded, and stays where something is still in it;
     None for stdout.
 
     Raises:
-        OptionError: nothing can be written to such a place.
+        OptionError: results cannot be written to such a location.
     """
 
-    def __init__(self, place: Location | None) -> None:
-        self.is_remote = place is not None and place.is_remote
+    def __init__(self, location: Location | None) -> None:
+        self.is_remote = location is not None and location.is_remote
         self.file: Path | None = None
         self._folder: Path | None = None
-        self._place = place
-        if place is None or place.is_stdout:
+        self._location = location
+        if location is None or location.is_stdout:
             return
-        if not place.is_remote:
-            self.file = place.path
+        if not location.is_remote:
+            self.file = location.path
             return
-        if place.scheme not in WRITABLE:
-            known = " and ".join(f"{scheme}://" for scheme in WRITABLE)
-            raise OptionError(f"{place}: results cannot be written there", f"they can to {known}")
-        if place.is_folder or place.text.count("/") < 3:
-            raise OptionError(f"{place} names a folder", "name a file in it")
-        refuse_version(place)
-        self._store = open_bucket(place.scheme)
+        if location.scheme not in WRITABLE:
+            schemes = " and ".join(f"{scheme}://" for scheme in WRITABLE)
+            raise OptionError(
+                f"{location}: results cannot be written there", f"write to {schemes}, or to a file"
+            )
+        if location.is_folder or location.text.count("/") < 3:
+            raise OptionError(f"{location} names a folder", "name a file in it")
+        refuse_version(location)
+        self._store = open_bucket(location.scheme)
         self._folder = Path(tempfile.mkdtemp(prefix="mnv1-results-"))
-        self.file = self._folder / place.text.rpartition("/")[2]
+        self.file = self._folder / location.text.rpartition("/")[2]
 
     def __enter__(self) -> Self:
         return self
@@ -62,77 +64,76 @@ class Delivery:
         traceback: TracebackType | None,
     ) -> None:
         if self._folder is not None:
-            # What is in it is not lost: whoever left it there has told of it.
+            # What is still in it is not lost: an error has named the folder.
             with contextlib.suppress(OSError):
                 self._folder.rmdir()
 
     @property
     def name(self) -> str:
-        """The place for messages; empty for stdout."""
-        return "" if self.file is None else str(self._place)
+        """The location in messages; empty for stdout."""
+        return "" if self.file is None else str(self._location)
 
     @contextlib.contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Let errors about the file speak of the place that was given."""
+        """Let errors about the temporary file name the location that was given."""
         try:
             yield
         except Mnv1Error as error:
             if self._folder is None:
                 raise
-            what = error.what.replace(str(self.file), str(self._place))
+            what = error.what.replace(str(self.file), str(self._location))
             raise type(error)(what, error.remedy) from None
 
-    def require_free(self, named: Sequence[Path], force: bool) -> None:
-        """Refuse what could not be stored at the end, before any work is done.
+    def require_free(self, paths: Sequence[Path], force: bool) -> None:
+        """Refuse what could not be uploaded at the end, before any work is done.
 
         Raises:
-            OutputError: the bucket is not there, or an object is and there is no `force`.
+            OutputError: the bucket does not exist, or an object does and `force` is false.
         """
-        for place in self._places(named).values():
-            self._require_free(place, force)
+        for uri in self._map_uris(paths).values():
+            self._require_free(uri, force)
 
-    def _require_free(self, place: str, force: bool) -> None:
-        uri = place.encode("utf-8", "surrogateescape")
+    def _require_free(self, uri: str, force: bool) -> None:
         try:
-            there = False if force else self._is_there(place, uri)
-            self._require_bucket(uri)
+            exists = False if force else self._exists(uri)
+            self._require_bucket(uri.encode("utf-8", "surrogateescape"))
         except self._store.failures as error:
-            raise self._failed(place, error) from error
-        if there:
-            raise OutputError(f"{place} exists", "add --force to replace it")
+            raise self._make_error(uri, error) from error
+        if exists:
+            raise OutputError(f"{uri} exists", "add --force to replace it")
 
-    def _is_there(self, place: str, uri: bytes) -> bool:
+    def _exists(self, uri: str) -> bool:
         try:
-            return self._store.look_up(uri) is not None
+            return self._store.look_up(uri.encode("utf-8", "surrogateescape")) is not None
         except PermissionError as error:
-            remedies = (
-                f"{suggest_remedy(error, Location(place).scheme)}; --force writes without looking"
+            remedy = (
+                f"{suggest_remedy(error, Location(uri).scheme)}; --force writes without looking"
             )
-            raise OutputError(f"{place}: access denied", remedies) from error
+            raise OutputError(f"{uri}: access denied", remedy) from error
 
     def _require_bucket(self, uri: bytes) -> None:
         try:
             self._store.require_bucket(uri)
         except PermissionError:
-            # Whoever may write need not be allowed to see the bucket itself.
+            # Permission to write does not imply permission to see the bucket itself.
             return
 
-    def send(self, named: Sequence[Path]) -> None:
-        """Store everything, the main result last.
+    def send(self, paths: Sequence[Path]) -> None:
+        """Upload everything, the main result last.
 
         Raises:
-            OutputError: something cannot be stored; all of it lies where the error says.
+            OutputError: a file cannot be uploaded; the error names the folder that has them all.
         """
         if self._folder is None:
             return
-        places = self._places(named)
-        place = str(self._place)
+        uris = self._map_uris(paths)
+        uri = str(self._location)
         try:
-            for path in sorted(places, key=lambda path: path == self.file):
-                place = places[path]
-                self._store.write(place.encode("utf-8", "surrogateescape"), path)
+            for path in sorted(uris, key=lambda path: path == self.file):
+                uri = uris[path]
+                self._store.write(uri.encode("utf-8", "surrogateescape"), path)
         except self._store.failures as error:
-            failed = self._failed(place, error)
+            failed = self._make_error(uri, error)
             what = f"{failed.what}; the results are in {self._folder}"
             raise OutputError(what, failed.remedy) from error
         except BaseException:
@@ -140,14 +141,14 @@ class Delivery:
             raise
         shutil.rmtree(self._folder)
 
-    def _places(self, named: Sequence[Path]) -> dict[Path, str]:
-        """Where each file goes that is written for the store."""
-        base = str(self._place).rpartition("/")[0]
-        return {path: f"{base}/{path.name}" for path in named if path.parent == self._folder}
+    def _map_uris(self, paths: Sequence[Path]) -> dict[Path, str]:
+        """Map each file that is written for the store to its URI."""
+        base = str(self._location).rpartition("/")[0]
+        return {path: f"{base}/{path.name}" for path in paths if path.parent == self._folder}
 
-    def _failed(self, place: str, error: BaseException) -> OutputError:
+    def _make_error(self, uri: str, error: BaseException) -> OutputError:
         missing = isinstance(error, FileNotFoundError)
-        what = "no such bucket" if missing else explain_failure(error)
+        reason = "no such bucket" if missing else explain_failure(error)
         return OutputError(
-            f"cannot write {place}: {what}", suggest_remedy(error, Location(place).scheme)
+            f"cannot write {uri}: {reason}", suggest_remedy(error, Location(uri).scheme)
         )

@@ -32,11 +32,11 @@ _MISSING, _REFUSED, _BUSY = (404, 410), (401, 403, 407), (429, 500, 502, 503, 50
 
 
 class AnswerError(OSError):
-    """A server's answer that is no file."""
+    """An answer of a server that is no file."""
 
 
 class BusyError(BrokenOffError):
-    """An answer that may be another one in a moment."""
+    """An answer that may be another one in a moment: the server is busy."""
 
 
 class Web:
@@ -50,16 +50,16 @@ class Web:
         self._broken = (ClientPayloadError, ServerDisconnectedError, ConnectionResetError)
 
     def look_up(self, uri: bytes) -> Entry | None:
-        """What the server tells of a file, None where there is none."""
+        """Ask the server for the size and time of a file; None where it does not exist."""
         try:
             return run_in_loop(self._fs, asyncio.wait_for(self._head(_url(uri)), compute_timeout()))
         except FileNotFoundError:
             return None
 
     def list_pages(self, uri: bytes, flat: bool = False) -> Iterator[list[Entry]]:
-        """The files that a page links to below its own URL, and so do the pages below it.
+        """List the files that a page, and the pages below it, link to below their own URLs.
 
-        By name, each page where its link stands; `flat` passes over them.
+        They come by name, those of a page in the place of its link; `flat` skips pages below.
         """
         yield from self._below(uri, uri, flat)
 
@@ -76,7 +76,7 @@ class Web:
         yield files
 
     def read(self, uri: bytes, limit: int) -> bytes:
-        """The bytes of a file.
+        """Read the bytes of a file.
 
         Raises:
             ImageError: they are more than `limit`; no more than that were read then.
@@ -114,7 +114,7 @@ class Web:
         raise error
 
     def _encoded(self, url: str) -> Any:
-        """The URL as it was given, where it is one; else quoted."""
+        """Return the URL as it was given where it is valid; else quoted."""
         import yarl
 
         plain = url.isascii() and url.isprintable() and " " not in url
@@ -134,14 +134,14 @@ async def _body(answer: Any, length: int | None, limit: int) -> bytes:
 
 
 def _length(answer: Any) -> int | None:
-    """How many bytes will come; what was packed for the way is longer then."""
-    told = answer.headers.get("Content-Length", "")
+    """Return the number of bytes to come; None where it is unknown, or they are compressed."""
+    length = answer.headers.get("Content-Length", "")
     packed = answer.headers.get("Content-Encoding", "identity") != "identity"
-    return int(told) if told.isdigit() and not packed else None
+    return int(length) if length.isdigit() and not packed else None
 
 
 def _changed(answer: Any) -> float | None:
-    """When the file was changed, in seconds since 1970, if the server tells."""
+    """Return the time of the last change in seconds since 1970; None where it is not stated."""
     try:
         return email.utils.parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp()
     except (KeyError, ValueError, OverflowError):
@@ -156,7 +156,7 @@ def _url(uri: bytes) -> str:
 
 
 class _Page(HTMLParser):
-    """Collects where a page links to."""
+    """Collects the links of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,18 +169,18 @@ class _Page(HTMLParser):
 
 
 def _links(page: bytes, url: bytes) -> list[bytes]:
-    """Where a page links to below its own URL, by name, each once."""
+    """Return the links of a page to below its own URL, by name, each once."""
     parser = _Page()
     parser.feed(page.decode("utf-8", "replace"))
-    found = set()
+    targets = set()
     for link in parser.links:
         try:
             target = urldefrag(urljoin(url.decode(), link)).url.encode()
         except ValueError:
-            # No URL at all, such as one with half an IPv6 address.
+            # Not a URL, such as one with half an IPv6 address.
             continue
-        rest = target.removeprefix(url)
-        # Not itself in another order: `?C=M;O=D`.
-        if rest and rest != target and not rest.startswith(b"?"):
-            found.add(target)
-    return sorted(found)
+        below = target.removeprefix(url)
+        # Not the page itself in another order: `?C=M;O=D`.
+        if below and below != target and not below.startswith(b"?"):
+            targets.add(target)
+    return sorted(targets)

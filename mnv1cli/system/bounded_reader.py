@@ -1,4 +1,4 @@
-"""Archives of others, read no further than is sensible."""
+"""Archives from others, read no further than is sensible."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import io
 import tarfile
 from typing import IO, Any
 
-# What tar may say between two members, long names and the like, and behind the last one.
+# The bytes that tar may have between two members, for long names and the like, and at its end.
 MAX_HEADER = 8 << 10
 MAX_TAIL = 1 << 20
 _CHUNK = 1 << 20
 
 
 class ExcessError(Exception):
-    """There is more than was allowed; its text is the reason."""
+    """There are more bytes than is allowed; the text is the reason."""
 
 
 class BoundedReader(io.RawIOBase):
@@ -26,28 +26,28 @@ class BoundedReader(io.RawIOBase):
         self.position = 0
 
     def allow(self, count: int) -> None:
-        """So many bytes may come from here on."""
+        """Allow so many bytes from here on."""
         self._allowed = self.position + count
 
     def allowed(self) -> int:
-        """How far it may be read."""
+        """Return the position up to which it may be read."""
         return self._allowed
 
     def tell(self) -> int:
-        """How far it was read."""
+        """Return the position up to which it was read."""
         return self.position
 
     def read(self, size: int = -1) -> bytes:
-        """Never takes memory for more than is allowed."""
-        rest = self.allowed() - self.position
-        data: bytes = self._file.read(min(size, rest + 1) if size >= 0 else rest + 1)
+        """Read, but never take memory for more than is allowed."""
+        left = self.allowed() - self.position
+        data: bytes = self._file.read(min(size, left + 1) if size >= 0 else left + 1)
         self.position += len(data)
-        if len(data) > rest:
+        if len(data) > left:
             raise ExcessError("it has too much between its files")
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Forwards alone: whoever goes back may go round in circles."""
+        """Move forwards only: an archive that goes back may go round in circles."""
         if whence or offset < self.position:
             raise tarfile.ReadError("it goes backwards")
         while self.position < offset and self.read(min(_CHUNK, offset - self.position)):
@@ -56,7 +56,7 @@ class BoundedReader(io.RawIOBase):
 
 
 class BoundedGzipReader(BoundedReader):
-    """What a gzip file holds, in bounded time: also the packed bytes are counted."""
+    """The contents of a gzip file, in bounded time: the packed bytes are counted, too."""
 
     def __init__(self, packed: IO[bytes]) -> None:
         self._packed = _Packed(packed, self)
@@ -64,7 +64,7 @@ class BoundedGzipReader(BoundedReader):
 
 
 class _Packed(BoundedReader):
-    """The bytes of a gzip file, which are hardly more than what they hold."""
+    """The packed bytes of a gzip file, which are hardly more than its contents."""
 
     def __init__(self, file: IO[bytes], unpacked: BoundedReader) -> None:
         super().__init__(file)

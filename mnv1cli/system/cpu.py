@@ -1,4 +1,4 @@
-"""What this process may use of the machine."""
+"""The cores that this process may use."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def count_cores() -> int:
-    """The cores that this process may use: affinity and the cgroup's quota counted."""
+    """Count the cores that this process may use, by its affinity and the quota of its cgroup."""
     if hasattr(os, "sched_getaffinity"):
-        found = len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
     else:
-        found = os.cpu_count() or 1
-    quotas = [_quota(folder) for folder in _cgroups(_CGROUPS, Path("/proc/self/cgroup"))]
-    return max(1, min([found, *(math.ceil(quota) for quota in quotas if quota is not None)]))
+        cores = os.cpu_count() or 1
+    quotas = [_quota(folder) for folder in _list_cgroups(_CGROUPS, Path("/proc/self/cgroup"))]
+    return max(1, min([cores, *(math.ceil(quota) for quota in quotas if quota is not None)]))
 
 
-def _cgroups(root: Path, told: Path) -> list[Path]:
-    """The control groups of this process from the innermost to the root; each may have a limit."""
+def _list_cgroups(root: Path, membership: Path) -> list[Path]:
+    """List the control groups of this process, from the innermost to the root."""
     try:
-        lines = [line.split(":", 2) for line in told.read_text("utf-8").splitlines()]
+        lines = [line.split(":", 2) for line in membership.read_text("utf-8").splitlines()]
     except (OSError, ValueError):
         lines = []
     # Version 2 has one hierarchy, of the number 0; a container's own is the root of it.
@@ -31,7 +31,7 @@ def _cgroups(root: Path, told: Path) -> list[Path]:
 
 
 def _quota(root: Path) -> float | None:
-    """A control group's limit in cores, of version 2 or 1; None where there is none."""
+    """Return the limit of a control group in cores, of version 2 or 1; None where it has none."""
     try:
         # Version 2: "max 100000" or "150000 100000".
         limit, _, period = (root / "cpu.max").read_text("ascii").partition(" ")

@@ -1,7 +1,7 @@
-"""Parts of the work that a signal does not tear, where the program asks for that.
+"""Work that a signal does not interrupt halfway.
 
-The command line's signal handlers call `arrive`; the library marks what should
-be finished first. Without handlers nothing is held.
+The command line's signal handlers call `request_stop`; the library marks with `defer_stop`
+what should be finished first. Without handlers nothing is deferred.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class _State:
 
 
 def request_stop(stop: BaseException) -> None:
-    """Raise `stop`, at the end of what is held; a second one is raised at once."""
+    """Raise `stop` at the end of the deferring block; a second one is raised at once."""
     if _State.depth and _State.waiting is None:
         _State.waiting = stop
         return
@@ -28,7 +28,7 @@ def request_stop(stop: BaseException) -> None:
 
 @contextlib.contextmanager
 def defer_stop() -> Iterator[None]:
-    """Finish this before a first signal counts. For the main thread alone."""
+    """Finish this block before a first signal takes effect. Only for the main thread."""
     _State.depth += 1
     try:
         yield

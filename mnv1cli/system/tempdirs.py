@@ -1,4 +1,4 @@
-"""What lies on disk only as long as the process lives."""
+"""Files that exist only as long as the process lives."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 
 
 def make_scratch_dir() -> Path:
-    """A directory for what cannot be cached; it is removed when the process ends."""
+    """Make a directory for what cannot be cached; it is removed when the process ends."""
     return Path(_scratch().name)
 
 
 def remove_scratch() -> None:
-    """Remove it at once, for a process that ends without Python's farewells."""
+    """Remove it at once, for a process that ends without Python's own clean-up."""
     if _scratch.cache_info().currsize:
         _scratch().cleanup()
 
 
 def is_permanent(directory: Path) -> bool:
-    """Whether a module will still be there when the process has ended."""
+    """Return whether a module will still exist when the process has ended."""
     return not _scratch.cache_info().currsize or make_scratch_dir() not in directory.parents
 
 
 @contextlib.contextmanager
 def redirect_temporary_files() -> Iterator[None]:
-    """Let what libraries put into the temporary folder go with the process, however it ends."""
+    """Let temporary files of libraries be removed with the process, however it ends."""
     before = tempfile.tempdir
     tempfile.tempdir = os.fspath(make_scratch_dir())
     try:
@@ -47,7 +47,7 @@ def redirect_temporary_files() -> Iterator[None]:
 
 
 def make_plain_path(directory: Path) -> str:
-    """A path to a module for TensorFlow, which takes a name for a pattern and for UTF-8.
+    """Return a path to a module for TensorFlow, which takes a name for a pattern and for UTF-8.
 
     Where the name would mislead it, this is a link without such characters.
     """

@@ -1,4 +1,4 @@
-"""A function over many items in threads, its results in the order of the items."""
+"""Threads that map a function over many items, with the results in their order."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _POLL_SECONDS = 0.2
 def ordered_map(
     function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int = 1
 ) -> Iterator[R]:
-    """Each item's result, computed by `workers` threads, in the order of `items`.
+    """Yield the result of each item, computed by `workers` threads, in the order of `items`.
 
     At most `workers + ahead` items are begun or done and not yet taken, so
-    memory stays flat. `items` is iterated in a thread of its own, and what it
-    or the function raises is raised here, in its turn. The threads are daemons:
+    memory stays flat. `items` is iterated in a thread of its own. An exception of it
+    or of the function is raised here, in its turn. The threads are daemons:
     one that is deep in a read that never ends does not hold up the process.
     """
     work = _Work(function, items, workers + ahead)
@@ -40,7 +40,7 @@ def ordered_map(
 
 
 class _Work:
-    """What the threads of one map share."""
+    """The state that the threads of one map share."""
 
     def __init__(self, function: Callable[[Any], Any], items: Iterable[Any], room: int) -> None:
         self._function = function
@@ -91,7 +91,7 @@ class _Work:
 def split_into_chunks(
     items: Iterable[T], size: int, first: Iterable[int] = ()
 ) -> Iterator[list[T]]:
-    """Consecutive items in lists of `size`; those in the beginning of the sizes in `first`.
+    """Split items into lists of `size`; the first lists have the sizes in `first`.
 
     The last one, or one before a failure of `items`, is shorter.
     """
