@@ -14,14 +14,14 @@ def display_path(path: bytes) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def text_path(path: bytes) -> tuple[str, bool]:
+def decode_lossy(path: bytes) -> tuple[str, bool]:
     """Return `path` as text with U+FFFD for what is not UTF-8, and whether bytes were lost."""
     text = path.decode("utf-8", "replace")
     return text, text.encode() != path
 
 
-def path_of(record: Mapping[str, Any]) -> bytes:
-    """Return the bytes of the path that `path_fields` put into a JSON object."""
+def parse_path(record: Mapping[str, Any]) -> bytes:
+    """Return the bytes of the path that `make_path_fields` put into a JSON object."""
     if raw := record.get("path_bytes"):
         import base64
 
@@ -29,25 +29,25 @@ def path_of(record: Mapping[str, Any]) -> bytes:
     return str(record["path"]).encode("utf-8", "replace")
 
 
-def encoded_path(path: bytes) -> str:
+def encode_base64(path: bytes) -> str:
     """Return the bytes of a path in base64, for JSON."""
     import base64
 
     return base64.b64encode(path).decode()
 
 
-def path_fields(path: bytes) -> dict[str, Any]:
+def make_path_fields(path: bytes) -> dict[str, Any]:
     """Return `path` as text for JSON, with `path_bytes` in base64 where the text lost bytes."""
-    text, lossy = text_path(path)
-    return {"path": text, **({"path_bytes": encoded_path(path)} if lossy else {})}
+    text, lossy = decode_lossy(path)
+    return {"path": text, **({"path_bytes": encode_base64(path)} if lossy else {})}
 
 
-def text(path: bytes) -> str:
+def decode_path(path: bytes) -> str:
     """Return a path as the text that `encode_rows` turns back into its bytes."""
     return path.decode("utf-8", "surrogateescape")
 
 
-def one_line(text: str) -> str:
+def to_one_line(text: str) -> str:
     """Return text from a file in one line, without marks that change the direction of text."""
     return display_path(text.encode("utf-8", "surrogatepass"))
 

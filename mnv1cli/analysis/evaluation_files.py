@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli.path_text import text
+from mnv1cli.path_text import decode_path
 from mnv1cli.results.files import ResultFiles, refuse_to_replace
 from mnv1cli.results.writers.delimited import FLOAT_FORMAT, encode_rows
 
@@ -74,7 +74,7 @@ class EvaluationFiles:
 
     def _write_mistakes(self, evaluation: Evaluation) -> None:
         rows = (
-            (text(m.path), m.truth, m.predicted, FLOAT_FORMAT % m.probability)
+            (decode_path(m.path), m.truth, m.predicted, FLOAT_FORMAT % m.probability)
             for m in evaluation.mistakes()
         )
         self._write(self._mistakes, _MISTAKES, rows)

@@ -10,7 +10,7 @@ import numpy as np
 from mnv1cli._version import __version__
 from mnv1cli.errors import ResultError
 from mnv1cli.inference.predictor import Predictor
-from mnv1cli.path_text import count, path_fields
+from mnv1cli.path_text import count, make_path_fields
 from mnv1cli.results.readers.similarities import GROUPS, MATCHES
 from mnv1cli.runs.tally import Tally
 
@@ -109,7 +109,8 @@ class Search:
             "counts": counts,
             "seconds": round(self.tally.seconds, 3),
             "failures": [
-                {**path_fields(fault.path), "reason": fault.reason} for fault in self.tally.faults
+                {**make_path_fields(fault.path), "reason": fault.reason}
+                for fault in self.tally.faults
             ],
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli.path_text import one_line
+from mnv1cli.path_text import to_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +48,9 @@ def _summarize_confusions(evaluation: Evaluation) -> dict[str, Any]:
         (truth.class_id, label.class_id): count for truth, label, count in evaluation.confusion()
     }
     names = {
-        name.class_id: one_line(name.label) for pair in evaluation.confusion() for name in pair[:2]
+        name.class_id: to_one_line(name.label)
+        for pair in evaluation.confusion()
+        for name in pair[:2]
     }
     pairs = sorted(
         (pair for pair in counts if pair[0] != pair[1]), key=lambda pair: (-counts[pair], pair)

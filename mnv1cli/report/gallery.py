@@ -12,7 +12,7 @@ from mnv1cli.analysis.saved_predictions import SavedPredictions, rank_table
 from mnv1cli.analysis.truth import ListTruth, ResolvedTruth
 from mnv1cli.errors import OptionError, ResultError
 from mnv1cli.labels.names import choose_labels
-from mnv1cli.path_text import path_of
+from mnv1cli.path_text import parse_path
 from mnv1cli.results.readers import open_result
 from mnv1cli.results.readers.similarities import SimilarityRows, group_entries
 from mnv1cli.types import Fault, Table
@@ -272,6 +272,6 @@ def _entry_key(entry: Entry, sort: Sort) -> tuple[Any, ...]:
 def _read_faults(metadata: Mapping[str, Any], file: object) -> list[Fault]:
     try:
         records = metadata.get("failures") or ()
-        return [Fault(path_of(record), str(record["reason"])) for record in records]
+        return [Fault(parse_path(record), str(record["reason"])) for record in records]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ResultError(f"the metadata of {file} are damaged") from error

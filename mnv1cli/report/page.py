@@ -8,7 +8,7 @@ import os
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli.path_text import display_path, one_line
+from mnv1cli.path_text import display_path, to_one_line
 from mnv1cli.report.figures import summarize
 from mnv1cli.report.gallery import Card, Entry, LabelGallery, SimilarityGallery
 
@@ -65,7 +65,7 @@ def render_page(
     else:
         content = _describe_similarities(gallery, selected, thumbnails)
     html = environment.get_template("report.html.j2").render(
-        title=one_line(title),
+        title=to_one_line(title),
         note=note,
         policy=_make_policy(style, script),
         style=style,
@@ -107,10 +107,14 @@ def _describe_card(card: Card, thumbnails: Thumbnails) -> dict[str, Any]:
     return {
         **_describe_picture(card.path, thumbnails),
         "labels": [
-            {"name": one_line(p.label), "wnid": one_line(p.wnid), **_format_share(p.probability)}
+            {
+                "name": to_one_line(p.label),
+                "wnid": to_one_line(p.wnid),
+                **_format_share(p.probability),
+            }
             for p in card.predictions
         ],
-        "truth": one_line(card.truth),
+        "truth": to_one_line(card.truth),
         "verdict": card.verdict,
     }
 
@@ -192,7 +196,7 @@ def _format_similarity(similarity: float) -> dict[str, Any]:
 
 def _describe_faults(faults: Sequence[Fault]) -> list[dict[str, str]]:
     return [
-        {"path": display_path(fault.path), "reason": one_line(fault.reason)}
+        {"path": display_path(fault.path), "reason": to_one_line(fault.reason)}
         for fault in faults[:_MAX_FAULTS]
     ]
 
@@ -204,7 +208,7 @@ def _flatten(metadata: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[st
             yield from _flatten(value, f"{prefix}{key} ")
         elif key != "failures":
             shown = {True: "yes", False: "no"}.get(value) if isinstance(value, bool) else value
-            yield one_line(prefix + key).replace("_", " "), one_line(str(shown))
+            yield to_one_line(prefix + key).replace("_", " "), to_one_line(str(shown))
 
 
 def _read_data(name: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from mnv1cli.errors import ResultError
-from mnv1cli.path_text import path_fields, path_of
+from mnv1cli.path_text import make_path_fields, parse_path
 from mnv1cli.types import Fault, Task
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ class RunMetadata:
                 values["seconds"] = float(values["seconds"])
             if "failures" in values:
                 values["failures"] = tuple(
-                    Fault(path_of(record), str(record["reason"])) for record in values["failures"]
+                    Fault(parse_path(record), str(record["reason"]))
+                    for record in values["failures"]
                 )
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ResultError(f"the metadata of {file} are damaged") from error
@@ -109,7 +110,7 @@ class RunMetadata:
             document["counts"] = self.counts._asdict()
         if self.failures is not None:
             document["failures"] = [
-                {**path_fields(fault.path), "reason": fault.reason} for fault in self.failures
+                {**make_path_fields(fault.path), "reason": fault.reason} for fault in self.failures
             ]
         return document
 

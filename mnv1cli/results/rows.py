@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ResultError
-from mnv1cli.path_text import display_path, encoded_path, path_of, text, text_path
+from mnv1cli.path_text import decode_lossy, decode_path, display_path, encode_base64, parse_path
 from mnv1cli.results.files import wrap_text
 from mnv1cli.results.readers.common import IMAGES
 from mnv1cli.results.writers.arrow import METADATA_KEY, import_pyarrow
@@ -111,7 +111,7 @@ def _write_delimited(
 
 def _cell(value: Any) -> str:
     if isinstance(value, bytes):
-        return text(value)
+        return decode_path(value)
     return FLOAT_FORMAT % value if isinstance(value, float) else str(value)
 
 
@@ -135,10 +135,10 @@ def _json_members(columns: Iterable[str], row: Sequence[Any]) -> Iterator[tuple[
     """Make the members of a JSON object; a path that is not UTF-8 has its bytes, too."""
     for name, value in zip(columns, row, strict=True):
         if isinstance(value, bytes):
-            shown, lossy = text_path(value)
+            shown, lossy = decode_lossy(value)
             yield name, shown
             if lossy:
-                yield f"{name}_bytes", encoded_path(value)
+                yield f"{name}_bytes", encode_base64(value)
         else:
             yield name, shorten_float32(value) if isinstance(value, float) else value
 
@@ -148,7 +148,7 @@ def _read_json_lines(file: Path, columns: Columns) -> Iterator[tuple[Any, ...]]:
         for line in stream:
             record = json.loads(line)
             yield tuple(
-                path_of({"path": record[name], "path_bytes": record.get(f"{name}_bytes")})
+                parse_path({"path": record[name], "path_bytes": record.get(f"{name}_bytes")})
                 if kind is bytes
                 else kind(record[name])
                 for name, kind in columns.items()
@@ -209,7 +209,7 @@ def _arrow_schema(arrow: Any, columns: Columns) -> Any:
 def _parquet_members(columns: Iterable[str], row: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     for name, value in zip(columns, row, strict=True):
         if isinstance(value, bytes):
-            shown, lossy = text_path(value)
+            shown, lossy = decode_lossy(value)
             yield name, shown
             yield f"{name}_bytes", value if lossy else None
         else:

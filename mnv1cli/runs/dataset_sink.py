@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import OptionError, OutputError
-from mnv1cli.path_text import count, text
+from mnv1cli.path_text import count, decode_path
 from mnv1cli.results.dataset import Dataset, dataset_layout
 from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.writers.arrow import ArrowRows
@@ -163,7 +163,7 @@ class DatasetSink:
                 file = self._files.open(options.errors)
                 file.write(encode_rows([("path", "reason")]))
                 faults = metadata.failures or ()
-                file.write(encode_rows([text(fault.path), fault.reason] for fault in faults))
+                file.write(encode_rows([decode_path(fault.path), fault.reason] for fault in faults))
             if options.manifest is not None:
                 self._files.write_json(options.manifest, metadata.to_json())
             self._files.commit()

@@ -8,7 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from mnv1cli.errors import OptionError, OutputError
-from mnv1cli.path_text import text
+from mnv1cli.path_text import decode_path
 from mnv1cli.results.files import ResultFiles, refuse_image_name
 from mnv1cli.results.formats import choose_format
 from mnv1cli.results.shard_positions import ShardPositions
@@ -139,7 +139,7 @@ class FileSink:
             self._writer.write(table if self.on_error == "row" else table.without_faults())
             self.files.flush()
         if self._errors is not None:
-            self._errors.write(encode_rows([text(f.path), f.reason] for f in faults))
+            self._errors.write(encode_rows([decode_path(f.path), f.reason] for f in faults))
         self._positions.add(table)
         self.resume.add(table.paths)
         return faults

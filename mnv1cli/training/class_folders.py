@@ -15,7 +15,7 @@ from mnv1cli.errors import MissingInputError, NoImagesError, OptionError
 from mnv1cli.inputs.listing import Listing
 from mnv1cli.labels.names import FIELDS as LABEL_FIELDS
 from mnv1cli.labels.names import imagenet
-from mnv1cli.path_text import count, display_path, text, text_path
+from mnv1cli.path_text import count, decode_lossy, decode_path, display_path
 from mnv1cli.results.writers.delimited import encode_rows
 from mnv1cli.types import IMAGE_SUFFIXES, ImageRef
 
@@ -63,7 +63,7 @@ def read_class_folders(top: bytes) -> ClassFolders:
             log.warning("no images in %s: it is not a class", display_path(folder))
             continue
         classes += [len(names)] * len(images)
-        names.append(text_path(os.path.basename(folder))[0])
+        names.append(decode_lossy(os.path.basename(folder))[0])
         refs += images
     if len(names) < 2:
         content = f"only one class folder, {names[0]}" if names else "no class folders with images"
@@ -198,7 +198,7 @@ def encode_split_table(
 ) -> bytes:
     """Encode the split as CSV: path, label and part of every image that was used."""
     rows = (
-        (text(path), names[number], part)
+        (decode_path(path), names[number], part)
         for path, number, part in zip(paths, classes, parts, strict=True)
     )
     return encode_rows([FIELDS, *rows])

@@ -18,7 +18,7 @@ from mnv1cli.api import Classifier
 from mnv1cli.errors import ImageError
 from mnv1cli.images import loader
 from mnv1cli.images.tf_data import Stream
-from mnv1cli.inputs import archives as members
+from mnv1cli.inputs import archives
 from mnv1cli.inputs.archives import Archive, Member
 from mnv1cli.inputs.listing import Listing
 from mnv1cli.types import PixelSpec
@@ -182,7 +182,7 @@ def test_no_archive_is_told(tmp_path: Path) -> None:
 def test_packed_members_that_fill_memory_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(members, "_MAX_PACKED_BYTES", 100)
+    monkeypatch.setattr(archives, "_MAX_PACKED_BYTES", 100)
     path = made(tmp_path / "x.tgz", {b"large.jpg": bytes(101), b"small.jpg": bytes(100)})
     result = content(path)
     assert "unpack it" in str(result[b"large.jpg"])
@@ -192,10 +192,10 @@ def test_packed_members_that_fill_memory_are_refused(
 @pytest.mark.parametrize("name", ["x.zip", "X.Tar", "x.tar.gz", "x.tgz"])
 def test_archives_are_known_by_their_names(tmp_path: Path, name: str) -> None:
     path = os.fsencode(tmp_path / name)
-    assert not members.is_archive(path)
+    assert not archives.is_archive(path)
     Path(os.fsdecode(path)).touch()
-    assert members.is_archive(path)
-    assert not members.is_archive(os.fsencode(tmp_path))
+    assert archives.is_archive(path)
+    assert not archives.is_archive(os.fsencode(tmp_path))
 
 
 @pytest.fixture(scope="module")

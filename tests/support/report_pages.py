@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.labels.names import imagenet
-from mnv1cli.path_text import text
+from mnv1cli.path_text import decode_path
 from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.formats import FORMATS
 from mnv1cli.results.readers.similarities import MATCHES
@@ -59,7 +59,7 @@ def make_predictions(count: int) -> tuple[tuple[Prediction, ...], ...]:
 def write_labels_csv(file: Path, names: Sequence[str | bytes]) -> Path:
     """Write what classify would write about these images, without metadata."""
     rows = [
-        [text(os.fsencode(name)), p.rank, p.class_id, p.wnid, p.label, p.probability]
+        [decode_path(os.fsencode(name)), p.rank, p.class_id, p.wnid, p.label, p.probability]
         for name, predictions in zip(names, make_predictions(len(names)), strict=True)
         for p in predictions
     ]

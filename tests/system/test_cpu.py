@@ -1,4 +1,4 @@
-"""What this process may use of the machine."""
+"""What this process may use of the cpu."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def version_1(quota: str, period: str) -> dict[str, str]:
 def test_affinity_counts() -> None:
     code = (
         "import os\n"
-        "from mnv1cli.system import cpu as machine\n"
+        "from mnv1cli.system import cpu\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "print(machine.count_cores())\n"
+        "print(cpu.count_cores())\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "1\n"

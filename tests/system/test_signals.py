@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mnv1cli.system import signals as interrupts
+from mnv1cli.system import signals
 
 
 class Stopped(BaseException):
@@ -13,20 +13,20 @@ class Stopped(BaseException):
 
 def test_signal_outside_is_raised_at_once() -> None:
     with pytest.raises(Stopped):
-        interrupts.request_stop(Stopped())
+        signals.request_stop(Stopped())
 
 
 def work(signals: int, done: list[int], failure: Exception | None = None) -> None:
-    with interrupts.defer_stop():
+    with signals.defer_stop():
         for _ in range(signals):
-            interrupts.request_stop(Stopped())
+            signals.request_stop(Stopped())
         if failure:
             raise failure
         done.append(1)
 
 
 def nothing_is_left() -> None:
-    with interrupts.defer_stop():
+    with signals.defer_stop():
         pass
 
 

@@ -13,17 +13,17 @@ from mnv1cli.system import tempdirs
 ENDINGS = {
     "as ever": "pass",
     "by an error": "raise SystemExit(3)",
-    "at once": "scratch.remove_scratch(); import os; os._exit(0)",
+    "at once": "tempdirs.remove_scratch(); import os; os._exit(0)",
 }
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_goes_with_the_process(ending: str) -> None:
     code = (
-        "from mnv1cli.system import tempdirs as scratch\n"
-        "place = scratch.make_scratch_dir()\n"
+        "from mnv1cli.system import tempdirs\n"
+        "place = tempdirs.make_scratch_dir()\n"
         "(place / 'file').touch()\n"
-        "assert scratch.make_scratch_dir() == place\n"
+        "assert tempdirs.make_scratch_dir() == place\n"
         f"print(place, flush=True)\n{ENDINGS[ending]}\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnv1cli.errors import ResultError
-from mnv1cli.path_text import path_of
+from mnv1cli.path_text import parse_path
 from mnv1cli.results.readers.common import IMAGES, read_run_metadata
 from mnv1cli.types import ImageInfo, Layout, Prediction, Table
 
@@ -30,7 +30,7 @@ class JsonLinesResult:
     def paths(self) -> Iterator[bytes]:
         """Yield each image that has a row, in their order."""
         for record in self._records():
-            yield path_of(record)
+            yield parse_path(record)
 
     def tables(self, images: int | None = None) -> Iterator[Table]:
         """Yield the rows in tables of `images` images, as a writer takes them."""
@@ -72,7 +72,7 @@ class JsonLinesResult:
             raise ResultError(f"line {number} of {self._file} is not JSON: {error}") from error
 
     def _make_table(self, records: list[dict[str, Any]]) -> Table:
-        paths = tuple(map(path_of, records))
+        paths = tuple(map(parse_path, records))
         errors = tuple(record.get("error") or "" for record in records)
         assert self.layout is not None
         if self.layout.labels:

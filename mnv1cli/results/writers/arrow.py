@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnv1cli.errors import OptionError
-from mnv1cli.path_text import text_path
+from mnv1cli.path_text import decode_lossy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,7 +111,7 @@ class ArrowRows:
         self, paths: Sequence[bytes], columns: Sequence[Any], errors: Sequence[str]
     ) -> list[Any]:
         """Add the columns of paths and errors, in the order and the types of the schema."""
-        texts = [text_path(path) for path in paths]
+        texts = [decode_lossy(path) for path in paths]
         names = [text for text, _ in texts]
         raw = [path if lossy else None for path, (_, lossy) in zip(paths, texts, strict=True)]
         all_columns = [names, raw, *columns, *([errors] if self._layout.errors else [])]

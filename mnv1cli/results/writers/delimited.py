@@ -7,7 +7,7 @@ import io
 import itertools
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mnv1cli.path_text import text
+from mnv1cli.path_text import decode_path
 from mnv1cli.types import ImageInfo
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class CsvWriter:
             last = ["" if value is None else str(value) for value in info]
             last += [error] if self._layout.errors else []
             for row in cells:
-                yield [text(path), *row, *last]
+                yield [decode_path(path), *row, *last]
 
     def _label_cells(self, table: Table) -> Iterator[list[list[str]]]:
         """Yield the rows of each image, without path and error."""

@@ -7,7 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli.path_text import path_fields
+from mnv1cli.path_text import make_path_fields
 from mnv1cli.results.writers.delimited import FLOAT_FORMAT
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class JsonLinesWriter:
         for path, error, result, info in zip(
             table.paths, table.errors, results, image_info, strict=False
         ):
-            record = path_fields(path)
+            record = make_path_fields(path)
             record[key] = None if error else result
             if info is not None:
                 record |= {name: value or None for name, value in info._asdict().items()}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from mnv1cli.path_text import text
+from mnv1cli.path_text import decode_path
 from mnv1cli.results.writers.delimited import encode_rows
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class NpyWriter:
         entries = zip(table.paths, table.errors, strict=True)
         self._index.write(
             encode_rows(
-                [self._rows + i, text(path), *([error] if self._layout.errors else [])]
+                [self._rows + i, decode_path(path), *([error] if self._layout.errors else [])]
                 for i, (path, error) in enumerate(entries)
             )
         )

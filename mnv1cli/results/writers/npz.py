@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from mnv1cli.path_text import text
+from mnv1cli.path_text import decode_path
 from mnv1cli.results.files import reopen_from_start
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class _Strings:
     def add(self, value: bytes) -> None:
         self._file.write(value + _END)
         self._count += 1
-        self._longest = max(self._longest, len(text(value)))
+        self._longest = max(self._longest, len(decode_path(value)))
 
     def write_to(self, member: IO[bytes]) -> None:
         """Write an array of fixed-width text; bytes that are not UTF-8 become lone surrogates."""
@@ -49,7 +49,9 @@ class _Strings:
         with reopen_from_start(self._file) as file:
             while chunk := file.read(_CHUNK):
                 *values, unfinished = (unfinished + chunk).split(_END)
-                cells = (text(value).encode("utf-32-le", "surrogatepass") for value in values)
+                cells = (
+                    decode_path(value).encode("utf-32-le", "surrogatepass") for value in values
+                )
                 member.write(b"".join(cell.ljust(width, _END) for cell in cells))
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnv1cli.path_text import path_fields
+from mnv1cli.path_text import make_path_fields
 from mnv1cli.types import Layout, Table
 from tests.support.results import (
     NAN,
@@ -101,7 +101,7 @@ class TestJsonLines:
     def test_path_has_bytes_only_where_text_lost_something(
         self, path: bytes, fields: dict[str, str]
     ) -> None:
-        assert path_fields(path) == fields
+        assert make_path_fields(path) == fields
         assert self.lines(Layout((1,), labels=True), make_labels(path)) == [
             {**fields, "predictions": []}
         ]
