@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mnv1cli.system import signals
+from mnv1cli.system.signals import defer_stop, request_stop
 
 
 class Stopped(BaseException):
@@ -13,20 +13,20 @@ class Stopped(BaseException):
 
 def test_signal_outside_is_raised_at_once() -> None:
     with pytest.raises(Stopped):
-        signals.request_stop(Stopped())
+        request_stop(Stopped())
 
 
 def work(signals: int, done: list[int], failure: Exception | None = None) -> None:
-    with signals.defer_stop():
+    with defer_stop():
         for _ in range(signals):
-            signals.request_stop(Stopped())
+            request_stop(Stopped())
         if failure:
             raise failure
         done.append(1)
 
 
 def nothing_is_left() -> None:
-    with signals.defer_stop():
+    with defer_stop():
         pass
 
 
