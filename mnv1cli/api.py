@@ -195,9 +195,9 @@ class Classifier:
             ClusterError: the cluster cannot be reached, or fails.
         """
         check_choice("runner", runner, get_args(Runner))
-        task = task or Task("classify")
+        task, refs = task or Task("classify"), from_python.make_refs(images)
         folder = Location(f"{os.fspath(dataset).rstrip('/')}/")
-        sink, refs = DatasetSink(folder, task, OutputOptions()), from_python.make_refs(images)
+        sink = DatasetSink(folder, task, OutputOptions())
         return fill_dataset(self.predictor, task, refs, sink, runner, address, progress)
 
     def evaluate(
@@ -230,9 +230,8 @@ class Classifier:
             ResultError: the index was made with other settings than these.
             ImageError: an image cannot be used.
         """
-        return find_similar(
-            self.predictor, Index(to_result_source(Location(os.fspath(index)))), images, top
-        )
+        source = to_result_source(Location(os.fspath(index)))
+        return find_similar(self.predictor, Index(source), images, top)
 
     def quantize(
         self, images: ImageInputs, samples: int = 200, seed: int = 0, endpoint: str = ""
@@ -248,8 +247,7 @@ class Classifier:
 
         `options` are the fields of `FinetuneOptions`, and `progress`, a stream for a bar.
         """
-        progress = options.pop("progress", None)
-        training = FinetuneOptions(**options)
+        progress, training = options.pop("progress", None), FinetuneOptions(**options)
         return finetune(self.predictor, Path(folder), Path(output), training, progress)
 
 
