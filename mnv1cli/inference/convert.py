@@ -60,7 +60,7 @@ def compile_module(module: HubModule, outputs: Sequence[Output]) -> CompiledMode
     model = _convert(module, outputs, reference)
     names = tuple(output.name for output in outputs)
     _check(LiteRTModel(model, names, workers=1), reference, module, outputs)
-    return CompiledModel(model, names, "float32", version())
+    return CompiledModel(model, names, "float32", version(), image_size=choose_key(module, outputs))
 
 
 def quantize_module(
@@ -79,7 +79,14 @@ def quantize_module(
     """
     model = _convert(module, outputs, TensorFlowModel(module, outputs), list(images))
     names = tuple(output.name for output in outputs)
-    return CompiledModel(model, names, "int8", version(), calibration)
+    size = choose_key(module, outputs)
+    return CompiledModel(model, names, "int8", version(), calibration, size)
+
+
+def choose_key(module: HubModule, outputs: Sequence[Output]) -> int | None:
+    """Return the image size that a compiled model is kept under; None if the module states it."""
+    size = outputs[0].images.shape[1]
+    return None if size == module.image_size else size
 
 
 def _convert(

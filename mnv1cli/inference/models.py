@@ -90,7 +90,8 @@ def find_calibrated(module: HubModule, output: Output) -> CompiledModel:
     main_names = tuple(main.name for main in module.main_outputs())
     for names in (main_names, (output.name,)):
         if output.name in names:
-            compiled = artifacts.find_model(module.fingerprint, names, "int8")
+            size = convert.choose_key(module, [output])
+            compiled = artifacts.find_model(module.fingerprint, names, "int8", size)
             if compiled is not None and convert.is_usable(compiled):
                 return compiled
     option = f" --endpoint {output.name}" if output.name not in main_names else ""
@@ -110,8 +111,10 @@ def _compile_once(module: HubModule, outputs: Sequence[Output]) -> CompiledModel
     """Return the compiled module from the cache; compile it if missing, damaged or outdated."""
     names = tuple(output.name for output in outputs)
 
+    size = convert.choose_key(module, outputs)
+
     def find_current() -> CompiledModel | None:
-        compiled = artifacts.find_model(module.fingerprint, names, "float32")
+        compiled = artifacts.find_model(module.fingerprint, names, "float32", size)
         return compiled if compiled and convert.is_current(compiled) else None
 
     if compiled := find_current():

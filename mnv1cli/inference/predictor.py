@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
@@ -13,6 +14,7 @@ from mnv1cli.inference.models import open_model
 from mnv1cli.inference.settings import Settings, check_choice
 from mnv1cli.inputs import from_python
 from mnv1cli.labels.names import choose_labels
+from mnv1cli.modules.image_input import settle_image_size
 from mnv1cli.modules.inspection import open_module
 from mnv1cli.path_text import display_path
 from mnv1cli.types import FetchOptions, OnError
@@ -51,8 +53,10 @@ class Predictor:
         self.settings = settings or Settings()
         name = None if module is None else os.fspath(module)
         size = self.settings.image_size
-        self.module: HubModule = open_module(name, self.settings.fetch, size)
-        self.spec = self.settings.pixel_spec(self.module.choose_image_size(size))
+        opened = open_module(name, self.settings.fetch, size)
+        self.module: HubModule
+        self.module, settled = settle_image_size(opened, size)
+        self.spec = self.settings.pixel_spec(settled)
         self.threads = self.settings.cores
         self._models: dict[str, Model] = {}
 
@@ -113,6 +117,8 @@ class Predictor:
             LabelsError: the class names do not fit the module.
         """
         output = self._choose_output(task)
+        if len(output.result.shape) > 2 and -1 in output.result.shape[1:] and not task.pool:
+            output = self._measure_shape(output)
         shape = compute_row_shape(self.module, output, task)
         names: tuple[ClassName, ...] = ()
         if task.command == "classify":
@@ -164,6 +170,13 @@ class Predictor:
         if task.command != "embed":
             return self.module.logits()
         return self.module.endpoint(task.endpoint) if task.endpoint else self.module.features()
+
+    def _measure_shape(self, output: Output) -> Output:
+        """Return the output of a layer with its shape, where the signature leaves that open."""
+        size = self.spec.size
+        blank = np.zeros((1, size, size, 3), np.float32)
+        shape = self._open_model(output)(blank)[output.name].shape
+        return replace(output, result=replace(output.result, shape=(-1, *shape[1:])))
 
     def _open_model(self, output: Output) -> Model:
         if output.name not in self._models:

@@ -36,6 +36,7 @@ class CompiledModel:
 
     `outputs` names its outputs in their order, `converter` the program that
     made it; `calibration` describes the images used for an int8 model.
+    `image_size` is the side of its images in pixels where the module states none.
     """
 
     model: bytes = field(repr=False)
@@ -43,6 +44,7 @@ class CompiledModel:
     precision: Precision
     converter: str
     calibration: Mapping[str, Any] | None = None
+    image_size: int | None = None
 
     @property
     def sha256(self) -> str:
@@ -56,10 +58,13 @@ def artifact_directory(fingerprint: str) -> Path:
 
 
 def find_model(
-    fingerprint: str, outputs: tuple[str, ...], precision: Precision
+    fingerprint: str,
+    outputs: tuple[str, ...],
+    precision: Precision,
+    image_size: int | None = None,
 ) -> CompiledModel | None:
     """Read a module's model with these outputs, None if it is absent or damaged."""
-    place = artifact_directory(fingerprint) / _make_stem(outputs, precision)
+    place = artifact_directory(fingerprint) / _make_stem(outputs, precision, image_size)
     record = _read(place.with_suffix(_RECORD))
     try:
         model = place.with_suffix(_MODEL).read_bytes()
@@ -69,6 +74,7 @@ def find_model(
             precision,
             str(record["converter"]),
             record["calibration"],
+            image_size,
         )
         sound = compiled.sha256 == record["sha256"] and compiled.outputs == outputs
     except (OSError, KeyError, TypeError):
@@ -78,7 +84,7 @@ def find_model(
 
 def save_model(fingerprint: str, compiled: CompiledModel) -> bool:
     """Save a model; return whether the cache could be written."""
-    stem = _make_stem(compiled.outputs, compiled.precision)
+    stem = _make_stem(compiled.outputs, compiled.precision, compiled.image_size)
     record = {
         "sha256": compiled.sha256,
         "outputs": compiled.outputs,
@@ -148,9 +154,10 @@ def remove_all() -> None:
     shutil.rmtree(cache.cache_root() / _FOLDER, ignore_errors=True)
 
 
-def _make_stem(outputs: tuple[str, ...], precision: Precision) -> str:
+def _make_stem(outputs: tuple[str, ...], precision: Precision, image_size: int | None) -> str:
     # A digest, because the names of outputs come from the module and may be anything.
-    return f"{precision}-{_hash_text(json.dumps(outputs))}"
+    stem = f"{precision}-{_hash_text(json.dumps(outputs))}"
+    return f"{stem}-{image_size}" if image_size else stem
 
 
 def _hash_text(text: str) -> str:

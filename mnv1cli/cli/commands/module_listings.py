@@ -190,5 +190,8 @@ def _format_tensors(tensors: Mapping[str, TensorSpec]) -> str:
 
 
 def _format_tensor(spec: TensorSpec) -> str:
-    sides = ", ".join("batch" if n < 0 else str(n) for n in spec.shape)
-    return f"{spec.dtype} [{sides}]"
+    """`float32 [batch, ?, ?, 3]`, where `?` is an unknown side, or `float32 scalar`."""
+    if not spec.shape:
+        return f"{spec.dtype} scalar"
+    batch, *sides = ("?" if n < 0 else str(n) for n in spec.shape)
+    return f"{spec.dtype} [{', '.join(['batch' if batch == '?' else batch, *sides])}]"
