@@ -85,6 +85,12 @@ def _pack(directory: Path, target: Path) -> None:
         gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
     ):
+        # The hub's library looks for the folders as entries: without them it cannot open files.
+        for folder in (".", "assets", "variables"):
+            if (directory / folder).is_dir():
+                entry = tarfile.TarInfo("." if folder == "." else f"./{folder}")
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(entry)
         for name in files.list_files(directory):
             member = tarfile.TarInfo(f"./{name}")
             path = directory / name

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import os
+import tarfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 
 from mnv1cli.errors import OutputError, WeightsError
 from mnv1cli.inference.tf_model import TensorFlowModel
-from mnv1cli.modules import build, catalog, inspection, weights
+from mnv1cli.modules import build, catalog, files, inspection, weights
 from tests.support.shell import mnv1
 
 if TYPE_CHECKING:
@@ -102,3 +104,41 @@ def test_one_source_of_weights_is_needed(tmp_path: Path) -> None:
     assert mnv1("module", "build", "-o", tmp_path / "m").exit_code == 2
     both = ("--checkpoint", "a", "--weights", "b")
     assert mnv1("module", "build", *both, "-o", tmp_path / "m").exit_code == 2
+
+
+def test_an_archive_has_entries_for_its_folders(tmp_path: Path) -> None:
+    source = write_npz(tmp_path, 0.25, 128)
+    directory, archive, again = (tmp_path / name for name in ("m", "m.tar.gz", "again.tar.gz"))
+    fingerprint = build.build_module(None, source, None, None, directory)
+    for target in (archive, again):
+        assert build.build_module(None, source, None, None, target, as_tar=True) == fingerprint
+    assert archive.read_bytes() == again.read_bytes()
+    with tarfile.open(archive) as tar:
+        members = tar.getmembers()
+    # The names as they are stored: `tarfile` takes the slash from folders.
+    folders = [member.name for member in members if member.isdir()]
+    wanted = [name for name in ("assets", "variables") if (directory / name).is_dir()]
+    assert folders == [".", *(f"./{name}" for name in wanted)]
+    assert [m.name for m in members if m.isfile()] == [
+        f"./{name}" for name in files.list_files(directory)
+    ]
+    with gzip.open(archive) as stream:
+        assert stream.read(3) == b"./\0"
+    assert inspection.open_module(str(archive)).fingerprint == fingerprint
+
+
+def test_an_archive_has_its_assets(tmp_path: Path) -> None:
+    directory = tmp_path / "m"
+    for name in ("assets", "variables"):
+        (directory / name).mkdir(parents=True)
+        (directory / name / "file").write_bytes(b"bytes")
+    (directory / "saved_model.pb").write_bytes(b"graph")
+    archive = tmp_path / "m.tar.gz"
+    build._pack(directory, archive)
+    with gzip.open(archive) as stream:
+        data = stream.read()
+    names = [data[i : i + 100].rstrip(b"\0") for i in range(0, len(data), 512)]
+    assert [name for name in names if name.startswith(b"./")] == [
+        b"./", b"./assets/", b"./variables/",
+        b"./assets/file", b"./saved_model.pb", b"./variables/file",
+    ]  # fmt: skip
