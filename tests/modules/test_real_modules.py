@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from mnv1cli.analysis import near_duplicates
+from mnv1cli.errors import ModuleError, SignatureError
 from mnv1cli.inference import convert, models
 from mnv1cli.inference.predictor import Predictor
-from mnv1cli.modules import artifacts
-from mnv1cli.modules.hub_module import TF1, HubModule, Signature, TensorSpec
+from mnv1cli.modules import artifacts, unpack
+from mnv1cli.modules.hub_module import ATTACHMENTS, TF1, HubModule, Signature, TensorSpec
 from mnv1cli.modules.image_input import settle_image_size
 from mnv1cli.training import examples
 from tests.support.shell import mnv1
@@ -193,3 +194,105 @@ def make_module(opened: HubModule) -> HubModule:
     return HubModule(
         opened.handle, opened.path, opened.fingerprint, TF1, opened.tags, signatures, None
     )
+
+
+UNSUPPORTED = {
+    "uint8": "takes images as uint8, which is not supported",
+    "gray": "takes images of 1 channel, which is not supported",
+    "default_only": "has neither a signature 'image_classification' nor 'image_feature_vector'",
+}
+COMMANDS = (
+    "classify", "classify --engine tf", "logits", "logits --engine tf", "embed",
+    "embed --engine tf", "evaluate --truth folders", "evaluate --engine tf --truth folders",
+    "finetune -o tuned", "finetune --full -o tuned", "module quantize", "bench --images 4",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_an_unsupported_module_is_refused_in_one_line(
+    name: str, command: str, small_modules: Path, pictures: Path, tmp_path: Path
+) -> None:
+    truth = tmp_path / "truth.csv"
+    truth.write_text("path,label\n")
+    places = {"folders": truth, "tuned": tmp_path / "tuned"}
+    words = [places.get(word, word) for word in command.split()]
+    result = mnv1(*words, pictures, "--module", small_modules / f"{name}.tar.gz")
+    assert result.exit_code == 1
+    errors = [line for line in result.stderr.splitlines() if not line.endswith("(once)")]
+    assert len(errors) == 1
+    assert errors[0].startswith("mnv1: error: module ")
+    assert UNSUPPORTED[name] in errors[0]
+    assert not (tmp_path / "tuned").exists()
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_an_unsupported_module_is_shown(name: str, small_modules: Path) -> None:
+    assert "fingerprint" in run("module", "show", small_modules / f"{name}.tar.gz").stdout
+
+
+def make_described_module(
+    tmp_path: Path, shape: tuple[int, ...], image_size: int | None
+) -> HubModule:
+    """Return the description of a module with such images; it has no files."""
+    images = TensorSpec("images:0", "float32", shape)
+    result = TensorSpec("logits:0", "float32", (-1, 10))
+    signatures = {"image_classification": Signature({"images": images}, {"default": result})}
+    return HubModule("m", tmp_path, "0" * 64, TF1, ((),), signatures, image_size)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fault"),
+    [
+        ((-1, 96, 128, 3), "takes images of 96x128, not 96x96"),
+        ((-1, -1, 128, 3), "takes images of [?]x128, not 96x96"),
+        ((-1, 96, 96, 4), "takes images of 4 channels, which is not supported"),
+        ((-1, 27648), "takes no batches of images"),
+    ],
+)
+def test_other_shapes_are_refused(tmp_path: Path, shape: tuple[int, ...], fault: str) -> None:
+    with pytest.raises(ModuleError, match=fault):
+        settle_image_size(make_described_module(tmp_path, shape, 96), None)
+
+
+def test_the_size_is_settled_by_the_module_or_the_option(tmp_path: Path) -> None:
+    opened = make_described_module(tmp_path, (-1, -1, -1, -1), None)
+    module, size = settle_image_size(opened, 160)
+    assert (size, module.image_size) == (160, None)
+    assert module.logits().images.shape == (-1, 160, 160, 3)
+    with pytest.raises(ModuleError, match="does not state its image size"):
+        settle_image_size(opened, None)
+
+
+def test_a_missing_signature_is_told_before_a_missing_size(tmp_path: Path) -> None:
+    images = TensorSpec("images:0", "float32", (-1, -1, -1, 3))
+    signatures = {"default": Signature({"images": images}, {"default": images})}
+    module = HubModule("m", tmp_path, "0" * 64, TF1, ((),), signatures, None)
+    with pytest.raises(SignatureError, match="has neither a signature") as info:
+        settle_image_size(module, None)
+    assert info.value.remedy == "it has default"
+
+
+@pytest.mark.parametrize("command", ["classify", "logits", "embed", "module show"])
+def test_sides_that_differ_are_refused_in_one_line(
+    command: str, small_modules: Path, pictures: Path, tmp_path: Path
+) -> None:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    directory = tmp_path / "wide"
+    directory.mkdir()
+    unpack.unpack_archive(small_modules / "reg_train.tar.gz", directory)
+    file = directory / "saved_model.pb"
+    saved_model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    for graph in saved_model.meta_graphs:
+        graph.collection_def.pop(ATTACHMENTS, None)
+        for signature in graph.signature_def.values():
+            signature.inputs["images"].tensor_shape.dim[2].size = 128
+    file.write_bytes(saved_model.SerializeToString())
+    words = ["module", "show", directory]
+    if command != "module show":
+        words = [command, pictures, "--module", directory]
+    result = mnv1(*words)
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert "takes images of 96x128, not square ones" in line
