@@ -158,7 +158,7 @@ def test_build_makes_an_archive_that_the_hub_could_serve(
     built = build.build_module(checkpoint, None, None, None, out, as_tar=True)
     assert built == files.compute_fingerprint(bundled)
     with tarfile.open(out) as tar:
-        assert all(name.startswith("./") for name in tar.getnames())
+        assert all(f"{name}/".startswith("./") for name in tar.getnames())
     assert inspection.open_module(str(out)).fingerprint == built
     again = tmp_path / "again.tar.gz"
     build.build_module(checkpoint, None, None, None, again, as_tar=True)
