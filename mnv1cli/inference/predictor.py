@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 import numpy as np
 
 from mnv1cli.errors import ImageError, ModuleError, ResultError
+from mnv1cli.inference.image_input import settle_image_size
 from mnv1cli.inference.job import Job, compute_row_shape
 from mnv1cli.inference.models import open_model
 from mnv1cli.inference.settings import Settings, check_choice
 from mnv1cli.inputs import from_python
 from mnv1cli.labels.names import choose_labels
-from mnv1cli.modules.image_input import settle_image_size
 from mnv1cli.modules.inspection import open_module
 from mnv1cli.path_text import display_path
 from mnv1cli.types import FetchOptions, OnError
