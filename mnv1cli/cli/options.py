@@ -72,7 +72,7 @@ EXIF = option(
     Group.PIXELS,
     "--exif/--no-exif",
     default=True,
-    help="Turn images by their EXIF orientation (default).",
+    help="Rotate images as their EXIF orientation says (default).",
 )
 THREADS = option(
     Group.RUN,
@@ -120,7 +120,7 @@ LABELS = option(
 )
 FORCE = option(Group.OUTPUT, "--force", is_flag=True, help="Replace existing files.")
 AS_JSON = option(Group.OUTPUT, "--json", "as_json", is_flag=True, help="Print JSON.")
-QUIET = option(Group.RUN, "-q", "--quiet", is_flag=True, help="Show only errors.")
+QUIET = option(Group.RUN, "-q", "--quiet", is_flag=True, help="Show only errors and bad images.")
 VERBOSE = option(
     Group.RUN,
     "-v",

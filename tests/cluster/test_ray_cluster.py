@@ -33,7 +33,7 @@ def test_a_cluster_without_a_cpu_is_too_small_and_signals_stay_ours() -> None:
         "from mnv1cli.errors import ClusterError\n"
         "def own(*_): pass\n"
         "signal.signal(signal.SIGTERM, own)\n"
-        "ray_cluster.cpu.cores = lambda: 0\n"
+        "ray_cluster.cpu.count_cores = lambda: 0\n"
         "try:\n"
         "    with ray_cluster.connected('local'): raise SystemExit('it was taken')\n"
         "except ClusterError as error: assert 'too small' in str(error), error\n"

@@ -41,7 +41,7 @@ _PATH = click.Path(path_type=Path)
     "--image-size",
     metavar="N",
     type=click.IntRange(min=32),
-    help="Image size in pixels. Default: by the checkpoint's name, else 128.",
+    help="Image size in pixels. Default: from the checkpoint's name, else 128.",
 )
 @option(
     Group.OUTPUT,
@@ -52,7 +52,7 @@ _PATH = click.Path(path_type=Path)
     required=True,
     help="Write the module to the directory DIR, or with --tar to the archive DIR.",
 )
-@option(Group.OUTPUT, "--tar", "as_tar", is_flag=True, help="Write a .tar.gz as the hub has it.")
+@option(Group.OUTPUT, "--tar", "as_tar", is_flag=True, help="Write a .tar.gz as the hub serves it.")
 @QUIET
 @VERBOSE
 @AS_JSON

@@ -70,7 +70,7 @@ _DEFAULTS = FinetuneOptions()
     type=click.IntRange(1, 100_000),
     default=_DEFAULTS.epochs,
     show_default=True,
-    help="With --full: largest number of passes over the images.",
+    help="With --full: maximum number of passes over the images.",
 )
 @option(
     Group.RUN,

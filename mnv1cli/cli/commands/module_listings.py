@@ -139,7 +139,7 @@ def _format_state(entry: Mapping[str, Any]) -> str:
     if entry["problems"]:
         return "; ".join(entry["problems"])
     if not entry["checksums"]:
-        return "complete; no checksums were noted when it was fetched"
+        return "complete; there are no checksums to compare with"
     return "all files are unchanged"
 
 

@@ -80,7 +80,7 @@ if TYPE_CHECKING:
     "--module",
     metavar="MODULE",
     shell_complete=complete_files,
-    help="The module that INDEX was made with. Default: the one where it was then.",
+    help="The module that INDEX was made with. Default: where its metadata says.",
 )
 @fetch_options
 @THREADS
