@@ -119,12 +119,12 @@ class _Run:
         assert isinstance(model, LiteRTModel)
         sent = replace(job, threads=1, model=model.for_workers(1))
         schema = dataset.make_schema(dataset_layout(job.task, job.shape), job.metadata())
-        place = dataset.place
-        if not place.is_remote:
-            place = Location(os.path.abspath(place.text) + os.sep)
+        location = dataset.location
+        if not location.is_remote:
+            location = Location(os.path.abspath(location.text) + os.sep)
         self._order = Order(
             cluster.put(sent),
-            place,
+            location,
             dataset.run,
             schema.metadata,
             os.getcwd(),

@@ -43,7 +43,7 @@ class Order:
     """
 
     job: Any
-    place: Location
+    location: Location
     run: str
     metadata: Mapping[bytes, bytes]
     folder: str
@@ -95,7 +95,7 @@ class PartSink:
     @property
     def name(self) -> str:
         """The name of the dataset in messages."""
-        return str(self._order.place)
+        return str(self._order.location)
 
     @property
     def on_error(self) -> OnError:
@@ -141,7 +141,9 @@ class PartSink:
         if table.num_rows:
             order = self._order
             table = table.replace_schema_metadata(order.metadata)
-            self.part = write_part(open_folder(order.place), order.run, self._share.number, table)
+            self.part = write_part(
+                open_folder(order.location), order.run, self._share.number, table
+            )
 
     def abandon(self, tally: Tally, error: BaseException) -> None:
         """Leave nothing: the task is done again."""

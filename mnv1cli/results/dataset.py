@@ -129,17 +129,17 @@ class Dataset:
         ResultError: a part is damaged, or two parts have different settings.
     """
 
-    def __init__(self, place: Location, force: bool = False, retry: bool = False) -> None:
+    def __init__(self, location: Location, force: bool = False, retry: bool = False) -> None:
         import_pyarrow()
-        self.place = place
+        self.location = location
         self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.urandom(4).hex()}"
         self.skipped = 0
         self.unlisted: list[Fault] = []
-        self._folder = open_folder(place)
+        self._folder = open_folder(location)
         self._numbers = itertools.count()
         self._force = force
         self._retry = retry
-        with explain_write_errors(place):
+        with explain_write_errors(location):
             self._folder.check_writable()
         try:
             self._existing = list_parts(self._folder)
@@ -151,7 +151,7 @@ class Dataset:
     @property
     def name(self) -> str:
         """The name of the dataset in messages."""
-        return str(self.place)
+        return str(self.location)
 
     def list_parts(self) -> list[str]:
         """Return the names of all parts that there are now."""
@@ -192,7 +192,7 @@ class Dataset:
 
         Call it before the first part, and only where there is something to write.
         """
-        with explain_write_errors(self.place):
+        with explain_write_errors(self.location):
             self._folder.make()
             self._folder.remove_unfinished()
             if self._force:

@@ -48,8 +48,8 @@ class DatasetSink:
         ResultError: the dataset is damaged.
     """
 
-    def __init__(self, place: Location, task: Task, options: OutputOptions) -> None:
-        _check(place, task, options)
+    def __init__(self, location: Location, task: Task, options: OutputOptions) -> None:
+        _check(location, task, options)
         self.options = options
         for path in (options.errors, options.manifest):
             # --force is about the rows: nobody should lose them for the sake of a list.
@@ -58,7 +58,7 @@ class DatasetSink:
         self._files = ResultFiles(
             None, None, other_files=(options.errors, options.manifest), force=options.force
         )
-        self.dataset = Dataset(place, options.force, options.retry)
+        self.dataset = Dataset(location, options.force, options.retry)
         self._to_skip: ExistingResult | None = None
         self._buffer: PartBuffer | None = None
         self._is_finished = False
@@ -217,15 +217,15 @@ class PartBuffer:
         self._since = time.monotonic()
 
 
-def _check(place: Location, task: Task, options: OutputOptions) -> None:
+def _check(location: Location, task: Task, options: OutputOptions) -> None:
     """Refuse what a dataset cannot hold."""
     if options.wide:
         raise OptionError("--wide is for csv and tsv, not for a dataset")
     if options.format not in (None, "parquet"):
-        if not place.text.endswith("/"):
-            raise OutputError(f"cannot write {place}: it is a folder", "name a file")
+        if not location.text.endswith("/"):
+            raise OutputError(f"cannot write {location}: it is a folder", "name a file")
         raise OptionError(
-            f"{place} is a folder: a dataset of Parquet files, not {options.format}",
+            f"{location} is a folder: a dataset of Parquet files, not {options.format}",
             "name a file",
         )
     if options.force and options.retry:

@@ -71,7 +71,7 @@ def test_a_share_becomes_a_part_once_however_often_it_is_done(order: Order) -> N
     assert [(fault.path, fault.reason) for fault in first.faults] == [
         (b"missing.jpg", "no such file")
     ]
-    assert list(open_result(order.place).paths()) == [*PHOTOS, b"missing.jpg"]
+    assert list(open_result(order.location).paths()) == [*PHOTOS, b"missing.jpg"]
 
 
 @pytest.mark.parametrize("command", ["classify", "embed"])
@@ -80,7 +80,7 @@ def test_share_of_which_nothing_could_be_got_makes_no_part(order: Order, command
     away = ImageRef(0, b"a.jpg", problem="cannot be read: no answer in time")
     outcome = task.do_share(Share(0, [away]), order, job)
     assert (outcome.part, outcome.done, len(outcome.faults)) == ("", 0, 1)
-    assert not Dataset(order.place).list_parts()
+    assert not Dataset(order.location).list_parts()
 
 
 def test_relative_paths_begin_where_the_run_was_begun(order: Order, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_node_that_does_not_see_the_images_is_named(
     missing = refs(PHOTOS[0], b"there.jpg")
     problem = done(Share(0, missing, [True, True]), order).problem
     assert "there.jpg is not on node bbbbbbbbbbbb" in str(problem)
-    assert not Dataset(order.place).list_parts()
+    assert not Dataset(order.location).list_parts()
     # Missing where the run was begun, too: a fault like any other.
     outcome = done(Share(0, missing, [True, False]), order)
     assert (outcome.problem, len(outcome.faults)) == (None, 1)

@@ -69,25 +69,25 @@ def open_result(source: ResultSource) -> Result:
         ResultError: it is not of mnv1, or damaged.
         OptionError: the format needs a library that is not installed.
     """
-    place = Location(os.fspath(source)) if isinstance(source, Path) else source
-    if place.is_dataset:
+    location = Location(os.fspath(source)) if isinstance(source, Path) else source
+    if location.is_dataset:
         from mnv1cli.results.readers.dataset import DatasetResult
 
-        return DatasetResult(place)
-    if place.is_remote:
-        raise ResultError(f"{place} is a single file", "copy it to this machine first")
-    file = place.path
+        return DatasetResult(location)
+    if location.is_remote:
+        raise ResultError(f"{location} is a single file", "copy it to this machine first")
+    file = location.path
     module, _, name = _detect_reader(file).partition(":")
     reader = getattr(import_module(f"mnv1cli.results.readers.{module}"), name)
     return cast("Result", reader(file))
 
 
-def describe_dataset_parts(place: Location) -> str:
+def describe_dataset_parts(location: Location) -> str:
     """Describe the parts of a dataset, which never change: equal texts mean equal datasets."""
     from mnv1cli.results.readers.dataset import list_parts
     from mnv1cli.storage.folder import open_folder
 
-    names = list_parts(open_folder(place))
+    names = list_parts(open_folder(location))
     digest = hashlib.sha256(os.fsencode("/".join(names))).hexdigest()
     return f"{count(len(names), 'part')}, {digest[:12]}"
 

@@ -144,15 +144,15 @@ class DatasetResult:
         ResultError: it is not a dataset, has no part, or a part is damaged or has other settings.
     """
 
-    def __init__(self, place: Location) -> None:
-        self._place = place
-        self._folder = open_folder(place)
+    def __init__(self, location: Location) -> None:
+        self._location = location
+        self._folder = open_folder(location)
         self._names = list_parts(self._folder)
         head = read_common_head(self._folder, self._names)
         if head is None and not self._folder.exists():
-            raise MissingInputError(f"no such dataset: {place}")
+            raise MissingInputError(f"no such dataset: {location}")
         if head is None:
-            raise ResultError(f"{place} is an empty dataset: it has no {PART}*{SUFFIX}")
+            raise ResultError(f"{location} is an empty dataset: it has no {PART}*{SUFFIX}")
         self.layout: Layout | None = head.layout
         self._settings = head.metadata.settings()
 
@@ -200,12 +200,12 @@ class DatasetResult:
             seen.update(paths)
         if repeated:
             images = count(sum(map(len, repeated.values())), "image")
-            log.warning("%s has rows of %s twice; they count once", self._place, images)
+            log.warning("%s has rows of %s twice; they count once", self._location, images)
         return repeated
 
     def _sum_seconds(self) -> float:
         """Sum up the time of all runs that were completed, in seconds."""
-        with explain_read_errors(self._place):
+        with explain_read_errors(self._location):
             names = [f"{RUNS}/{name}" for name in self._folder.list_entries(RUNS)]
             return math.fsum(ordered_map(self._read_seconds, names, _parallel(self._folder)))
 
