@@ -1,1 +1,1 @@
-"""Places of bytes: disks, object stores and web servers."""
+"""Storage of files: disks, object stores and web servers."""

@@ -1,4 +1,4 @@
-"""The common parts of stores: their protocols, timeouts and retries."""
+"""The parts that all stores share: protocols, timeouts and retries."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Entry(NamedTuple):
 class Store(Protocol):
     """A store, or a web server, that objects are read from.
 
-    All methods raise the exceptions in `failures`: FileNotFoundError where the
-    bucket or the page does not exist, PermissionError where access is denied.
+    All methods raise the exceptions in `failures`: FileNotFoundError if the
+    bucket or the page does not exist, PermissionError if access is denied.
     """
 
     failures: Failures
@@ -64,7 +64,7 @@ class Store(Protocol):
 
 
 class Bucket(Store, Protocol):
-    """A store that objects can be written to, too."""
+    """A store that objects can also be written to."""
 
     def require_bucket(self, uri: bytes) -> None:
         """Raise one of `failures` unless the bucket of `uri` exists."""
@@ -80,15 +80,15 @@ class BrokenOffError(OSError):
 
 
 def compute_timeout(size: int = 0) -> float:
-    """Return how many seconds to wait for an answer and `size` bytes after it."""
+    """Return the seconds to wait for an answer and the `size` bytes that follow it."""
     return ANSWER_SECONDS + size / _SLOWEST_RATE
 
 
 def retry_broken(read: Callable[[], T]) -> T:
-    """Return the result of `read`, called again where the transfer breaks off.
+    """Return the result of `read`, which is called again if the transfer breaks off.
 
     Raises:
-        BrokenOffError: the last of three attempts broke off, too.
+        BrokenOffError: the last of three attempts broke off as well.
     """
     for attempt in range(1, _ATTEMPTS):
         try:

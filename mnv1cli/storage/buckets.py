@@ -1,8 +1,8 @@
-"""Objects in the buckets of S3 and of Google Cloud Storage: looked up, listed page by page, read.
+"""Objects in buckets of S3 and Google Cloud Storage: looked up, listed page by page, read.
 
-The calls are those of the stores themselves, through s3fs and gcsfs, which bring
-credentials, retries and connections. Their listings are of no use here: they
-return when all keys have arrived, and a bucket may have millions.
+The requests are made through s3fs and gcsfs, which supply credentials, retries and
+connections. Their own listings are of no use here: they return only when all keys
+have arrived, and a bucket may have millions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def split_uri(uri: bytes) -> tuple[str, str]:
-    """Split a URI into bucket and key; nothing in it is quoted.
+    """Split a URI into bucket and key; no character in it is quoted.
 
     Raises:
         ImageError: it is not UTF-8, as keys are.
@@ -41,7 +41,7 @@ def split_uri(uri: bytes) -> tuple[str, str]:
     return bucket, key
 
 
-def _object(uri: bytes) -> tuple[str, str]:
+def _split_object_uri(uri: bytes) -> tuple[str, str]:
     """Split the URI of an object into bucket and key.
 
     Raises:
@@ -54,10 +54,10 @@ def _object(uri: bytes) -> tuple[str, str]:
 
 
 class S3:
-    """The objects of S3, and of what speaks its language, through s3fs.
+    """The objects of S3 and of stores with the same interface, through s3fs.
 
-    All methods raise what is in `failures`; FileNotFoundError where there is no such
-    bucket, PermissionError where access to it is denied.
+    All methods raise the exceptions in `failures`: FileNotFoundError if the bucket
+    does not exist, PermissionError if access to it is denied.
     """
 
     def __init__(self, filesystem: Any) -> None:
@@ -70,7 +70,7 @@ class S3:
         self._broken = (BotoCoreError, ClientError, ConnectionError)
 
     def look_up(self, uri: bytes) -> Entry | None:
-        """Look up the object of this name; None where it does not exist."""
+        """Look up the object of this name; return None if it does not exist."""
         bucket, key = split_uri(uri)
         try:
             head = self._call("head_object", Bucket=bucket, Key=key)
@@ -85,7 +85,7 @@ class S3:
     def list_pages(self, uri: bytes, flat: bool = False) -> Iterator[list[Entry]]:
         """List the keys that begin with a URI, in their order; `flat` skips deeper ones.
 
-        Instead of those that are skipped their folders are listed, with a slash at the end.
+        In place of skipped keys their folders are listed, with a slash at the end.
         """
         bucket, prefix = split_uri(uri)
         arguments: dict[str, Any] = {"Delimiter": "/"} if flat else {}
@@ -109,17 +109,17 @@ class S3:
         """Read the bytes of an object.
 
         Raises:
-            ImageError: they are more than `limit`; none was read then.
+            ImageError: they are more than `limit`; in that case none is read.
         """
-        bucket, key = _object(uri)
-        return retry_broken(lambda: run_in_loop(self._fs, self._content(bucket, key, limit)))
+        bucket, key = _split_object_uri(uri)
+        return retry_broken(lambda: run_in_loop(self._fs, self._read_content(bucket, key, limit)))
 
     def write(self, uri: bytes, file: Path) -> None:
-        """Store a file under a name."""
+        """Store a file as the object `uri`."""
         call = self._fs._put_file(str(file), uri.decode())
         run_in_loop(self._fs, asyncio.wait_for(call, compute_timeout(file.stat().st_size)))
 
-    async def _content(self, bucket: str, key: str, limit: int) -> bytes:
+    async def _read_content(self, bucket: str, key: str, limit: int) -> bytes:
         call = self._fs._call_s3("get_object", Bucket=bucket, Key=key)
         answer = await asyncio.wait_for(call, compute_timeout())
         body, length = answer["Body"], int(answer["ContentLength"])
@@ -127,7 +127,7 @@ class S3:
             check_bytes(length, limit)
             data: bytes = await asyncio.wait_for(body.read(), compute_timeout(length))
         except self._broken as error:
-            # s3fs itself tries again what breaks off earlier.
+            # s3fs itself retries requests that break off earlier.
             raise BrokenOffError(f"the transfer broke off: {error}") from error
         finally:
             body.close()
@@ -141,7 +141,7 @@ class S3:
 
 
 class GoogleStorage:
-    """The objects of Google Cloud Storage, through gcsfs; as `S3`."""
+    """The objects of Google Cloud Storage, through gcsfs; used in the same way as `S3`."""
 
     def __init__(self, filesystem: Any) -> None:
         from aiohttp import ClientError
@@ -160,10 +160,10 @@ class GoogleStorage:
         )
 
     def look_up(self, uri: bytes) -> Entry | None:
-        """Look up the object of this name; None where it does not exist."""
+        """Look up the object of this name; return None if it does not exist."""
         bucket, key = split_uri(uri)
         try:
-            return _google_entry(self._call("b/{}/o/{}", bucket, key), "")._replace(name=b"")
+            return _make_google_entry(self._call("b/{}/o/{}", bucket, key), "")._replace(name=b"")
         except FileNotFoundError:
             return None
 
@@ -174,14 +174,14 @@ class GoogleStorage:
     def list_pages(self, uri: bytes, flat: bool = False) -> Iterator[list[Entry]]:
         """List the keys that begin with a URI, in their order; `flat` skips deeper ones.
 
-        Instead of those that are skipped their folders are listed, with a slash at the end.
+        In place of skipped keys their folders are listed, with a slash at the end.
         """
         bucket, prefix = split_uri(uri)
         arguments = {"prefix": prefix or None, "delimiter": "/" if flat else None}
         token = None
         while True:
             page = self._call("b/{}/o", bucket, pageToken=token, maxResults=1000, **arguments)
-            objects = [_google_entry(item, prefix) for item in page.get("items", ())]
+            objects = [_make_google_entry(item, prefix) for item in page.get("items", ())]
             folders = (Entry(_strip_prefix(folder, prefix)) for folder in page.get("prefixes", ()))
             yield [*objects, *folders]
             token = page.get("nextPageToken")
@@ -194,9 +194,9 @@ class GoogleStorage:
         Raises:
             ImageError: they are more than `limit`.
         """
-        bucket, key = _object(uri)
+        bucket, key = _split_object_uri(uri)
         try:
-            return run_in_loop(self._fs, self._content(bucket, key, limit))
+            return run_in_loop(self._fs, self._read_content(bucket, key, limit))
         except self._error as error:
             if error.code == _NO_SUCH_RANGE:
                 # An empty object has no first byte.
@@ -204,17 +204,17 @@ class GoogleStorage:
             raise
 
     def write(self, uri: bytes, file: Path) -> None:
-        """Store a file under a name."""
+        """Store a file as the object `uri`."""
         call = self._fs._put_file(str(file), uri.decode())
         run_in_loop(self._fs, asyncio.wait_for(call, compute_timeout(file.stat().st_size)))
 
-    async def _content(self, bucket: str, key: str, limit: int) -> bytes:
+    async def _read_content(self, bucket: str, key: str, limit: int) -> bytes:
         call = self._fs._call(
             "GET", "b/{}/o/{}", bucket, key, alt="media", headers={"Range": f"bytes=0-{limit}"}
         )
-        # The length is not known before the data arrive.
-        headers, data = await asyncio.wait_for(call, compute_timeout(min(limit, _USUAL)))
-        check_bytes(_total_length(headers, len(data)), limit)
+        # The length is unknown until the data arrive.
+        headers, data = await asyncio.wait_for(call, compute_timeout(min(limit, _USUAL_BYTES)))
+        check_bytes(_parse_total_length(headers, len(data)), limit)
         return bytes(data)
 
     def _call(self, path: str, *arguments: str, **parameters: Any) -> Any:
@@ -223,19 +223,19 @@ class GoogleStorage:
 
 
 _NO_SUCH_RANGE = 416
-_USUAL = 64 << 20
+_USUAL_BYTES = 64 << 20
 
 
 def _strip_prefix(key: str, prefix: str) -> bytes:
     return key[len(prefix) :].encode()
 
 
-def _google_entry(item: dict[str, Any], prefix: str) -> Entry:
+def _make_google_entry(item: dict[str, Any], prefix: str) -> Entry:
     changed = datetime.fromisoformat(item["updated"]).timestamp() if "updated" in item else None
     return Entry(_strip_prefix(item["name"], prefix), int(item["size"]), changed)
 
 
-def _total_length(headers: Any, came: int) -> int:
-    """Return the length of an object of which a range came: `bytes 0-9/100`."""
+def _parse_total_length(headers: Any, received: int) -> int:
+    """Return the length of an object from the range that was received: `bytes 0-9/100`."""
     total = str(headers.get("Content-Range", "")).rpartition("/")[2]
-    return int(total) if total.isdigit() else came
+    return int(total) if total.isdigit() else received

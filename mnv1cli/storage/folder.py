@@ -1,4 +1,4 @@
-"""A folder of files that appear and disappear whole: on this machine, or in an object store."""
+"""A folder whose files appear only when they are complete: on this machine or in a store."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 # A file that is being written has a name that every reader of datasets skips.
 _HIDDEN = "."
 _UNFINISHED = ".unfinished"
-# No file takes so long to write: an older one was left by a process that was killed.
+# No file takes so long to write: an older unfinished file was left by a killed process.
 _LEFT_SECONDS = 24 * 3600
 
 
 class Folder:
-    """The files of a folder on this machine, by their names; it need not exist yet."""
+    """The files of a folder on this machine, by name; the folder need not exist yet."""
 
     def __init__(self, location: Location) -> None:
         self.location = location
@@ -34,28 +34,28 @@ class Folder:
         return f"{str(self.location).rstrip('/')}/{name}"
 
     def list_entries(self, below: str = "") -> dict[str, bool]:
-        """List the sorted names in it, or in a folder `below`, with whether each is a folder.
+        """List the sorted names in it, or in its folder `below`, and whether each is a folder.
 
         Raises:
             OSError: it cannot be listed.
         """
         try:
-            with os.scandir(self._path(below)) as entries:
+            with os.scandir(self._make_path(below)) as entries:
                 return dict(sorted((entry.name, entry.is_dir()) for entry in entries))
         except FileNotFoundError:
             return {}
 
     def exists(self) -> bool:
         """Return whether the folder exists."""
-        return os.path.isdir(self._path(""))
+        return os.path.isdir(self._make_path(""))
 
     def open(self, name: str) -> BinaryIO:
         """Open a file to read at any position."""
-        return open(self._path(name), "rb")
+        return open(self._make_path(name), "rb")
 
     def put(self, name: str, data: bytes) -> None:
-        """Write a file, which appears when it is whole and on the disk."""
-        path = self._path(name)
+        """Write a file, which appears only when it is complete and on the disk."""
+        path = self._make_path(name)
         folder, last = os.path.split(path)
         if not os.path.isdir(folder):
             os.makedirs(folder, exist_ok=True)
@@ -76,20 +76,20 @@ class Folder:
 
     def make(self) -> None:
         """Make the folder, unless it exists."""
-        os.makedirs(self._path(""), exist_ok=True)
+        os.makedirs(self._make_path(""), exist_ok=True)
 
     def remove(self, name: str) -> None:
-        """Remove a file; one that is gone already is no failure."""
+        """Remove a file, if it still exists."""
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path(name))
+            os.unlink(self._make_path(name))
 
     def check_writable(self) -> None:
-        """Check before any work that files can be put here.
+        """Check, before any work is done, that files can be written to the folder.
 
         Raises:
-            OSError: they cannot.
+            OSError: they cannot be written.
         """
-        path = self._path("")
+        path = self._make_path("")
         parent = os.path.dirname(path.rstrip(os.sep)) or os.sep
         if not os.path.isdir(parent):
             raise NotADirectoryError(None, f"there is no folder {parent}")
@@ -100,20 +100,20 @@ class Folder:
             raise PermissionError(None, f"the folder {existing} is read-only")
 
     def remove_unfinished(self) -> None:
-        """Remove files that processes which were killed long ago left half written."""
+        """Remove unfinished files that processes killed long ago left behind."""
         for name in self.list_entries():
             if name.startswith(_HIDDEN) and name.endswith(_UNFINISHED):
                 with contextlib.suppress(OSError):
-                    if time.time() - os.stat(self._path(name)).st_mtime > _LEFT_SECONDS:
-                        os.unlink(self._path(name))
+                    if time.time() - os.stat(self._make_path(name)).st_mtime > _LEFT_SECONDS:
+                        os.unlink(self._make_path(name))
 
-    def _path(self, name: str) -> str:
+    def _make_path(self, name: str) -> str:
         root = os.path.abspath(self.location.text)
         return os.path.join(root, name) if name else root
 
 
 class _StoreFolder(Folder):
-    """The objects of a store below a prefix; each appears when it is whole."""
+    """The objects of a store below a prefix; each appears only when it is complete."""
 
     def __init__(self, location: Location) -> None:
         super().__init__(location)
@@ -121,9 +121,9 @@ class _StoreFolder(Folder):
         self._root = str(self._store._strip_protocol(location.text.rstrip("/")))
 
     def list_entries(self, below: str = "") -> dict[str, bool]:
-        """List the sorted names below the prefix, with whether each has names below it."""
+        """List the sorted names below the prefix, and whether each has names below it."""
         root = f"{self._root}/{below}" if below else self._root
-        # Other processes write here, too.
+        # Other processes write here as well.
         self._store.invalidate_cache()
         try:
             entries = self._store.ls(root, detail=True)
@@ -136,7 +136,7 @@ class _StoreFolder(Folder):
         return dict(sorted((name, is_folder) for name, is_folder in names.items() if name))
 
     def exists(self) -> bool:
-        """Return whether an object is below the prefix."""
+        """Return whether the store has an object below the prefix."""
         return bool(self.list_entries())
 
     def open(self, name: str) -> BinaryIO:
@@ -148,7 +148,7 @@ class _StoreFolder(Folder):
         self._store.pipe_file(f"{self._root}/{name}", data)
 
     def remove(self, name: str) -> None:
-        """Remove an object; one that is gone already is no failure."""
+        """Remove an object, if it still exists."""
         with contextlib.suppress(FileNotFoundError):
             self._store.rm_file(f"{self._root}/{name}")
 
@@ -156,10 +156,10 @@ class _StoreFolder(Folder):
         """Do nothing: a store has no folders."""
 
     def check_writable(self) -> None:
-        """Check before any work that objects can be put here, by putting one.
+        """Check, before any work is done, that objects can be written, by writing one.
 
         Raises:
-            OptionError: the server takes no objects, or would take the name for another one.
+            OptionError: the server accepts no objects, or would misread the name as a version.
         """
         if self.location.scheme not in WRITABLE:
             raise OptionError(
@@ -173,7 +173,7 @@ class _StoreFolder(Folder):
             self.remove(probe)
 
     def remove_unfinished(self) -> None:
-        """Do nothing: a store only shows whole objects."""
+        """Do nothing: a store shows only complete objects."""
 
 
 def open_folder(location: Location) -> Folder:
@@ -214,7 +214,7 @@ def explain_write_errors(name: object) -> Iterator[None]:
     except Mnv1Error:
         raise
     except stores.get_failure_types() as error:
-        # A name to write to can lack nothing but its bucket.
+        # When a name is written to, only its bucket can be missing.
         missing = _get_scheme(name) and isinstance(error, FileNotFoundError)
         reason = "no such bucket" if missing else explain_file_failure(error, name)
         raise OutputError(f"cannot write {name}: {reason}", _suggest_remedy(error, name)) from error
@@ -238,7 +238,7 @@ def _get_scheme(name: object) -> str:
 
 
 def _sync(folder: str) -> None:
-    """Write a folder's names to the disk, where the file system is able to."""
+    """Write the names in a folder to the disk, if the file system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-# The schemes of URIs that can be read, and of those that results can be written to.
+# The schemes of URIs that can be read, and of URIs that results can be written to.
 SCHEMES = ("s3", "gs", "http", "https")
 WRITABLE = ("s3", "gs")
 # Two letters at least: `C:` is a drive.
@@ -27,9 +27,9 @@ def is_remote(name: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """The place of a result, as it was given: a path, a URI, or `-` for stdout.
+    """The location of a result, as it was given: a path, a URI, or `-` for stdout.
 
-    One that ends with a slash is a dataset: a folder of Parquet files.
+    A location that ends with a slash is a dataset: a folder of Parquet files.
     """
 
     text: str
@@ -44,7 +44,7 @@ class Location:
 
     @property
     def is_remote(self) -> bool:
-        """True for a URI, of whatever scheme."""
+        """True for a URI of any scheme."""
         return bool(self.scheme)
 
     @property
@@ -54,12 +54,12 @@ class Location:
 
     @property
     def is_folder(self) -> bool:
-        """True where the text ends with a slash, or a folder of this name is on this machine."""
+        """True if the text ends with a slash, or this machine has a folder of this name."""
         return self.text.endswith("/") or (not self.is_remote and self.path.is_dir())
 
     @property
     def is_dataset(self) -> bool:
-        """True where results that are read from here are a folder of files, not one file."""
+        """True if results are read from here as a folder of files, not as a single file."""
         return self.is_folder or (self.is_remote and not self.suffix)
 
     @property
@@ -79,7 +79,7 @@ class Location:
         return os.path.splitext(self.text)[1]
 
 
-# Where an existing result is read from: a path for a file on this machine, else a location.
+# The source of an existing result: a path for a file on this machine, else a location.
 ResultSource = Path | Location
 
 

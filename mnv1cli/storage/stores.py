@@ -1,6 +1,6 @@
 """Object stores and web servers, through fsspec.
 
-fsspec is imported where a URI is met: no other run pays for it or needs it.
+fsspec is imported only for a URI: runs without one neither pay for it nor need it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 # The extra with the libraries that fsspec needs for a scheme.
 _EXTRAS = {"s3": "s3", "gs": "gs", "http": "http", "https": "http"}
-# The most requests at once; botocore would allow ten.
+# The most requests at the same time; botocore would allow ten.
 CONNECTIONS = 64
-_SILENCE = 30.0
-# s3fs cuts this off a name, with all that follows.
+_SILENCE_SECONDS = 30.0
+# s3fs cuts this off a name, with everything after it.
 _VERSION = "?versionId="
 
 _filesystems: dict[tuple[str, int], Any] = {}
 _opening = threading.Lock()
 
 
-# These say which store is meant; no secrets, of which each machine has its own.
+# These name the store; secrets are left out, because each machine has its own.
 _STORE_VARIABLES = (
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
@@ -43,21 +43,21 @@ _STORE_VARIABLES = (
 
 
 def get_store_environment() -> dict[str, str]:
-    """Return the environment variables that say which stores are meant, for other machines."""
+    """Return the environment variables that name the stores, for other machines."""
     return {name: os.environ[name] for name in _STORE_VARIABLES if name in os.environ}
 
 
 def open_filesystem(scheme: str) -> Any:
     """Open fsspec's file system for a scheme, with the credentials of its environment.
 
-    All threads of the process share one; it remembers no listings.
+    All threads of the process share it; it caches no listings.
 
     Raises:
         OptionError: the scheme is unknown, or its library is not installed.
     """
     if scheme not in _EXTRAS:
         raise OptionError(f"{scheme}:// is not known", f"it is one of {', '.join(SCHEMES)}")
-    # A process that was forked has no thread for the connections of its parent.
+    # A forked process has no thread for the connections of its parent.
     key = (scheme, os.getpid())
     with _opening:
         if key not in _filesystems:
@@ -75,11 +75,11 @@ def open_filesystem(scheme: str) -> Any:
 def _make_filesystem(scheme: str) -> Any:
     import fsspec
 
-    # A listing that is remembered is soon wrong.
+    # A cached listing is soon out of date.
     common: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     from aiohttp import ClientTimeout
 
-    wait = ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
+    wait = ClientTimeout(total=None, sock_connect=_SILENCE_SECONDS, sock_read=_SILENCE_SECONDS)
     if scheme == "s3":
         import s3fs
 
@@ -90,8 +90,8 @@ def _make_filesystem(scheme: str) -> Any:
     if scheme == "gs":
         from gcsfs.core import GCSFileSystem
 
-        # Not the class that first asks for each bucket's kind, through another service.
-        # Without a timeout it waits for ever.
+        # gcsfs's default class first asks a second service for the kind of each bucket.
+        # Without a timeout it waits forever.
         return GCSFileSystem(requests_timeout=wait, **common)
     from fsspec.implementations.http import HTTPFileSystem
 
@@ -132,10 +132,10 @@ def open_bucket(scheme: str) -> Bucket:
 
 
 def refuse_version(location: Location) -> None:
-    """Refuse a name that s3fs would write another object for.
+    """Refuse a name that s3fs would write to a different object.
 
     Raises:
-        OptionError: the name has `?versionId=` in it.
+        OptionError: the name contains `?versionId=`.
     """
     if location.scheme == "s3" and _VERSION in location.text:
         raise OptionError(f"{location} names a version of an object", f"leave {_VERSION} out")
@@ -143,9 +143,9 @@ def refuse_version(location: Location) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RemoteImage:
-    """The reader of an image in a store, which depends on nothing but its URI.
+    """The reader of an image in a store, which needs only its URI.
 
-    `size` in bytes and `mtime` in seconds since 1970 are those of a listing.
+    `size` in bytes and `mtime` in seconds since 1970 come from a listing.
     """
 
     uri: bytes
@@ -170,7 +170,7 @@ class RemoteImage:
             raise ImageError(reason if missing else f"{UNREAD}: {reason}") from error
 
 
-# The exceptions of the libraries by the names of their classes: none is imported for this.
+# The exceptions of the libraries by class name, so that no library is imported for this.
 _REASONS = {
     "FileNotFoundError": "no such file",
     "PermissionError": "access denied",
@@ -188,17 +188,17 @@ def explain_failure(error: BaseException) -> str:
     code = getattr(error, "code", None)
     if code in (401, 403) or str(error).startswith("Forbidden"):
         return "access denied"
-    line, _, others = str(getattr(error, "strerror", None) or error).strip().partition("\n")
+    line, _, further = str(getattr(error, "strerror", None) or error).strip().partition("\n")
     if line.endswith(":"):
-        # botocore says what is wrong with a name in the next line.
-        line += " " + others.partition("\n")[0].strip()
+        # botocore explains what is wrong with a name in the next line.
+        line += " " + further.partition("\n")[0].strip()
     for kind in type(error).__mro__:
         if reason := _REASONS.get(kind.__name__):
             return f"{reason}: {line}" if line and reason == "no connection" else reason
     return line or type(error).__name__
 
 
-# The remedy where a store denies access, by its scheme.
+# The remedy if a store denies access, by its scheme.
 CREDENTIALS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; "
     "FSSPEC_S3_ANON=true is for public buckets",
@@ -208,6 +208,6 @@ CREDENTIALS = {
 
 
 def suggest_remedy(error: BaseException, scheme: str) -> str:
-    """Return what the user can do about a failure; empty where nothing is known."""
+    """Return what the user can do about a failure; empty if there is no remedy."""
     lacking = explain_failure(error) in ("access denied", "no credentials")
     return CREDENTIALS.get(scheme, "") if lacking else ""

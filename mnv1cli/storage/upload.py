@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 
 
 class Delivery:
-    """The way of a run's main result to its location, a local file, stdout or a store.
+    """The delivery of a run's main result to its location: a local file, stdout or a store.
 
-    `file` is the path to write: that of a local file; for a store one in a temporary folder,
-    which is removed when everything is uploaded, and stays where something is still in it;
-    None for stdout.
+    `file` is the path to write: the local file itself, or for a store a file in a temporary
+    folder, which is removed when everything is uploaded and kept if something is still in
+    it. It is None for stdout.
 
     Raises:
         OptionError: results cannot be written to such a location.
@@ -64,7 +64,7 @@ class Delivery:
         traceback: TracebackType | None,
     ) -> None:
         if self._folder is not None:
-            # What is still in it is not lost: an error has named the folder.
+            # Files that are still in it are not lost: an error has named the folder.
             with contextlib.suppress(OSError):
                 self._folder.rmdir()
 
@@ -75,7 +75,7 @@ class Delivery:
 
     @contextlib.contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Let errors about the temporary file name the location that was given."""
+        """Replace the temporary file in errors by the location that was given."""
         try:
             yield
         except Mnv1Error as error:
@@ -85,7 +85,7 @@ class Delivery:
             raise type(error)(what, error.remedy) from None
 
     def require_free(self, paths: Sequence[Path], force: bool) -> None:
-        """Refuse what could not be uploaded at the end, before any work is done.
+        """Refuse, before any work is done, results that could not be uploaded at the end.
 
         Raises:
             OutputError: the bucket does not exist, or an object does and `force` is false.
@@ -122,7 +122,7 @@ class Delivery:
         """Upload everything, the main result last.
 
         Raises:
-            OutputError: a file cannot be uploaded; the error names the folder that has them all.
+            OutputError: a file cannot be uploaded; the error names the folder that holds all files.
         """
         if self._folder is None:
             return

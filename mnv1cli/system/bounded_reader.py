@@ -1,4 +1,4 @@
-"""Archives from others, read no further than is sensible."""
+"""Readers of untrusted archives, which stop at a limit."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import io
 import tarfile
 from typing import IO, Any
 
-# The bytes that tar may have between two members, for long names and the like, and at its end.
+# The most bytes between two members of a tar file, for long names and the like, and at its end.
 MAX_HEADER = 8 << 10
 MAX_TAIL = 1 << 20
 _CHUNK = 1 << 20
 
 
 class ExcessError(Exception):
-    """There are more bytes than is allowed; the text is the reason."""
+    """An excess of bytes over what is allowed; the text is the reason."""
 
 
 class BoundedReader(io.RawIOBase):
-    """A file that is read in one direction, no further than is allowed."""
+    """A file that is read forwards only, and no further than is allowed."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -26,19 +26,23 @@ class BoundedReader(io.RawIOBase):
         self.position = 0
 
     def allow(self, count: int) -> None:
-        """Allow so many bytes from here on."""
+        """Allow `count` bytes to be read from the current position."""
         self._allowed = self.position + count
 
     def allowed(self) -> int:
-        """Return the position up to which it may be read."""
+        """Return the position up to which the file may be read."""
         return self._allowed
 
     def tell(self) -> int:
-        """Return the position up to which it was read."""
+        """Return the position up to which the file has been read."""
         return self.position
 
     def read(self, size: int = -1) -> bytes:
-        """Read, but never take memory for more than is allowed."""
+        """Read bytes, but never use memory for more than is allowed.
+
+        Raises:
+            ExcessError: the file has more bytes than is allowed.
+        """
         left = self.allowed() - self.position
         data: bytes = self._file.read(min(size, left + 1) if size >= 0 else left + 1)
         self.position += len(data)
@@ -47,7 +51,11 @@ class BoundedReader(io.RawIOBase):
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Move forwards only: an archive that goes back may go round in circles."""
+        """Move forwards only: an archive that goes back may never end.
+
+        Raises:
+            tarfile.ReadError: the position is behind the current one.
+        """
         if whence or offset < self.position:
             raise tarfile.ReadError("it goes backwards")
         while self.position < offset and self.read(min(_CHUNK, offset - self.position)):
@@ -56,7 +64,7 @@ class BoundedReader(io.RawIOBase):
 
 
 class BoundedGzipReader(BoundedReader):
-    """The contents of a gzip file, in bounded time: the packed bytes are counted, too."""
+    """The contents of a gzip file, read in bounded time: the packed bytes are counted as well."""
 
     def __init__(self, packed: IO[bytes]) -> None:
         self._packed = _Packed(packed, self)
@@ -64,7 +72,7 @@ class BoundedGzipReader(BoundedReader):
 
 
 class _Packed(BoundedReader):
-    """The packed bytes of a gzip file, which are hardly more than its contents."""
+    """The packed bytes of a gzip file, allowed to be hardly more than its contents."""
 
     def __init__(self, file: IO[bytes], unpacked: BoundedReader) -> None:
         super().__init__(file)

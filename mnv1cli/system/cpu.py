@@ -15,7 +15,7 @@ def count_cores() -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    quotas = [_quota(folder) for folder in _list_cgroups(_CGROUPS, Path("/proc/self/cgroup"))]
+    quotas = [_read_quota(folder) for folder in _list_cgroups(_CGROUPS, Path("/proc/self/cgroup"))]
     return max(1, min([cores, *(math.ceil(quota) for quota in quotas if quota is not None)]))
 
 
@@ -25,13 +25,13 @@ def _list_cgroups(root: Path, membership: Path) -> list[Path]:
         lines = [line.split(":", 2) for line in membership.read_text("utf-8").splitlines()]
     except (OSError, ValueError):
         lines = []
-    # Version 2 has one hierarchy, of the number 0; a container's own is the root of it.
+    # Version 2 has a single hierarchy, number 0; a container sees its own group as the root.
     inner = [Path(line[2].lstrip("/")) for line in lines if line[0] == "0" and len(line) == 3]
     return [root / folder for path in inner for folder in (path, *path.parents)] or [root]
 
 
-def _quota(root: Path) -> float | None:
-    """Return the limit of a control group in cores, of version 2 or 1; None where it has none."""
+def _read_quota(root: Path) -> float | None:
+    """Return the limit of a control group (version 2 or 1) in cores; None if it has no limit."""
     try:
         # Version 2: "max 100000" or "150000 100000".
         limit, _, period = (root / "cpu.max").read_text("ascii").partition(" ")

@@ -1,7 +1,7 @@
 """Work that a signal does not interrupt halfway.
 
-The command line's signal handlers call `request_stop`; the library marks with `defer_stop`
-what should be finished first. Without handlers nothing is deferred.
+The command line's signal handlers call `request_stop`; the library marks with
+`defer_stop` the work to finish first. Without handlers nothing is deferred.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class _State:
 
 
 def request_stop(stop: BaseException) -> None:
-    """Raise `stop` at the end of the deferring block; a second one is raised at once."""
+    """Raise `stop` at the end of the deferring block; raise a second request at once."""
     if _State.depth and _State.waiting is None:
         _State.waiting = stop
         return
@@ -28,7 +28,7 @@ def request_stop(stop: BaseException) -> None:
 
 @contextlib.contextmanager
 def defer_stop() -> Iterator[None]:
-    """Finish this block before a first signal takes effect. Only for the main thread."""
+    """Finish this block before a first signal takes effect; for the main thread only."""
     _State.depth += 1
     try:
         yield

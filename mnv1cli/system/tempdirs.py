@@ -15,29 +15,29 @@ if TYPE_CHECKING:
 
 
 @cache
-def _scratch() -> tempfile.TemporaryDirectory[str]:
+def _create_scratch() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="mnv1-")
 
 
 def make_scratch_dir() -> Path:
-    """Make a directory for what cannot be cached; it is removed when the process ends."""
-    return Path(_scratch().name)
+    """Make a directory for files that cannot be cached; it is removed when the process ends."""
+    return Path(_create_scratch().name)
 
 
 def remove_scratch() -> None:
-    """Remove it at once, for a process that ends without Python's own clean-up."""
-    if _scratch.cache_info().currsize:
-        _scratch().cleanup()
+    """Remove the scratch directory now, in a process that ends without Python's clean-up."""
+    if _create_scratch.cache_info().currsize:
+        _create_scratch().cleanup()
 
 
 def is_permanent(directory: Path) -> bool:
-    """Return whether a module will still exist when the process has ended."""
-    return not _scratch.cache_info().currsize or make_scratch_dir() not in directory.parents
+    """Return whether a module will still exist after the process has ended."""
+    return not _create_scratch.cache_info().currsize or make_scratch_dir() not in directory.parents
 
 
 @contextlib.contextmanager
 def redirect_temporary_files() -> Iterator[None]:
-    """Let temporary files of libraries be removed with the process, however it ends."""
+    """Put temporary files of libraries into the scratch directory, which the process removes."""
     before = tempfile.tempdir
     tempfile.tempdir = os.fspath(make_scratch_dir())
     try:
@@ -47,9 +47,10 @@ def redirect_temporary_files() -> Iterator[None]:
 
 
 def make_plain_path(directory: Path) -> str:
-    """Return a path to a module for TensorFlow, which takes a name for a pattern and for UTF-8.
+    """Return a path to a module that TensorFlow reads literally.
 
-    Where the name would mislead it, this is a link without such characters.
+    TensorFlow reads names as patterns in UTF-8. A name that it would misread is replaced by
+    a link without such characters.
     """
     name = os.fspath(directory)
     if name.isascii() and not set(name) & set("*?[]\\"):

@@ -1,4 +1,4 @@
-"""Threads that map a function over many items, with the results in their order."""
+"""Threads that map a function over many items, with results in the order of the items."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def ordered_map(
 ) -> Iterator[R]:
     """Yield the result of each item, computed by `workers` threads, in the order of `items`.
 
-    At most `workers + ahead` items are begun or done and not yet taken, so
-    memory stays flat. `items` is iterated in a thread of its own. An exception of it
-    or of the function is raised here, in its turn. The threads are daemons:
-    one that is deep in a read that never ends does not hold up the process.
+    At most `workers + ahead` items are started and not yet taken, so memory use stays
+    flat. `items` is iterated in a separate thread. An exception of `items` or of the
+    function is raised here, in its turn. The threads are daemons: a read that never ends
+    does not keep the process alive.
     """
     work = _Work(function, items, workers + ahead)
     for target in (work.feed, *itertools.repeat(work.serve, workers)):
@@ -40,7 +40,7 @@ def ordered_map(
 
 
 class _Work:
-    """The state that the threads of one map share."""
+    """The state that the threads of a map share."""
 
     def __init__(self, function: Callable[[Any], Any], items: Iterable[Any], room: int) -> None:
         self._function = function
@@ -51,13 +51,13 @@ class _Work:
         self.room = threading.Semaphore(room)
 
     def stop(self, workers: int) -> None:
-        """Let the threads end."""
+        """Tell the threads to end."""
         self._stopped = True
         for _ in range(workers):
             self._waiting.put(None)
 
     def feed(self) -> None:
-        """Take the items one by one while there is room."""
+        """Take items, waiting for room before each."""
         try:
             for item in self._items:
                 while not self.room.acquire(timeout=_POLL_SECONDS):
@@ -74,12 +74,12 @@ class _Work:
             future.set_exception(error)
             self.promised.put(future)
         finally:
-            # A generator that is left half way has threads of its own to end.
+            # A generator that is abandoned halfway may have its own threads to end.
             if close := getattr(self._items, "close", None):
                 close()
 
     def serve(self) -> None:
-        """Compute results until there are no more."""
+        """Compute results until no items are left."""
         while (waiting := self._waiting.get()) is not None and not self._stopped:
             item, future = waiting
             try:
@@ -93,16 +93,16 @@ def split_into_chunks(
 ) -> Iterator[list[T]]:
     """Split items into lists of `size`; the first lists have the sizes in `first`.
 
-    The last one, or one before a failure of `items`, is shorter.
+    The last list, and the list before a failure of `items`, may be shorter.
     """
     iterator = iter(items)
     failure: BaseException | None = None
     for count in itertools.chain(first, itertools.repeat(size)):
         chunk: list[T] = []
         try:
-            # Not list(...): what came before a failure would be lost with it.
+            # Not list(...): items before a failure would be lost with it.
             chunk.extend(itertools.islice(iterator, count))
-        except BaseException as error:  # noqa: BLE001 - raised again after what came before it
+        except BaseException as error:  # noqa: BLE001 - raised again after the items before it
             failure = error
         if chunk:
             yield chunk

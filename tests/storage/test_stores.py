@@ -128,7 +128,7 @@ def test_google_storage_is_not_waited_for_either(
 
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", web.url)
     monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
-    monkeypatch.setattr(stores, "_SILENCE", 0.2)
+    monkeypatch.setattr(stores, "_SILENCE_SECONDS", 0.2)
     monkeypatch.setattr(stores, "_filesystems", {})
     # It is asked six times, with pauses of a minute in all.
     monkeypatch.setattr("asyncio.sleep", functools.partial(asyncio.sleep, 0))

@@ -54,7 +54,7 @@ def test_affinity_counts() -> None:
     ],
 )
 def test_quota_of_a_cgroup(tmp_path: Path, files: dict[str, str], quota: float | None) -> None:
-    assert cpu._quota(laid(tmp_path, files)) == quota
+    assert cpu._read_quota(laid(tmp_path, files)) == quota
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_quota_of_a_cgroup(tmp_path: Path, files: dict[str, str], quota: float |
     ],
 )
 def test_quota_that_makes_no_sense_is_none(tmp_path: Path, files: dict[str, str]) -> None:
-    assert cpu._quota(laid(tmp_path, files)) is None
+    assert cpu._read_quota(laid(tmp_path, files)) is None
 
 
 @pytest.mark.skipif(not HAS_AFFINITY, reason="this system has no affinity")
