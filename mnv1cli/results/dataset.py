@@ -30,6 +30,7 @@ from mnv1cli.results.readers.dataset import (
 )
 from mnv1cli.results.writers.arrow import METADATA_KEY, ArrowRows, import_pyarrow
 from mnv1cli.storage.folder import explain_read_errors, explain_write_errors, open_folder
+from mnv1cli.storage.stores import EXTRAS
 from mnv1cli.types import Fault, Layout
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Dataset:
     """
 
     def __init__(self, location: Location, force: bool = False, retry: bool = False) -> None:
-        import_pyarrow()
+        import_pyarrow(EXTRAS.get(location.scheme, ""))
         self.location = location
         self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.urandom(4).hex()}"
         self.skipped = 0

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from mnv1cli.types import ImageRef
 
+# The work that a run which is killed may lose; each checkpoint waits for the disk.
+CHECKPOINT_SECONDS = 2.0
 # Raise this with every change of the content of a journal.
 _FORMAT = 2
 

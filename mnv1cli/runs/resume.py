@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from mnv1cli.runs.tally import Tally
     from mnv1cli.types import Engine, ImageRef
 
-# How much work a run that is killed may lose; each checkpoint waits for the disk.
-_COMMIT_SECONDS = 2.0
-
 
 class Resume:
     """The part of a file's run that makes it resumable.
@@ -134,7 +131,7 @@ class Resume:
 
     def commit(self, writer: Writer, tally: Tally) -> None:
         """Make a checkpoint where the last one is some seconds old."""
-        if time.monotonic() - self._committed >= _COMMIT_SECONDS:
+        if time.monotonic() - self._committed >= journal.CHECKPOINT_SECONDS:
             self.save(writer, tally)
 
     def save(self, writer: Writer | None, tally: Tally, complete: bool = False) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mnv1cli.storage.location import Location
 
 # The extra with the libraries that fsspec needs for a scheme.
-_EXTRAS = {"s3": "s3", "gs": "gs", "http": "http", "https": "http"}
+EXTRAS = {"s3": "s3", "gs": "gs", "http": "http", "https": "http"}
 # The most requests at the same time; botocore would allow ten.
 CONNECTIONS = 64
 _SILENCE_SECONDS = 30.0
@@ -55,7 +55,7 @@ def open_filesystem(scheme: str) -> Any:
     Raises:
         OptionError: the scheme is unknown, or its library is not installed.
     """
-    if scheme not in _EXTRAS:
+    if scheme not in EXTRAS:
         raise OptionError(f"{scheme}:// is not known", f"it is one of {', '.join(SCHEMES)}")
     # A forked process has no thread for the connections of its parent.
     key = (scheme, os.getpid())
@@ -64,7 +64,7 @@ def open_filesystem(scheme: str) -> Any:
             try:
                 _filesystems[key] = _make_filesystem(scheme)
             except ImportError:
-                extra = _EXTRAS[scheme]
+                extra = EXTRAS[scheme]
                 raise OptionError(
                     f"{scheme}:// needs a library that is not installed",
                     f"pip install 'mnv1cli[{extra}]'",

@@ -632,15 +632,18 @@ def test_retry_where_there_is_nothing_to_retry(
     assert said in run.stderr
 
 
-def test_without_pyarrow_the_extra_is_named(here: Path) -> None:
+@pytest.mark.parametrize(
+    ("dataset", "extras"), [("out/", b"parquet"), ("s3://bucket/out/", b"parquet,s3")]
+)
+def test_without_pyarrow_the_extra_is_named(here: Path, dataset: str, extras: bytes) -> None:
     code = (
         "import sys\nsys.modules['pyarrow'] = None\n"
         "from mnv1cli.__main__ import main\n"
-        "sys.argv = ['mnv1', 'classify', 'album', '-o', 'out/']\nmain()\n"
+        f"sys.argv = ['mnv1', 'classify', 'album', '-o', {dataset!r}]\nmain()\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert found.returncode == 2
-    assert b"pip install 'mnv1cli[parquet]'" in found.stderr
+    assert b"pip install 'mnv1cli[%s]'" % extras in found.stderr
 
 
 def test_layout_of_a_dataset_has_room_for_every_image() -> None:

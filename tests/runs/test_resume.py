@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from mnv1cli.analysis import synthetic_photos
 from mnv1cli.results.files import ResultFiles
-from mnv1cli.runs import file_sink, resume
+from mnv1cli.runs import file_sink, journal
 from mnv1cli.runs.journal import Journal
 from mnv1cli.system import signals
 from tests.support.shell import mnv1
@@ -29,8 +29,8 @@ COUNT = 40
 # As the program, but with a checkpoint after every batch, and batches that take a while.
 PROGRAM = """
 import sys, time
-from mnv1cli.runs import loop, resume
-resume._COMMIT_SECONDS = 0
+from mnv1cli.runs import journal, loop
+journal.CHECKPOINT_SECONDS = 0
 take = loop._take
 def slowly(*arguments):
     time.sleep({pause})
@@ -66,7 +66,7 @@ def run(listing: Path, out: object, *more: object, command: str = "logits") -> A
 
 def cut_at(monkeypatch: pytest.MonkeyPatch, checkpoints: int) -> None:
     """Let the program die just after so many checkpoints, without a farewell."""
-    monkeypatch.setattr(resume, "_COMMIT_SECONDS", 0)
+    monkeypatch.setattr(journal, "CHECKPOINT_SECONDS", 0)
     left = iter(range(checkpoints - 1))
     write = Journal.write
 

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 # on a disk that takes no longer files than it is told.
 PROGRAM = """
 import resource, sys
-from mnv1cli.runs import resume
+from mnv1cli.runs import journal
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
-resume._COMMIT_SECONDS = 0.2
+journal.CHECKPOINT_SECONDS = 0.2
 from mnv1cli.__main__ import main
 sys.argv[0] = "mnv1"
 main()

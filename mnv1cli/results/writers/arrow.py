@@ -21,8 +21,8 @@ METADATA_KEY = b"mnv1"
 _LABEL_CELLS = 5
 
 
-def import_pyarrow() -> Any:
-    """Import pyarrow with its module for Parquet.
+def import_pyarrow(store_extra: str = "") -> Any:
+    """Import pyarrow with its module for Parquet; `store_extra` is what a store needs beside it.
 
     Raises:
         OptionError: it is not installed.
@@ -30,7 +30,8 @@ def import_pyarrow() -> Any:
     try:
         import pyarrow.parquet
     except ImportError:
-        raise OptionError("parquet needs pyarrow", "pip install 'mnv1cli[parquet]'") from None
+        extras = ",".join(filter(None, ("parquet", store_extra)))
+        raise OptionError("parquet needs pyarrow", f"pip install 'mnv1cli[{extras}]'") from None
     return pyarrow
 
 
