@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Before TensorFlow is imported anywhere: its log would drown the tests' own.
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["MNV1_OFFLINE"] = "1"
+# Hundreds of tests start the program: it is compiled once, not by each of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 # The files that take longest, so that no core is left with one of them at the end.
