@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from mnv1cli.errors import ChecksumError, ModuleError, UnreachableError
 from mnv1cli.modules import files, mobilenet, weights
 from mnv1cli.modules.cache import cache_directory
-from mnv1cli.modules.connections import DownloadPolicy
-from mnv1cli.modules.download import download
+from mnv1cli.modules.transfer.connections import DownloadPolicy
+from mnv1cli.modules.transfer.download import download
 from mnv1cli.modules.unpack import unpack_archive
 
 if TYPE_CHECKING:

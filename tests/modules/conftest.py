@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from mnv1cli.modules import connections, locate, weights
+from mnv1cli.modules import locate, weights
+from mnv1cli.modules.transfer import connections
 from tests.support import hub as hubs
 
 if TYPE_CHECKING:

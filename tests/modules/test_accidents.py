@@ -41,7 +41,8 @@ pytestmark = pytest.mark.usefixtures("online")
 KILLED = """
 import hashlib, os, shutil, signal, sys
 import tqdm
-from mnv1cli.modules import cache, connections, locate
+from mnv1cli.modules import cache, locate
+from mnv1cli.modules.transfer import connections
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mnv1cli.errors import SourceError
-from mnv1cli.modules import download, pace
-from mnv1cli.modules.connections import DownloadPolicy
+from mnv1cli.modules.transfer import download, pace
+from mnv1cli.modules.transfer.connections import DownloadPolicy
 from tests.support import hub as hubs
 from tests.support.downloads import BODY, PLACE, fetch, fetch_refused
 from tests.support.shell import peak_megabytes
@@ -300,8 +300,8 @@ def test_time_that_has_come_is_no_wait(hub: Hub, tmp_path: Path) -> None:
 
 FETCH = """
 import pathlib, sys
-from mnv1cli.modules.connections import DownloadPolicy
-from mnv1cli.modules.download import download
+from mnv1cli.modules.transfer.connections import DownloadPolicy
+from mnv1cli.modules.transfer.download import download
 download(sys.argv[1], pathlib.Path(sys.argv[2]), DownloadPolicy(answer=5))
 """
 

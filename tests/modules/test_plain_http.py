@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mnv1cli.errors import ChecksumError, SourceError
-from mnv1cli.modules import connections, download
-from mnv1cli.modules.connections import DownloadPolicy
+from mnv1cli.modules.transfer import connections, download
+from mnv1cli.modules.transfer.connections import DownloadPolicy
 from tests.support import hub as hubs
 from tests.support.downloads import BODY, PLACE, fetch, fetch_refused
 

@@ -14,11 +14,10 @@ from mnv1cli.errors import ChecksumError, ModuleError, UnreachableError
 from mnv1cli.modules import (
     cache,
     catalog,
-    connections,
-    download,
     files,
     locate,
 )
+from mnv1cli.modules.transfer import connections, download
 from mnv1cli.types import FetchOptions
 from tests.support import hub as hubs
 from tests.support.hub import HANDLE_PATH, QUERY, SLOT, Hub

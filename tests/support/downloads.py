@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mnv1cli.errors import SourceError
-from mnv1cli.modules.connections import DownloadPolicy
-from mnv1cli.modules.download import GZIP, download
+from mnv1cli.modules.transfer.connections import DownloadPolicy
+from mnv1cli.modules.transfer.download import GZIP, download
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mnv1cli.errors import ChecksumError, SourceError
-from mnv1cli.modules import connections, pace
+from mnv1cli.modules.transfer import connections, pace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from typing import TextIO
 
-    from mnv1cli.modules.connections import DownloadPolicy, HttpClient
+    from mnv1cli.modules.transfer.connections import DownloadPolicy, HttpClient
 
 _CHUNK = 1 << 16
 MAX_RESUMES = 3

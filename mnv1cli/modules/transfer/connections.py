@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnv1cli._version import __version__
 from mnv1cli.errors import SourceError
-from mnv1cli.modules.pace import NotInTimeError, Pace, keep_pace, run_within
+from mnv1cli.modules.transfer.pace import NotInTimeError, Pace, keep_pace, run_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

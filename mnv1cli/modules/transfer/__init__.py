@@ -1,0 +1,1 @@
+"""Bytes of modules over HTTP: connections, their pace, and whole downloads."""
