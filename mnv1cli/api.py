@@ -17,7 +17,7 @@ from mnv1cli.cluster.fill import fill_dataset
 from mnv1cli.errors import OptionError
 from mnv1cli.inference.predictor import Predictor
 from mnv1cli.inference.quantize import quantize
-from mnv1cli.inference.settings import Settings, check_choice
+from mnv1cli.inference.settings import Settings, check_choice, make_input_range
 from mnv1cli.inputs import from_python
 from mnv1cli.runs.dataset_sink import DatasetSink
 from mnv1cli.runs.options import OutputOptions
@@ -74,6 +74,7 @@ class Classifier:
         decode: Decode = "scaled",
         exif: bool = True,
         image_size: int | None = None,
+        input_range: tuple[float, float] = (0.0, 1.0),
         labels: str | os.PathLike[str] | None = None,
         engine: Engine | None = None,
         precision: Precision = "float32",
@@ -91,6 +92,7 @@ class Classifier:
             decode=decode,
             exif=exif,
             image_size=image_size,
+            input_range=make_input_range(input_range),
             labels=None if labels is None else Path(labels),
             engine=engine,
             precision=precision,

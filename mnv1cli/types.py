@@ -38,11 +38,38 @@ MAX_THREADS = 1024
 MAX_PIXELS = 200_000_000
 MAX_BYTES = 1 << 30
 MAX_LIMIT = 1 << 62
+# Values of pixels beyond it would overflow in float32.
+_FAR = 1e30
 # The suffixes of the files that are read from folders, in upper or lower case.
 IMAGE_SUFFIXES = frozenset(b"jpg jpeg jpe jfif png bmp gif webp tif tiff avif heic heif".split())
 # The beginning of a reason that concerns the storage and not the image: its bytes could not
 # be read.
 UNREAD = "cannot be read"
+
+
+class InputRange(NamedTuple):
+    """The values that a module wants for black and for white."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __str__(self) -> str:
+        """Return the text that `--input-range` takes, as in "-1,1"."""
+        return ",".join(f"{x:g}" if float(f"{x:g}") == x else repr(x) for x in self)
+
+    @property
+    def setting(self) -> str | None:
+        """The text, or None for the default, which runs begun before there was a choice have."""
+        return None if self == InputRange() else str(self)
+
+    @property
+    def is_valid(self) -> bool:
+        """True if both values are finite, and apart in float32."""
+        return -_FAR < self.low < self.high < _FAR and self.high - self.low > 1 / _FAR
+
+
+# The contract for pixels, which most modules of the hub want.
+UNIT_RANGE = InputRange()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from mnv1cli.cli.options import (
     BATCH_SIZE,
     EXIF,
     IMAGE_SIZE,
+    INPUT_RANGE,
     MODULE,
     PREPROCESS,
     THREADS,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from mnv1cli.inference.predictor import Predictor
     from mnv1cli.inputs.listing import Listing
     from mnv1cli.inputs.shards import Shard
-    from mnv1cli.types import Engine, FetchOptions
+    from mnv1cli.types import Engine, FetchOptions, InputRange
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,6 +81,7 @@ _READING_OPTIONS = (
     MODULE,
     fetch_options,
     IMAGE_SIZE,
+    INPUT_RANGE,
     PREPROCESS,
     option(
         Group.PIXELS,
@@ -132,6 +134,7 @@ class Reading:
     module: str | None
     fetch: FetchOptions
     image_size: int | None
+    input_range: InputRange
     preprocess: Any
     decode: Any
     exif: bool
@@ -184,6 +187,7 @@ class Reading:
             max_pixels=self.max_pixels,
             max_bytes=self.max_bytes,
             image_size=self.image_size,
+            input_range=self.input_range,
             labels=labels,
             engine=self.engine or engine,
             precision=self.precision,

@@ -11,11 +11,12 @@ import click
 
 from mnv1cli.cli import console
 from mnv1cli.cli.help import Group, option
-from mnv1cli.cli.param_types import FILE, LOCATION, complete_files
+from mnv1cli.cli.param_types import FILE, INPUT_RANGE_TYPE, LOCATION, complete_files
 from mnv1cli.types import (
     DEFAULT_BATCH,
     MAX_BATCH,
     MAX_THREADS,
+    UNIT_RANGE,
     FetchOptions,
 )
 
@@ -58,6 +59,15 @@ IMAGE_SIZE = option(
     metavar="N",
     type=click.IntRange(min=1),
     help="Image size in pixels, for modules that do not state it.",
+)
+INPUT_RANGE = option(
+    Group.MODULE,
+    "--input-range",
+    metavar="LOW,HIGH",
+    type=INPUT_RANGE_TYPE,
+    default=str(UNIT_RANGE),
+    show_default=True,
+    help="Values that the module wants for black and white, such as -1,1 or 0,255.",
 )
 PREPROCESS = option(
     Group.PIXELS,

@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 from mnv1cli.errors import OptionError
 from mnv1cli.inputs.shards import Shard
 from mnv1cli.storage.location import Location
+from mnv1cli.types import InputRange
 
 
 def complete_files(
@@ -36,9 +37,10 @@ class _FileType(click.Path):
 if TYPE_CHECKING:
     _LocationParam = click.ParamType[Location]
     _ShardParam = click.ParamType[Shard]
+    _RangeParam = click.ParamType[InputRange]
 else:
     # Generic only from click 8.4 on, and only for type checkers.
-    _LocationParam = _ShardParam = click.ParamType
+    _LocationParam = _ShardParam = _RangeParam = click.ParamType
 
 
 class _LocationType(_LocationParam):
@@ -77,6 +79,28 @@ class _ShardType(_ShardParam):
             self.fail(str(error), param, ctx)
 
 
+class _InputRangeType(_RangeParam):
+    """The values for black and white as LOW,HIGH."""
+
+    name = "range"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> InputRange:
+        """Return the value as an input range."""
+        if isinstance(value, InputRange):
+            return value
+        try:
+            low, high = map(float, str(value).split(","))
+        except ValueError:
+            self.fail(f"{value} is not LOW,HIGH, such as -1,1 or 0,255.", param, ctx)
+        chosen = InputRange(low, high)
+        if not chosen.is_valid:
+            self.fail(f"{value} is not two finite numbers, the lower one first.", param, ctx)
+        return chosen
+
+
 FILE = _FileType(path_type=Path)
 LOCATION = _LocationType()
 SHARD = _ShardType()
+INPUT_RANGE_TYPE = _InputRangeType()

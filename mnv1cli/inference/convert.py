@@ -60,7 +60,10 @@ def compile_module(module: HubModule, outputs: Sequence[Output]) -> CompiledMode
     model = _convert(module, outputs, reference)
     names = tuple(output.name for output in outputs)
     _check(LiteRTModel(model, names, workers=1), reference, module, outputs)
-    return CompiledModel(model, names, "float32", version(), image_size=choose_key(module, outputs))
+    size = choose_key(module, outputs)
+    return CompiledModel(
+        model, names, "float32", version(), image_size=size, input_range=module.input_range
+    )
 
 
 def quantize_module(
@@ -80,7 +83,7 @@ def quantize_module(
     model = _convert(module, outputs, TensorFlowModel(module, outputs), list(images))
     names = tuple(output.name for output in outputs)
     size = choose_key(module, outputs)
-    return CompiledModel(model, names, "int8", version(), calibration, size)
+    return CompiledModel(model, names, "int8", version(), calibration, size, module.input_range)
 
 
 def choose_key(module: HubModule, outputs: Sequence[Output]) -> int | None:

@@ -110,6 +110,7 @@ class Job:
             min_probability=task.min_probability,
             pool=task.pool,
             meta=task.meta,
+            input_range=self.module.input_range,
             labels=compute_digest(self.names) if own_names else None,
         )
 
@@ -123,6 +124,7 @@ class Job:
             "--engine": self.model.engine,
             "--precision": self.model.precision,
             "calibrated": self.model.calibrated,
+            "--input-range": self.module.input_range.setting,
             "--preprocess": spec.preprocess,
             "--exif": spec.exif,
             "--decode": spec.decode,

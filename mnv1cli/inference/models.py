@@ -91,10 +91,14 @@ def find_calibrated(module: HubModule, output: Output) -> CompiledModel:
     for names in (main_names, (output.name,)):
         if output.name in names:
             size = convert.choose_key(module, [output])
-            compiled = artifacts.find_model(module.fingerprint, names, "int8", size)
+            compiled = artifacts.find_model(
+                module.fingerprint, names, "int8", size, module.input_range
+            )
             if compiled is not None and convert.is_usable(compiled):
                 return compiled
     option = f" --endpoint {output.name}" if output.name not in main_names else ""
+    if module.input_range.setting:
+        option += f" --input-range {module.input_range}"
     raise ModuleError(
         f"module {module.handle} is not calibrated for int8",
         f"'mnv1 module quantize DIR --module {module.handle}{option}' does that, with your images",
@@ -114,7 +118,9 @@ def _compile_once(module: HubModule, outputs: Sequence[Output]) -> CompiledModel
     size = convert.choose_key(module, outputs)
 
     def find_current() -> CompiledModel | None:
-        compiled = artifacts.find_model(module.fingerprint, names, "float32", size)
+        compiled = artifacts.find_model(
+            module.fingerprint, names, "float32", size, module.input_range
+        )
         return compiled if compiled and convert.is_current(compiled) else None
 
     if compiled := find_current():

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 
-from mnv1cli.errors import ImageError, ModuleError, ResultError
+from mnv1cli.errors import ImageError, ModuleError, OptionError, ResultError
 from mnv1cli.inference.image_input import settle_image_size
 from mnv1cli.inference.job import Job, compute_row_shape
 from mnv1cli.inference.models import open_model
-from mnv1cli.inference.settings import Settings, check_choice
+from mnv1cli.inference.settings import Settings, check_choice, make_input_range
 from mnv1cli.inputs import from_python
 from mnv1cli.labels.names import choose_labels
 from mnv1cli.modules.inspection import open_module
 from mnv1cli.path_text import display_path
-from mnv1cli.types import FetchOptions, OnError
+from mnv1cli.types import UNIT_RANGE, FetchOptions, OnError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,8 +54,8 @@ class Predictor:
         name = None if module is None else os.fspath(module)
         size = self.settings.image_size
         opened = open_module(name, self.settings.fetch, size)
-        self.module: HubModule
-        self.module, settled = settle_image_size(opened, size)
+        settled_module, settled = settle_image_size(opened, size)
+        self.module: HubModule = replace(settled_module, input_range=self.settings.input_range)
         self.spec = self.settings.pixel_spec(settled)
         self.threads = self.settings.cores
         self._models: dict[str, Model] = {}
@@ -88,8 +88,13 @@ class Predictor:
         for name in names:
             if name not in metadata:
                 raise ResultError(f"the metadata lack {name}")
+        try:
+            input_range = make_input_range(metadata.get("input_range", UNIT_RANGE))
+        except OptionError as error:
+            raise ResultError(f"the metadata have {error.what}") from error
         settings = Settings(
             **{name: metadata[name] for name in names},
+            input_range=input_range,
             image_size=made_with["image_size"],
             threads=threads,
             fetch=fetch or FetchOptions(),

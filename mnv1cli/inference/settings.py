@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, get_args
 
 from mnv1cli.errors import OptionError
@@ -14,9 +16,11 @@ from mnv1cli.types import (
     MAX_LIMIT,
     MAX_PIXELS,
     MAX_THREADS,
+    UNIT_RANGE,
     Decode,
     Engine,
     FetchOptions,
+    InputRange,
     PixelSpec,
     Precision,
     Preprocess,
@@ -36,6 +40,7 @@ class Settings:
         decode: "scaled" decodes large JPEGs at a fraction of their size, "full" does not.
         exif: apply the EXIF orientation.
         image_size: the side of the module's images in pixels, for modules that do not state it.
+        input_range: the values that the module wants for black and for white, low and high.
         labels: a file of class names, for modules with other classes than ImageNet's.
         engine: "litert" (the module compiled) or "tf" (the module as it is); None for "litert"
             where it is installed.
@@ -54,6 +59,7 @@ class Settings:
     decode: Decode = "scaled"
     exif: bool = True
     image_size: int | None = None
+    input_range: InputRange = UNIT_RANGE
     labels: Path | None = None
     engine: Engine | None = None
     precision: Precision = "float32"
@@ -74,6 +80,7 @@ class Settings:
         check_choice("threads", threads, range(1, MAX_THREADS + 1))
         check_choice("max_pixels", self.max_pixels, range(1, MAX_LIMIT))
         check_choice("max_bytes", self.max_bytes, range(1, MAX_LIMIT))
+        object.__setattr__(self, "input_range", make_input_range(self.input_range))
 
     @property
     def cores(self) -> int:
@@ -85,6 +92,23 @@ class Settings:
         return PixelSpec(
             size, self.preprocess, self.decode, self.exif, self.max_pixels, self.max_bytes
         )
+
+
+def make_input_range(value: object) -> InputRange:
+    """Make an input range of a pair of numbers, as programs in Python and metadata have it.
+
+    Raises:
+        OptionError: it is no pair of finite numbers, the lower one first.
+    """
+    if isinstance(value, tuple | list) and len(value) == 2:
+        # A bool is a number to Python, and a mistake here.
+        numbers = [x for x in value if isinstance(x, Real) and not isinstance(x, bool)]
+        with contextlib.suppress(OverflowError):
+            if len(numbers) == 2 and (chosen := InputRange(*map(float, numbers))).is_valid:
+                return chosen
+    raise OptionError(
+        f"input_range={value!r} is not valid", "use two finite numbers, the lower one first"
+    )
 
 
 def check_choice(name: str, value: object, choices: Collection[object]) -> None:

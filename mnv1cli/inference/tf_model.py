@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mnv1cli.modules.hub_module import HubModule, Output
-    from mnv1cli.types import FloatArray
+    from mnv1cli.types import FloatArray, InputRange
 
 
 class TensorFlowModel:
     """The graph of a module, pruned to the outputs that are needed.
 
-    `function` returns them as a list, in their order, for a tensor of images; `owner` holds
-    the variables.
+    `function` returns them as a list, in their order, for a tensor of images in [0, 1], which
+    it maps to the module's `input_range`; `owner` holds the variables.
 
     Raises:
         ModuleError: the module's files are damaged.
@@ -49,7 +49,9 @@ class TensorFlowModel:
             whole: Any = savedmodel.load_function(module.path, size)
             self.owner: Any = whole.mnv1_owner
             # All outputs of such a model are the same.
-            self.function: Any = lambda images: [whole(images)] * len(outputs)
+            self.function: Any = _map_images(
+                module.input_range, lambda images: [whole(images)] * len(outputs)
+            )
             return
         try:
             # Without a tag: a TF1 Hub module has no `serve` graph.
@@ -62,9 +64,10 @@ class TensorFlowModel:
                 f"fetched is repaired by 'mnv1 module fetch {module.handle}'",
             ) from error
         # A signature that is called as it is computes all of its outputs.
-        self.function = self.owner.prune(
+        pruned = self.owner.prune(
             outputs[0].images.tensor, [output.result.tensor for output in outputs]
         )
+        self.function = _map_images(module.input_range, pruned)
 
     def __call__(self, pixels: FloatArray) -> Mapping[str, FloatArray]:
         """Return each output by its name, [n, ...], for pixels float32 [n, size, size, 3]."""
@@ -76,3 +79,11 @@ class TensorFlowModel:
         batch = np.repeat(pixels, 2, axis=0) if n == 1 else pixels
         results = self.function(self._constant(batch))
         return {name: result.numpy()[:n] for name, result in zip(self._names, results, strict=True)}
+
+
+def _map_images(input_range: InputRange, function: Any) -> Any:
+    """Return the function for images in [0, 1] that feeds it images in another range."""
+    if input_range.setting is None:
+        return function
+    low, high = input_range
+    return lambda images: function(images * (high - low) + low)

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.modules import cache
+from mnv1cli.types import UNIT_RANGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from mnv1cli.types import Precision
+    from mnv1cli.types import InputRange, Precision
 
 _FOLDER = "compiled"
 _MODEL, _RECORD = ".tflite", ".json"
@@ -36,7 +37,8 @@ class CompiledModel:
 
     `outputs` names its outputs in their order, `converter` the program that
     made it; `calibration` describes the images used for an int8 model.
-    `image_size` is the side of its images in pixels where the module states none.
+    `image_size` is the side of its images in pixels where the module states none, and
+    `input_range` what it maps them to from [0, 1].
     """
 
     model: bytes = field(repr=False)
@@ -45,6 +47,7 @@ class CompiledModel:
     converter: str
     calibration: Mapping[str, Any] | None = None
     image_size: int | None = None
+    input_range: InputRange = UNIT_RANGE
 
     @property
     def sha256(self) -> str:
@@ -62,12 +65,14 @@ def find_model(
     outputs: tuple[str, ...],
     precision: Precision,
     image_size: int | None = None,
+    input_range: InputRange = UNIT_RANGE,
 ) -> CompiledModel | None:
     """Read a module's model with these outputs, None if it is absent or damaged."""
-    place = artifact_directory(fingerprint) / _make_stem(outputs, precision, image_size)
-    record = _read(place.with_suffix(_RECORD))
+    stem = _make_stem(outputs, precision, image_size, input_range)
+    folder = artifact_directory(fingerprint)
+    record = _read(folder / (stem + _RECORD))
     try:
-        model = place.with_suffix(_MODEL).read_bytes()
+        model = (folder / (stem + _MODEL)).read_bytes()
         compiled = CompiledModel(
             model,
             tuple(record["outputs"]),
@@ -75,6 +80,7 @@ def find_model(
             str(record["converter"]),
             record["calibration"],
             image_size,
+            input_range,
         )
         sound = compiled.sha256 == record["sha256"] and compiled.outputs == outputs
     except (OSError, KeyError, TypeError):
@@ -84,7 +90,9 @@ def find_model(
 
 def save_model(fingerprint: str, compiled: CompiledModel) -> bool:
     """Save a model; return whether the cache could be written."""
-    stem = _make_stem(compiled.outputs, compiled.precision, compiled.image_size)
+    stem = _make_stem(
+        compiled.outputs, compiled.precision, compiled.image_size, compiled.input_range
+    )
     record = {
         "sha256": compiled.sha256,
         "outputs": compiled.outputs,
@@ -154,10 +162,13 @@ def remove_all() -> None:
     shutil.rmtree(cache.cache_root() / _FOLDER, ignore_errors=True)
 
 
-def _make_stem(outputs: tuple[str, ...], precision: Precision, image_size: int | None) -> str:
+def _make_stem(
+    outputs: tuple[str, ...], precision: Precision, image_size: int | None, input_range: InputRange
+) -> str:
     # A digest, because the names of outputs come from the module and may be anything.
     stem = f"{precision}-{_hash_text(json.dumps(outputs))}"
-    return f"{stem}-{image_size}" if image_size else stem
+    stem = f"{stem}-{image_size}" if image_size else stem
+    return f"{stem}-{_hash_text(input_range.setting)}" if input_range.setting else stem
 
 
 def _hash_text(text: str) -> str:

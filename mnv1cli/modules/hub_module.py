@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mnv1cli.errors import ModuleError, OptionError, SignatureError
 from mnv1cli.modules import weights
 from mnv1cli.modules.audit_ops import ForeignOperation
+from mnv1cli.types import UNIT_RANGE, InputRange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,8 @@ _ATTACHMENT_KEY = "image_module_info"
 
 # Raise this with every change of the record of a module.
 RECORD_VERSION = 2
+# What another copy of a module, or another run, may have otherwise.
+_UNRECORDED = frozenset({"handle", "path", "fingerprint", "input_range"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,9 @@ class HubModule:
     neither the module nor its handle has it. `foreign` are the operations that
     a classifier has no use for, `foreign_training` those of the graph for
     training, which matter only if that graph is used.
+
+    `input_range` is what the images are mapped to from [0, 1]. It is no fact of the module but
+    a setting of those who use it, and is not recorded.
     """
 
     handle: str
@@ -76,6 +82,7 @@ class HubModule:
     image_size: int | None
     foreign: tuple[ForeignOperation, ...] = ()
     foreign_training: tuple[ForeignOperation, ...] = ()
+    input_range: InputRange = UNIT_RANGE
 
     def logits(self) -> Output:
         """Return the output with the logits, [batch, classes].
@@ -176,7 +183,7 @@ def _make_layer_key(key: str) -> tuple[int, int, str]:
 def to_record(module: HubModule) -> dict[str, Any]:
     """Convert a module's description to a record for JSON."""
     record = asdict(module)
-    return {key: record[key] for key in record if key not in ("handle", "path", "fingerprint")}
+    return {key: record[key] for key in record if key not in _UNRECORDED}
 
 
 def from_record(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from mnv1cli.errors import ResultError
 from mnv1cli.path_text import make_path_fields, parse_path
-from mnv1cli.types import Fault, Task
+from mnv1cli.types import UNIT_RANGE, Fault, InputRange, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +20,7 @@ _DECISIVE = {
     "preprocess": "--preprocess", "exif": "--exif", "decode": "--decode", "output": "output",
     "top": "--top", "min_probability": "--min-probability", "pool": "--pool",
     "meta": "--with-meta", "calibrated": "calibrated", "labels": "labels",
+    "input_range": "--input-range",
 }  # fmt: skip
 
 
@@ -44,8 +45,8 @@ class RunMetadata:
 
     `module` has `handle`, `fingerprint` and `image_size`. A setting that is None is not known;
     `top`, `min_probability`, `pool` and `meta` are in the JSON only where they differ from the
-    defaults of `Task`, and `labels`, a digest of the class names, only where these are not
-    ImageNet's. `more` keeps what another version has written.
+    defaults of `Task`, `input_range` only where it is not [0, 1], and `labels`, a digest of the
+    class names, only where these are not ImageNet's. `more` keeps what another version has written.
 
     `run` names the run in the parts of a dataset. `counts`, `seconds` and `failures` are None
     as long as the run has not ended; `shard` is what `ShardPositions` notes.
@@ -65,6 +66,7 @@ class RunMetadata:
     min_probability: float = _USUAL.min_probability
     pool: bool = _USUAL.pool
     meta: bool = _USUAL.meta
+    input_range: InputRange = UNIT_RANGE
     labels: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
     run: str | None = None
@@ -86,6 +88,9 @@ class RunMetadata:
             if "counts" in values:
                 counts = values["counts"]
                 values["counts"] = Counts(int(counts["done"]), int(counts["failed"]))
+            if "input_range" in values:
+                low, high = values["input_range"]
+                values["input_range"] = InputRange(float(low), float(high))
             if "seconds" in values:
                 values["seconds"] = float(values["seconds"])
             if "failures" in values:

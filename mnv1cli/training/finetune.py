@@ -276,6 +276,7 @@ def _settings(
         "--learning-rate": options.learning_rate,
         "--batch-size": options.batch_size,
         "--image-size": spec.size,
+        "--input-range": module.input_range.setting,
         "--preprocess": spec.preprocess,
         "--exif": spec.exif,
         "the split with the sha256": hashlib.sha256(photos.encode_split()).hexdigest(),

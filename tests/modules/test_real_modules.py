@@ -18,12 +18,10 @@ from mnv1cli.inference.predictor import Predictor
 from mnv1cli.modules import artifacts, unpack
 from mnv1cli.modules.hub_module import ATTACHMENTS, TF1, HubModule, Signature, TensorSpec
 from mnv1cli.training import examples
-from tests.support.shell import mnv1
+from tests.support.shell import mnv1, run
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from click.testing import Result
 
 TOLERANCE = 1e-3
 
@@ -59,12 +57,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels = pixels * generator.random((96, 120, 1))
             Image.fromarray((pixels * 255).astype(np.uint8)).save(folder / name / f"{i:02}.png")
     return folder
-
-
-def run(*arguments: object) -> Result:
-    result = mnv1(*arguments)
-    assert result.exit_code == 0, result.stderr
-    return result
 
 
 def compute_with_both(command: str, module: Path, pictures: Path, tmp_path: Path) -> float:

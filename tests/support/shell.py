@@ -30,6 +30,13 @@ def mnv1(*arguments: object, stdin: bytes | None = None) -> Result:
     return result
 
 
+def run(*arguments: object) -> Result:
+    """Run a command in this process that has to succeed."""
+    result = mnv1(*arguments)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
 def program(
     *arguments: object, stdin: bytes = b"", cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[bytes]:

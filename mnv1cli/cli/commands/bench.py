@@ -14,6 +14,7 @@ from mnv1cli.cli.options import (
     AS_JSON,
     BATCH_SIZE,
     IMAGE_SIZE,
+    INPUT_RANGE,
     MODULE,
     PREPROCESS,
     QUIET,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from mnv1cli.analysis.benchmark import Bench, Timed
     from mnv1cli.inference.predictor import Predictor
-    from mnv1cli.types import FetchOptions
+    from mnv1cli.types import FetchOptions, InputRange
 
 
 @click.command(cls=GroupedCommand)
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @MODULE
 @fetch_options
 @IMAGE_SIZE
+@INPUT_RANGE
 @PREPROCESS
 @THREADS
 @BATCH_SIZE
@@ -57,6 +59,7 @@ def bench(
     module: str | None,
     fetch: FetchOptions,
     image_size: int | None,
+    input_range: InputRange,
     preprocess: Any,
     threads: int | None,
     batch_size: int,
@@ -78,6 +81,7 @@ def bench(
             settings = Settings(
                 preprocess=preprocess,
                 image_size=image_size,
+                input_range=input_range,
                 engine=engine,
                 precision=precision,
                 threads=threads,

@@ -15,6 +15,7 @@ from mnv1cli.cli.options import (
     AS_JSON,
     EXIF,
     IMAGE_SIZE,
+    INPUT_RANGE,
     MODULE,
     PREPROCESS,
     QUIET,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mnv1cli.training.finetune import FinetuneResult
-    from mnv1cli.types import FetchOptions
+    from mnv1cli.types import FetchOptions, InputRange
 
 _DEFAULTS = FinetuneOptions()
 
@@ -60,6 +61,7 @@ _DEFAULTS = FinetuneOptions()
 @MODULE
 @fetch_options
 @IMAGE_SIZE
+@INPUT_RANGE
 @PREPROCESS
 @EXIF
 @option(Group.RUN, "--full", is_flag=True, help="Train all layers, not only the last one.")
@@ -113,6 +115,7 @@ def finetune(
     module: str | None,
     fetch: FetchOptions,
     image_size: int | None,
+    input_range: InputRange,
     preprocess: Any,
     exif: bool,
     threads: int | None,
@@ -138,6 +141,7 @@ def finetune(
             preprocess=preprocess,
             exif=exif,
             image_size=image_size,
+            input_range=input_range,
             threads=threads,
             fetch=fetch,
         )

@@ -13,6 +13,7 @@ from mnv1cli.cli.help import Group, GroupedCommand, option
 from mnv1cli.cli.options import (
     AS_JSON,
     IMAGE_SIZE,
+    INPUT_RANGE,
     MODULE,
     PREPROCESS,
     QUIET,
@@ -24,7 +25,7 @@ from mnv1cli.cli.param_types import complete_files
 
 if TYPE_CHECKING:
     from mnv1cli.inference.quantize import Price
-    from mnv1cli.types import FetchOptions
+    from mnv1cli.types import FetchOptions, InputRange
 
 
 @click.command(cls=GroupedCommand)
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 @MODULE
 @fetch_options
 @IMAGE_SIZE
+@INPUT_RANGE
 @PREPROCESS
 @QUIET
 @VERBOSE
@@ -71,6 +73,7 @@ def quantize(
     module: str | None,
     fetch: FetchOptions,
     image_size: int | None,
+    input_range: InputRange,
     preprocess: Any,
     quiet: bool,
     verbose: bool,
@@ -92,6 +95,7 @@ def quantize(
         settings = Settings(
             preprocess=preprocess,
             image_size=image_size,
+            input_range=input_range,
             fetch=with_progress(fetch, stream, quiet),
         )
         predictor = Predictor(module, settings)

@@ -1,0 +1,144 @@
+"""Modules that want pixels in another range than [0, 1]."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from mnv1cli import Classifier
+from mnv1cli.errors import OptionError, ResultError
+from mnv1cli.images import decode
+from mnv1cli.inference.tf_model import TensorFlowModel
+from mnv1cli.modules import artifacts
+from mnv1cli.types import InputRange, PixelSpec
+from tests.support.shell import BUNDLED, EXAMPLES, mnv1, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mnv1cli.modules.hub_module import HubModule
+    from mnv1cli.types import FloatArray
+
+RANGES = [("-1,1", (-1, 1)), ("0,255", (0, 255)), ("-0.5,2.25", (-0.5, 2.25))]
+TOLERANCE = 1e-3
+
+
+def compute_logits(tmp_path: Path, *words: object) -> FloatArray:
+    file = tmp_path / "logits.npy"
+    run("logits", EXAMPLES, *BUNDLED, *words, "-o", file, "--force")
+    values: FloatArray = np.load(file)
+    return values
+
+
+@pytest.mark.parametrize(("text", "pair"), RANGES)
+def test_the_module_is_fed_the_range_by_both_engines(
+    text: str, pair: tuple[float, float], tmp_path: Path, bundled_module: HubModule
+) -> None:
+    pixels = [decode.load(p.read_bytes(), PixelSpec(128)) for p in sorted(EXAMPLES.iterdir())]
+    low, high = pair
+    mapped = (low + np.stack(pixels) * (high - low)).astype(np.float32)
+    expected = TensorFlowModel(bundled_module, [bundled_module.logits()])(mapped)["logits"]
+    litert = compute_logits(tmp_path, "--input-range", text)
+    tf = compute_logits(tmp_path, f"--input-range={text}", "--engine", "tf")
+    assert np.abs(litert - expected).max() < TOLERANCE
+    assert np.abs(tf - expected).max() < TOLERANCE
+    # The usual range has a compiled model of its own.
+    usual = compute_logits(tmp_path)
+    assert np.abs(usual - litert).max() > 1
+    in_python = Classifier("bundled", input_range=pair).logits(EXAMPLES)
+    assert np.array_equal(in_python, litert)
+
+
+def test_a_compiled_model_is_kept_for_each_range(own_cache: Path, tmp_path: Path) -> None:
+    for words in ((), ("--input-range", "0,1"), ("--input-range", "-1,1")):
+        compute_logits(tmp_path, *words)
+    (fingerprint,) = artifacts.list_fingerprints()
+    assert len(artifacts.list_models(fingerprint)) == 2
+    assert artifacts.find_model(fingerprint, ("logits",), "float32") is not None
+    wide = artifacts.find_model(
+        fingerprint, ("logits",), "float32", input_range=InputRange(-1.0, 1.0)
+    )
+    assert wide is not None
+
+
+def test_the_range_is_in_the_metadata_and_decides(tmp_path: Path) -> None:
+    plain, wide = tmp_path / "plain.csv", tmp_path / "wide.csv"
+    run("classify", EXAMPLES, *BUNDLED, "-o", plain)
+    run("classify", EXAMPLES, *BUNDLED, "--input-range", "-1,1", "-o", wide)
+    assert "input_range" not in json.loads((tmp_path / "plain.csv.meta.json").read_bytes())
+    metadata = json.loads((tmp_path / "wide.csv.meta.json").read_bytes())
+    assert metadata["input_range"] == [-1, 1]
+    for words, fault in (
+        (("--append", "-o", wide), "was made with --input-range -1,1, not 0,1"),
+        (("--append", "-o", plain, "--input-range", "-1,1"), "--input-range 0,1, not -1,1"),
+        (("--skip-existing", wide, "-o", tmp_path / "new.csv"), "--input-range -1,1, not 0,1"),
+    ):
+        result = mnv1("classify", EXAMPLES, *BUNDLED, *words)
+        assert result.exit_code == 1
+        assert fault in result.stderr
+    result = mnv1("merge", plain, wide, "-o", tmp_path / "both.csv")
+    assert result.exit_code == 1
+    assert "--input-range" in result.stderr
+
+
+def test_a_dataset_has_one_range(tmp_path: Path) -> None:
+    dataset = f"{tmp_path}/labels/"
+    words = ("classify", EXAMPLES, *BUNDLED, "-o", dataset)
+    run(*words, "--input-range=-1,1")
+    result = mnv1(*words)
+    assert result.exit_code == 1
+    assert "--input-range -1,1, not 0,1" in result.stderr
+    assert "nothing is left to do" in run(*words, "--input-range=-1,1").stderr
+
+
+def test_a_search_restores_the_range(tmp_path: Path) -> None:
+    index = tmp_path / "features.npy"
+    run("embed", EXAMPLES, *BUNDLED, "--input-range", "-1,1", "-o", index)
+    lines = run("similar", index, EXAMPLES, "--top", 1, "-f", "csv").stdout.splitlines()[1:]
+    for query, rank, path, similarity in (line.split(",") for line in lines):
+        assert (query, rank) == (path, "1")
+        assert float(similarity) == pytest.approx(1)
+    metadata = json.loads((tmp_path / "features.npy.meta.json").read_bytes())
+    assert Classifier.as_for(metadata).predictor.module.input_range == (-1, 1)
+    with pytest.raises(ResultError, match=r"the metadata have input_range=.*is not valid"):
+        Classifier.as_for({**metadata, "input_range": [1, -1]})
+
+
+def test_int8_is_calibrated_for_a_range(tmp_path: Path, own_cache: Path) -> None:
+    words = ("--input-range", "-1,1")
+    run("module", "quantize", EXAMPLES, *BUNDLED, *words)
+    small = compute_logits(tmp_path, "--precision", "int8", *words)
+    large = compute_logits(tmp_path, *words)
+    assert np.corrcoef(small.ravel(), large.ravel())[0, 1] > 0.8
+    result = mnv1("logits", EXAMPLES, *BUNDLED, "--precision", "int8")
+    assert result.exit_code == 1
+    assert "is not calibrated for int8" in result.stderr
+    result = mnv1("logits", EXAMPLES, *BUNDLED, "--precision", "int8", "--input-range", "0,255")
+    assert "--input-range 0,255' does that" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["1,0", "nan,1", "0", "a,b", "0,0", "0,inf", "0,1e-60", "0,1,2", ""]
+)
+def test_what_is_no_range_is_refused(text: str) -> None:
+    result = mnv1("classify", EXAMPLES, "--input-range", text)
+    assert result.exit_code == 2
+    assert "'--input-range'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "pair", [(1, 0), (0, float("nan")), (0,), "0,1", (True, 2), (0, 10**400), None]
+)
+def test_what_is_no_range_is_refused_in_python(pair: object) -> None:
+    with pytest.raises(OptionError, match="input_range"):
+        Classifier("bundled", input_range=pair)  # type: ignore[arg-type]
+
+
+def test_a_range_as_text_means_the_same_numbers() -> None:
+    for pair in ((-1.0, 1.0), (0.1, 1e10), (-1 / 3, 123456789.125)):
+        low, high = map(float, str(InputRange(*pair)).split(","))
+        assert (low, high) == pair
+    assert InputRange(-0.0, 1.0).setting is None
