@@ -28,6 +28,9 @@ INPUT, OUTPUT = "images", "default"
 ATTACHMENTS = "hub_module_attachments"
 _ATTACHMENT_KEY = "image_module_info"
 
+# TF-Slim names the average over height and width by the way in which it was built.
+_POOLS = ("global_pool", "AvgPool_1a")
+
 # Raise this with every change of the record of a module.
 RECORD_VERSION = 2
 # What another copy of a module, or another run, may have otherwise.
@@ -108,11 +111,13 @@ class HubModule:
     def endpoint(self, name: str) -> Output:
         """Return a hidden layer by its output key, with or without the scope before it.
 
+        `global_pool` and `AvgPool_1a` are the same layer, of which a module has one.
+
         Raises:
             SignatureError: no signature has it; the remedy names those that exist.
         """
         endpoints = self.endpoints()
-        for key in (name, f"{weights.SCOPE}/{name}"):
+        for key in _list_spellings(name):
             if key in endpoints:
                 return self._find_output(endpoints[key], key, key)
         raise SignatureError(
@@ -172,6 +177,14 @@ class HubModule:
                 f"it leads from {', '.join(chosen.inputs)} to {', '.join(chosen.outputs)}",
             )
         return Output(name, chosen.inputs[INPUT], chosen.outputs[key])
+
+
+def _list_spellings(name: str) -> list[str]:
+    """List the keys that an endpoint may have in a module, the one given first."""
+    scope = f"{weights.SCOPE}/"
+    plain = name.removeprefix(scope)
+    names = [plain, *_POOLS] if plain in _POOLS else [plain]
+    return [name, *(spelling for plain in names for spelling in (plain, f"{scope}{plain}"))]
 
 
 def _make_layer_key(key: str) -> tuple[int, int, str]:

@@ -3,8 +3,10 @@
 The network is that of Howard et al., "MobileNets" (arXiv:1704.04861), table 1,
 with the variable and endpoint names of TF-Slim's `mobilenet_v1.py`. A module has
 the layout that `hub.Module.export` writes: two metagraphs without a saver,
-signatures, an attachment with the image size, and a checkpoint. It is written
-deterministically: the same variables give the same bytes in every process.
+signatures, an attachment with the image size, and a checkpoint. Like the modules
+that were exported from TF-Slim, both have its weight decay as regularisation losses.
+It is written deterministically: the same variables give the same bytes in every
+process.
 """
 
 from __future__ import annotations
@@ -28,12 +30,14 @@ if TYPE_CHECKING:
     from mnv1cli.types import Variant
 
 # Raise this with every change of the written module: it is a part of the cache's key.
-REVISION = 1
+REVISION = 2
 
 _BATCH_NORM_EPSILON = 0.001
 # The part of a moving average that remains in each training step.
 BATCH_NORM_DECAY = 0.9997
 _DROPOUT_RATE = 0.001
+# TF-Slim's `mobilenet_v1_arg_scope`: every kernel is regularised but the depthwise ones.
+_WEIGHT_DECAY = 0.00004
 
 # The format v3 of tfhub_module.pb.
 _HUB_FORMAT = b"\x08\x03"
@@ -130,6 +134,7 @@ def _build_network(
             shape = [1, 1, pooled.shape[-1], classes]
             weights = v1.get_variable("weights", shape)
             biases = v1.get_variable("biases", [classes], initializer=v1.zeros_initializer())
+            _add_weight_decay(weights)
             scores = tf.nn.conv2d(pooled, weights, 1, "SAME", name="Conv2D")
             scores = tf.nn.bias_add(scores, biases, name="BiasAdd")
         logits = tf.squeeze(scores, [1, 2], name="SpatialSqueeze")
@@ -148,9 +153,22 @@ def _convolve(net: Any, layer: Layer, training: bool) -> Any:
             strides = [1, layer.stride, layer.stride, 1]
             net = tf.nn.depthwise_conv2d(net, kernel, strides, "SAME", name="depthwise")
         else:
+            _add_weight_decay(kernel)
             net = tf.nn.conv2d(net, kernel, layer.stride, "SAME", name="Conv2D")
         net = _add_batch_norm(net, training)
         return tf.nn.relu6(net, name="Relu6")
+
+
+def _add_weight_decay(kernel: Any) -> None:
+    """Add the loss 0.00004 * sum(kernel^2) / 2, as TF-Slim's `l2_regularizer` does, scalar."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    # The names that TF-Slim gives them.
+    with v1.name_scope("kernel/Regularizer/l2_regularizer") as name:
+        scale = tf.constant(_WEIGHT_DECAY, name="scale")
+        loss = tf.multiply(scale, tf.nn.l2_loss(kernel), name=name)
+    v1.add_to_collection(v1.GraphKeys.REGULARIZATION_LOSSES, loss)
 
 
 def _add_batch_norm(net: Any, training: bool) -> Any:
@@ -186,12 +204,11 @@ def _add_batch_norm(net: Any, training: bool) -> Any:
 def _make_signatures(outputs: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Map signature names to outputs: `default`, and in the named signatures every endpoint."""
     features, logits = outputs.pop("features"), outputs.pop("logits", None)
-    head = {f"{SCOPE}/{n}": outputs.pop(n) for n in ("Logits", "Predictions") if n in outputs}
     hidden = {f"{SCOPE}/{name}": tensor for name, tensor in outputs.items()}
     signatures = {"image_feature_vector": {"default": features, **hidden}}
     if logits is None:
         return {"default": {"default": features}, **signatures}
-    signatures["image_classification"] = {"default": logits, **hidden, **head}
+    signatures["image_classification"] = {"default": logits, **hidden}
     return {"default": {"default": logits}, **signatures}
 
 

@@ -114,8 +114,11 @@ def test_spatial_endpoint_is_averaged_or_kept(few: Path, tmp_path: Path) -> None
     np.testing.assert_allclose(np.load(whole).mean(axis=(1, 2)), np.load(pooled), atol=1e-6)
 
 
-def test_global_pool_is_the_feature_vector(few: Path, tmp_path: Path) -> None:
-    mnv1("embed", few, *BUNDLED, "--endpoint", "global_pool", "-o", tmp_path / "g.npy")
+@pytest.mark.parametrize("name", ["global_pool", "MobilenetV1/AvgPool_1a"])
+def test_global_pool_is_the_feature_vector(name: str, few: Path, tmp_path: Path) -> None:
+    mnv1("embed", few, *BUNDLED, "--endpoint", name, "-o", tmp_path / "g.npy")
+    output = json.loads((tmp_path / "g.npy.meta.json").read_text())["output"]
+    assert output == "MobilenetV1/global_pool"
     mnv1("embed", few, *BUNDLED, "-o", tmp_path / "f.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "g.npy"), np.load(tmp_path / "f.npy"))
 

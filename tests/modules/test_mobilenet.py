@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Arrays = dict[str, Any]
+LOSSES = "regularization_losses"
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,14 @@ def list_collections(graph: Any) -> Any:
     return {name: found.SerializeToString() for name, found in graph.collection_def.items()}
 
 
+def evaluate(directory: Path, tags: list[str], names: list[str]) -> Any:
+    """Compute scalars of a graph that depend on its variables only."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(directory), tags=tags)
+    return np.array([value.numpy() for value in loaded.prune([], names)()])
+
+
 def run(directory: Path, tags: list[str], feed: str, fetch: str, images: Any) -> Any:
     import tensorflow as tf
 
@@ -102,7 +111,65 @@ def test_collections_and_attachment_are_those_of_a_genuine_module(
     genuine: Path, rebuilt: Path
 ) -> None:
     for their, our in zip(read_meta_graphs(genuine), read_meta_graphs(rebuilt), strict=True):
-        assert list_collections(our) == list_collections(their)
+        ours = list_collections(our)
+        # This module was exported without TF-Slim's arguments for training.
+        assert ours.pop(LOSSES)
+        assert ours == list_collections(their)
+
+
+@pytest.fixture(scope="module")
+def slim(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A module of TF-Slim's network with its arguments for training, by the real library."""
+    archive = shared / "hub" / "small" / "v3_variable.tar.gz"
+    if not archive.is_file():
+        pytest.skip(f"no module of the real library in {archive}")
+    directory = tmp_path_factory.mktemp("slim")
+    unpack.unpack_archive(archive, directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def slim_rebuilt(slim: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("slim_rebuilt")
+    mobilenet.write_module(directory, checkpoint(slim), Variant(0.25, 128))
+    return directory
+
+
+def test_regularisation_losses_are_those_of_tf_slim(slim: Path, slim_rebuilt: Path) -> None:
+    for their, our in zip(read_meta_graphs(slim), read_meta_graphs(slim_rebuilt), strict=True):
+        theirs, ours = (
+            list(graph.collection_def[LOSSES].node_list.value) for graph in (their, our)
+        )
+        # The name scope of TF-Slim's network is there twice.
+        twice, once = "MobilenetV1/MobilenetV1/", "MobilenetV1/"
+        assert list(ours) == [name.replace(twice, once) for name in theirs]
+    values = []
+    for directory, names in ((slim, theirs), (slim_rebuilt, ours)):
+        values.append(evaluate(directory, ["train"], list(names)))
+    np.testing.assert_array_equal(*values)
+    assert len(values[0]) == 15
+    assert (values[0] > 0).all()
+
+
+def test_endpoints_are_those_of_tf_slim(slim: Path, slim_rebuilt: Path) -> None:
+    for their, our in zip(read_meta_graphs(slim), read_meta_graphs(slim_rebuilt), strict=True):
+        for name, signature in our.signature_def.items():
+            assert set(signature.outputs) == set(their.signature_def[name].outputs)
+
+
+@pytest.mark.parametrize(("classes", "count"), [(7, 15), (None, 14)])
+def test_regularisation_losses_are_the_weight_decay(
+    tmp_path: Path, classes: int | None, count: int
+) -> None:
+    variables = make_random_variables(0.25, classes)
+    mobilenet.write_module(tmp_path, variables, Variant(0.25, 128))
+    kernels = [name for name in weights.list_shapes(0.25, classes) if name.endswith("/weights")]
+    for graph in read_meta_graphs(tmp_path):
+        names = list(graph.collection_def[LOSSES].node_list.value)
+        assert len(names) == count
+        losses = evaluate(tmp_path, list(graph.meta_info_def.tags), names)
+        wanted = [4e-5 * float((variables[name].astype("f8") ** 2).sum()) / 2 for name in kernels]
+        np.testing.assert_allclose(losses, wanted, rtol=1e-5)
 
 
 def test_variables_are_those_of_a_genuine_module(rebuilt: Path, genuine_variables: Arrays) -> None:
