@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from mnv1cli.types import Variant
@@ -56,21 +57,39 @@ _SHA256 = {
 class ModuleSource:
     """A URL that may serve a module.
 
-    `sha256` is the published checksum, if there is one. With a `variant` the
-    URL serves the checkpoint that the module is built from, with the head of
-    the network if the module `classifies`.
+    `sha256` is the published checksum, if there is one. The URL of a checkpoint
+    serves only the weights that the module is built from.
     """
 
     url: str
     sha256: str | None = None
-    variant: Variant | None = None
-    classifies: bool = True
+    is_checkpoint: bool = False
+
+
+class FamilyModule(NamedTuple):
+    """A module of the family in the TF1 Hub format; one that `classifies` has the head, too."""
+
+    variant: Variant
+    classifies: bool
 
 
 def parse_family_name(text: str) -> Variant | None:
     """Return the variant that a family name or a handle names, None without one."""
     match = _FAMILY.search(text) or _KAGGLE_SIZE.search(text)
     return Variant(DEPTHS[match[1]], int(match[2])) if match else None
+
+
+def parse_tf1_handle(handle: str) -> FamilyModule | None:
+    """Return the module of the family that a handle of version 1 or 3 names, else None.
+
+    Versions 4 and 5 are TF2 SavedModels, and the versions on Kaggle count from 1 for each format.
+    """
+    path = urlsplit(handle).path.strip("/")
+    match = _FAMILY.search(path)
+    if match is None or path.rpartition("/")[2] not in ("1", "3"):
+        return None
+    variant = Variant(DEPTHS[match[1]], int(match[2]))
+    return FamilyModule(variant, "feature_vector" not in path)
 
 
 def expand_family_name(name: str) -> str | None:
@@ -117,27 +136,24 @@ def list_sources(handle: str, mirrors: list[str]) -> list[ModuleSource]:
         mirrored = [ModuleSource(f"{mirror}/{path}.tar.gz") for mirror in mirrors]
         return [*mirrored, ModuleSource(f"{_KAGGLE_API}{path}/download")]
     path = urlsplit(handle).path.strip("/")
-    variant = parse_family_name(handle)
-    checkpoint = None
-    if variant is not None and path.rpartition("/")[2] in ("1", "3"):
-        checkpoint = format_archive_name(variant)
-    classifies = "feature_vector" not in path
+    wanted = parse_tf1_handle(handle)
+    checkpoint = format_archive_name(wanted.variant) if wanted else None
     sources = []
     for mirror in mirrors:
         sources.append(ModuleSource(f"{mirror}/{path}?tf-hub-format=compressed"))
         sources.append(ModuleSource(f"{mirror}/{path}.tar.gz"))
         if checkpoint:
-            url = f"{mirror}/{checkpoint}.tgz"
-            sources.append(ModuleSource(url, variant=variant, classifies=classifies))
+            sources.append(ModuleSource(f"{mirror}/{checkpoint}.tgz", is_checkpoint=True))
     sources.append(ModuleSource(_add_archive_query(handle)))
     if handle.startswith("https://tfhub.dev/"):
         sources.append(ModuleSource(f"{_BUCKET}{path}.tar.gz"))
-    if checkpoint and variant is not None:
-        digest = _SHA256[variant.depth_multiplier, variant.image_size]
+    if wanted:
+        digest = _SHA256[wanted.variant.depth_multiplier, wanted.variant.image_size]
         url = f"{_CHECKPOINTS}{checkpoint}.tgz"
-        sources.append(ModuleSource(url, digest, variant, classifies))
+        sources.append(ModuleSource(url, digest, is_checkpoint=True))
+    variant = parse_family_name(handle)
     if variant is not None and handle.startswith(HUB):
-        kind = "classification" if classifies else "feature-vector"
+        kind = "feature-vector" if "feature_vector" in path else "classification"
         depth = f"{round(variant.depth_multiplier * 100):03d}"
         name = f"google/mobilenet-v1/tensorFlow2/{depth}-{variant.image_size}-{kind}/2"
         sources.append(ModuleSource(f"{_KAGGLE_API}{name}/download"))

@@ -1,6 +1,6 @@
 """A module fetched from the network: its sources are asked in turn until one serves it.
 
-One of them is the checkpoint of the family, from which the module is built here.
+From the checkpoint of the family, or from a TF2 export of it, the TF1 module is built here.
 That no source served a module is remembered for a day, so that the next run
 need not ask again.
 """
@@ -13,20 +13,20 @@ import logging
 import shutil
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mnv1cli.errors import ChecksumError, ModuleError, UnreachableError
-from mnv1cli.modules import files, mobilenet, weights
+from mnv1cli.errors import ChecksumError, ModuleError, UnreachableError, WeightsError
+from mnv1cli.modules import catalog, files, mobilenet, weights
 from mnv1cli.modules.cache import cache_directory
 from mnv1cli.modules.transfer.connections import DownloadPolicy
 from mnv1cli.modules.transfer.download import download
 from mnv1cli.modules.unpack import unpack_archive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from mnv1cli.modules.catalog import ModuleSource
+    from mnv1cli.modules.catalog import FamilyModule, ModuleSource
     from mnv1cli.types import FetchOptions
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ def fetch_from_sources(
         ChecksumError: a source sent something other than what was published.
     """
     policy = DownloadPolicy(CONNECT_SECONDS, bar=options.bar, insecure=options.insecure)
+    wanted = catalog.parse_tf1_handle(handle)
     failures = []
     for source in sources:
         if time_left is not None:
@@ -62,7 +63,7 @@ def fetch_from_sources(
                 continue
             policy = replace(policy, retries=2, answer=left)
         try:
-            _fetch_from(source, directory, policy)
+            _fetch_from(source, directory, policy, wanted)
         except ChecksumError:
             raise
         except ModuleError as error:
@@ -79,7 +80,9 @@ def fetch_from_sources(
     )
 
 
-def _fetch_from(source: ModuleSource, directory: Path, policy: DownloadPolicy) -> None:
+def _fetch_from(
+    source: ModuleSource, directory: Path, policy: DownloadPolicy, wanted: FamilyModule | None
+) -> None:
     packed = directory / ".download"
     download(source.url, packed, policy, source.sha256)
     unpacked = directory / ".unpacked"
@@ -89,17 +92,44 @@ def _fetch_from(source: ModuleSource, directory: Path, policy: DownloadPolicy) -
     except ModuleError as error:
         raise ModuleError(str(error).replace(str(packed), "what it sent")) from error
     packed.unlink()
-    if source.variant is not None:
-        variables = weights.read_checkpoint(unpacked)
-        if not source.classifies:
-            variables = weights.remove_head(variables)
-        mobilenet.write_module(directory, variables, source.variant)
+    if source.is_checkpoint and wanted:
+        _build_module(directory, weights.read_checkpoint(unpacked), wanted)
     elif missing := files.find_missing_file(unpacked):
         raise ModuleError(f"the archive does not hold a module: {missing} is missing")
+    elif wanted and files.is_tf2_export(unpacked):
+        _build_from_export(directory, unpacked, wanted)
     else:
         for entry in unpacked.iterdir():
             entry.rename(directory / entry.name)
     shutil.rmtree(unpacked)
+
+
+def _build_from_export(directory: Path, export: Path, wanted: FamilyModule) -> None:
+    """Build a TF1 module from the variables of a TF2 export, whose graph is not used.
+
+    Raises:
+        WeightsError: the variables are not those of the module.
+    """
+    try:
+        variables = weights.read_checkpoint(export / "variables" / "variables")
+        _build_module(directory, variables, wanted)
+    except WeightsError as error:
+        raise WeightsError(
+            f"it serves a TF2 SavedModel, from which the TF1 module cannot be built: {error.what}"
+        ) from error
+
+
+def _build_module(directory: Path, variables: Mapping[str, Any], wanted: FamilyModule) -> None:
+    """Build a module from the family's variables.
+
+    Raises:
+        WeightsError: some are missing, or of another shape.
+    """
+    if not wanted.classifies:
+        variables = weights.remove_head(variables)
+    elif weights.count_classes(variables) is None:
+        raise WeightsError("the variables of the classification are missing")
+    mobilenet.write_module(directory, variables, wanted.variant)
 
 
 def _clear(directory: Path) -> None:

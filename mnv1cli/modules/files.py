@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 HUB_MARK = "tfhub_module.pb"
@@ -20,6 +21,11 @@ MODULE_FILES = (
 CHECKSUMS = ".mnv1-sha256"
 
 CHUNK_BYTES = 1 << 20
+
+# The kinds of fields on protobuf's wire, and the bytes of those without a length.
+_VARINT, _DELIMITED = 0, 2
+_FIXED_LENGTHS = {1: 8, 5: 4}
+_VARINT_BITS = 70
 
 
 def find_missing_file(directory: Path) -> str | None:
@@ -42,6 +48,54 @@ def _is_tf2(graph: Path) -> bool:
     The tag is field 4 of its MetaInfoDef: the key 0x22, the length, the text.
     """
     return b"\x22\x05serve" in graph.read_bytes()
+
+
+def is_tf2_export(directory: Path) -> bool:
+    """Return whether a SavedModel is of TF2: it has a graph for serving, and none without tags."""
+    tags = list(_read_tags((directory / MODULE_FILES[0]).read_bytes()))
+    return () not in tags and any("serve" in names for names in tags)
+
+
+def _read_tags(saved_model: bytes) -> Iterator[tuple[str, ...]]:
+    """Yield the tags of each graph in a `saved_model.pb`, without importing TensorFlow.
+
+    They are `tags = 4` of `MetaInfoDef meta_info_def = 1` of `MetaGraphDef meta_graphs = 2`.
+    """
+    for meta_graph in _walk_fields(saved_model, 2):
+        info = next(_walk_fields(meta_graph, 1), b"")
+        yield tuple(bytes(tag).decode("utf-8", "replace") for tag in _walk_fields(info, 4))
+
+
+def _walk_fields(message: bytes | memoryview, wanted: int) -> Iterator[memoryview]:
+    """Yield the contents of a protobuf message's fields of a number, up to the first damage.
+
+    Only fields with a length, such as texts and messages, are yielded; the last
+    one may be cut off.
+    """
+    view, position = memoryview(message), 0
+    while position < len(view):
+        key, position = _read_varint(view, position)
+        kind, length = key & 7, _FIXED_LENGTHS.get(key & 7, 0)
+        if kind in (_VARINT, _DELIMITED):
+            number, position = _read_varint(view, position)
+            length = number if kind == _DELIMITED else 0
+        elif kind not in _FIXED_LENGTHS:
+            return
+        if kind == _DELIMITED and key >> 3 == wanted:
+            yield view[position : position + length]
+        position += length
+
+
+def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
+    """Read a number of 7 bits per byte, the lowest first; return it and the next position."""
+    number = shift = 0
+    while position < len(view) and shift < _VARINT_BITS:
+        byte = view[position]
+        number |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            break
+    return number, position
 
 
 def list_files(directory: Path) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import WeightsError
+from mnv1cli.modules.formats import checkpoint_variables
 from mnv1cli.types import Variant
 
 if TYPE_CHECKING:
@@ -138,22 +139,14 @@ def read_weights(path: Path) -> dict[str, Any]:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read the network's variables from a checkpoint, or from the only one below a folder.
 
-    `path` may be the checkpoint's prefix or any of its files. Other variables
-    are left out: the optimizer's slots, averages, the global step.
+    `path` may be the checkpoint's prefix or any of its files. Names may begin with
+    a scope. Other variables are left out: the optimizer's slots, averages, the
+    global step.
 
     Raises:
         WeightsError: there is no checkpoint, or it cannot be read.
     """
-    import tensorflow as tf
-
-    prefix = _find_checkpoint_prefix(path)
-    try:
-        reader = tf.train.load_checkpoint(prefix)
-        names = [name for name in reader.get_variable_to_shape_map() if _is_own(name)]
-        return {name: reader.get_tensor(name) for name in names}
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise WeightsError(f"the checkpoint {prefix} cannot be read: {reason}") from error
+    return checkpoint_variables.read_variables(_find_checkpoint_prefix(path), _NAMES)
 
 
 def _find_checkpoint_prefix(path: Path) -> str:
@@ -163,11 +156,6 @@ def _find_checkpoint_prefix(path: Path) -> str:
     if len(indexes) != 1:
         raise WeightsError(f"{path} holds {len(indexes)} checkpoints, not one")
     return str(indexes[0].with_suffix(""))
-
-
-def _is_own(name: str) -> bool:
-    """Return whether a variable is one of the network's, of any depth and number of classes."""
-    return name in _NAMES
 
 
 def remove_head(variables: Variables) -> dict[str, Any]:

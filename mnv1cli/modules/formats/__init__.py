@@ -1,0 +1,1 @@
+"""The file formats in which modules and their weights come."""
