@@ -58,7 +58,8 @@ IMAGE_SIZE = option(
     "--image-size",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Image size in pixels, for modules that do not state it.",
+    help="Image size in pixels: 128, 160, 192 or 224 for 'bundled', any for modules that do not "
+    "state theirs.",
 )
 INPUT_RANGE = option(
     Group.MODULE,

@@ -39,7 +39,8 @@ class Settings:
         preprocess: "slim", "squash", "square" or "pad".
         decode: "scaled" decodes large JPEGs at a fraction of their size, "full" does not.
         exif: apply the EXIF orientation.
-        image_size: the side of the module's images in pixels, for modules that do not state it.
+        image_size: the side of the module's images in pixels, for the bundled module and those
+            that do not state it.
         input_range: the values that the module wants for black and for white, low and high.
         labels: a file of class names, for modules with other classes than ImageNet's.
         engine: "litert" (the module compiled) or "tf" (the module as it is); None for "litert"

@@ -124,6 +124,12 @@ def write_record(fingerprint: str, key: str, record: Mapping[str, Any]) -> None:
     )
 
 
+def list_records(fingerprint: str) -> list[dict[str, Any]]:
+    """List a module's records, whatever their keys are, without those of compiled models."""
+    places = sorted(artifact_directory(fingerprint).glob("*" + _RECORD))
+    return [_read(place) for place in places if not place.with_suffix(_MODEL).exists()]
+
+
 @dataclass(frozen=True, slots=True)
 class StoredModel:
     """A compiled model in the cache; `size` in bytes."""

@@ -99,6 +99,15 @@ def expand_family_name(name: str) -> str | None:
     return f"{HUB}{name.replace('-', '_')}/classification/1"
 
 
+def advise_size(handle: str, image_size: int) -> str:
+    """Return what to name instead of a handle for images of a size: the family has four."""
+    variant = parse_family_name(handle)
+    if variant is None or image_size not in IMAGE_SIZES:
+        return "leave --image-size out"
+    name = f"mobilenet_v1_{round(variant.depth_multiplier * 100):03d}_{image_size}"
+    return f"name --module {name}, or --module bundled, whose weights come with mnv1"
+
+
 def shorten_kaggle_url(url: str) -> str | None:
     """Return the short spelling of a Kaggle handle, from either spelling; None for other URLs."""
     match = _KAGGLE_MODEL.fullmatch(url)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ModuleError, OptionError, SignatureError
-from mnv1cli.modules import weights
+from mnv1cli.modules import catalog, weights
 from mnv1cli.modules.audit_ops import ForeignOperation
 from mnv1cli.types import UNIT_RANGE, InputRange
 
@@ -159,7 +159,11 @@ class HubModule:
                 f"module {self.handle} does not state its image size", "give it with --image-size N"
             )
         if wanted is not None and wanted != size:
-            raise OptionError(f"module {self.handle} takes images of {size}, not {wanted}")
+            raise OptionError(
+                f"module {self.handle} states that its images are {size}x{size}, not "
+                f"{wanted}x{wanted}",
+                catalog.advise_size(self.handle, wanted),
+            )
         return size
 
     def _find_output(self, signature: str, key: str, name: str) -> Output:

@@ -39,11 +39,12 @@ def open_module(
 ) -> HubModule:
     """Open the module that `name` means, as in `locate.locate`, so that it may be run.
 
-    `image_size`, in pixels, is for modules that do not state their own.
+    `image_size`, in pixels, is for the bundled module and those that do not state their own.
 
     Raises:
         ModuleError: there is no such module, it cannot be read, or it does more
             than compute and is not trusted.
+        OptionError: the bundled module cannot be built for this size.
     """
     options = options or FetchOptions()
     module = inspect_module(name, options, image_size)
@@ -61,13 +62,14 @@ def inspect_module(
 
     Raises:
         ModuleError: there is no such module, or it cannot be read or loaded.
+        OptionError: the bundled module cannot be built for this size.
     """
     options = options or FetchOptions()
-    located = locate.locate(name, options)
+    located = locate.locate(name, options, image_size=image_size)
     if recorded := _recall(located, image_size):
         return recorded
     # New, or changed since it was installed.
-    intact = locate.ensure_intact(located, name, options)
+    intact = locate.ensure_intact(located, name, options, image_size)
     if intact is not located and (recorded := _recall(intact, image_size)):
         return recorded
     module = read_module(intact, image_size, options.trust)

@@ -6,26 +6,22 @@ import logging
 import os
 import time
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv1cli.errors import ModuleError, UnreachableError
-from mnv1cli.modules import cache, catalog, fetch, files, mobilenet, unpack, weights
-from mnv1cli.types import FetchOptions, Variant
+from mnv1cli.modules import bundled, cache, catalog, fetch, files, unpack
+from mnv1cli.modules.bundled import BUNDLED
+from mnv1cli.types import FetchOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
 
 log = logging.getLogger(__name__)
 
-BUNDLED = "bundled"
 HUB = "hub"
 # In the cache an archive's module is named by this and a digest of the archive.
 _ARCHIVE = "archive"
-_BUNDLED_VARIANT = Variant(depth_multiplier=1.0, image_size=128)
-_WEIGHTS = "weights/mobilenet_v1_1.0_224.fp16.npz"
 
 # The seconds spent to fetch the default module before the bundled one takes its place.
 DEFAULT_SECONDS = 15.0
@@ -43,6 +39,7 @@ def locate(
     name: str | None = None,
     options: FetchOptions | None = None,
     is_sound: Callable[[Path], bool] = cache.is_complete,
+    image_size: int | None = None,
 ) -> LocatedModule:
     """Locate the module that `name` means, and fetch or build it if necessary.
 
@@ -50,15 +47,17 @@ def locate(
     `bundled`. None means the hub's module, else the bundled one with a warning;
     a module that was named is never replaced by another. A module in the cache
     that is not sound, by `is_sound` of its directory, is built or fetched anew.
+    The bundled module is built for images of `image_size` pixels, else of 128.
 
     Raises:
         ModuleError: there is no such module, or no source serves it.
+        OptionError: the bundled module cannot be built for this size.
     """
     options = options or FetchOptions()
     if name is None:
-        return _locate_default(options, is_sound)
+        return _locate_default(options, is_sound, image_size)
     if name == BUNDLED:
-        return _build_bundled(is_sound)
+        return LocatedModule(BUNDLED, bundled.build_once(image_size, is_sound))
     handle = resolve_handle(name)
     if handle is not None:
         return LocatedModule(handle, find_or_fetch(handle, options, is_sound))
@@ -82,7 +81,10 @@ def is_intact(directory: Path) -> bool:
 
 
 def ensure_intact(
-    located: LocatedModule, name: str | None, options: FetchOptions | None
+    located: LocatedModule,
+    name: str | None,
+    options: FetchOptions | None,
+    image_size: int | None = None,
 ) -> LocatedModule:
     """Return a module, built or fetched anew if its files in the cache have been changed.
 
@@ -94,7 +96,7 @@ def ensure_intact(
     cached = located.path.resolve().parent == cache.cache_root().resolve()
     if not cached or is_intact(located.path):
         return located
-    return locate(name, options, is_intact)
+    return locate(name, options, is_intact, image_size)
 
 
 def resolve_handle(name: str) -> str | None:
@@ -163,7 +165,7 @@ def _check_directory(path: Path, is_sound: Callable[[Path], bool]) -> Path:
 
 def is_cached(name: str) -> bool:
     """Return whether a module is in the cache, with all its files unchanged."""
-    handle = _make_bundled_handle() if name == BUNDLED else resolve_handle(name)
+    handle = bundled.make_cache_name() if name == BUNDLED else resolve_handle(name)
     directory = cache.find_cached(handle) if handle else None
     return directory is not None and is_intact(directory)
 
@@ -171,7 +173,8 @@ def is_cached(name: str) -> bool:
 def list_cached(names: Sequence[str] = ()) -> list[cache.CachedModule]:
     """List modules in the cache, complete or not: those that `names` mean, or all without names.
 
-    A name is a handle, a family name, `hub`, `bundled`, or a directory in the cache.
+    A name is a handle, a family name, `hub`, `bundled` for every size of it, or a directory in
+    the cache.
 
     Raises:
         ModuleError: one of them is not in the cache.
@@ -194,7 +197,9 @@ def list_cached(names: Sequence[str] = ()) -> list[cache.CachedModule]:
     return chosen
 
 
-def _locate_default(options: FetchOptions, is_sound: Callable[[Path], bool]) -> LocatedModule:
+def _locate_default(
+    options: FetchOptions, is_sound: Callable[[Path], bool], image_size: int | None
+) -> LocatedModule:
     """Return the hub's module, else the bundled one with a warning that says why."""
     handle = catalog.DEFAULT_HANDLE
     place = cache.cache_directory(handle)
@@ -226,13 +231,15 @@ def _locate_default(options: FetchOptions, is_sound: Callable[[Path], bool]) -> 
         except UnreachableError as error:
             fetch.remember_unreachable(handle, asked)
             reason = f"no source serves it ({'; '.join(error.failures)})"
+    path = bundled.build_once(image_size, is_sound)
     log.warning(
         "the module %s is not available: %s. Using the bundled weights instead, which were trained "
-        "at 224x224 and are less accurate at 128x128 (--module bundled silences this)",
+        "at 224x224%s (--module bundled silences this)",
         handle,
         reason,
+        bundled.describe_loss(image_size),
     )
-    return _build_bundled(is_sound)
+    return LocatedModule(BUNDLED, path)
 
 
 def _is_offline(options: FetchOptions) -> bool:
@@ -255,24 +262,3 @@ def _unpack_archive(path: Path, is_sound: Callable[[Path], bool]) -> Path:
             raise ModuleError(f"{path} does not hold a module: {missing} is missing")
 
     return cache.install(f"{_ARCHIVE}:{files.hash_file(path)[:32]}", fill, is_sound)
-
-
-def _build_bundled(is_sound: Callable[[Path], bool]) -> LocatedModule:
-    """Return the module built from the package's own weights, which is built on first use."""
-
-    def fill(directory: Path) -> None:
-        log.info("preparing the module (once)")
-        with _open_bundled_weights() as path:
-            mobilenet.write_module(directory, weights.read_weights(path), _BUNDLED_VARIANT)
-
-    return LocatedModule(BUNDLED, cache.install(_make_bundled_handle(), fill, is_sound))
-
-
-def _make_bundled_handle() -> str:
-    """Name the bundled module in the cache: other weights or another graph, another name."""
-    with _open_bundled_weights() as path:
-        return f"{BUNDLED}:{mobilenet.REVISION}:{files.hash_file(path)[:32]}"
-
-
-def _open_bundled_weights() -> AbstractContextManager[Path]:
-    return resources.as_file(resources.files("mnv1cli") / "data" / _WEIGHTS)

@@ -93,6 +93,7 @@ def list_(as_json: bool) -> None:
 
 @module.command()
 @_module_options
+@IMAGE_SIZE
 def path(
     name: str | None,
     named: str | None,
@@ -100,6 +101,7 @@ def path(
     quiet: bool,
     verbose: bool,
     as_json: bool,
+    image_size: int | None,
 ) -> None:
     """Print the directory of a module.
 
@@ -111,7 +113,8 @@ def path(
         from mnv1cli.modules.locate import locate
         from mnv1cli.system.tempdirs import is_permanent
 
-        located = locate(_choose(name, named), with_progress(fetch, stream, quiet))
+        options = with_progress(fetch, stream, quiet)
+        located = locate(_choose(name, named), options, image_size=image_size)
         if not is_permanent(located.path):
             raise ModuleError(
                 f"the cache {cache_root()} cannot be written, so the module is kept nowhere",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mnv1cli.cli.show import format_megabytes, print_json, print_table
-from mnv1cli.modules import artifacts, cache, catalog, files
+from mnv1cli.modules import artifacts, bundled, cache, catalog, files
 from mnv1cli.modules.audit_ops import format_operations
 from mnv1cli.path_text import count
 
@@ -29,21 +29,53 @@ def print_cache(as_json: bool) -> None:
         fingerprint = files.compute_fingerprint(module.path)
         outside.discard(fingerprint)
         models = artifacts.list_models(fingerprint)
+        image_size = _find_image_size(module.handle, fingerprint)
         size = format_megabytes(module.size) if module.complete else "incomplete"
-        rows.append((module.handle or "?", size, _format_models(models), str(module.path)))
-        entries.append({**_describe_cached(module), "compiled": _describe_models(models)})
+        images = f"{image_size or '?'}"
+        rows.append((module.handle or "?", images, size, _format_models(models), str(module.path)))
+        entries.append(
+            {
+                **_describe_cached(module),
+                "image_size": image_size,
+                "compiled": _describe_models(models),
+            }
+        )
     for fingerprint in sorted(outside):
         if models := artifacts.list_models(fingerprint):
             path = str(artifacts.artifact_directory(fingerprint))
-            rows.append(("not in the cache", "", _format_models(models), path))
-            compiled = _describe_models(models)
-            entries.append({"handle": "", "path": path, "size": 0, "compiled": compiled})
+            image_size = _find_image_size("", fingerprint)
+            rows.append(
+                ("not in the cache", f"{image_size or '?'}", "", _format_models(models), path)
+            )
+            entries.append(
+                {
+                    "handle": "",
+                    "path": path,
+                    "size": 0,
+                    "image_size": image_size,
+                    "compiled": _describe_models(models),
+                }
+            )
     if as_json:
         print_json(entries)
     elif not rows:
         _print_empty()
     else:
-        print_table(("handle", "size", "compiled", "path"), rows)
+        print_table(("handle", "images", "size", "compiled", "path"), rows)
+
+
+def _find_image_size(handle: str, fingerprint: str) -> int | None:
+    """Find a module's image size in pixels without reading its graph, which needs TensorFlow.
+
+    It is in the handle, or was recorded when the module was opened for the first time; None
+    where it is in neither.
+    """
+    if size := bundled.parse_image_size(handle):
+        return size
+    recorded = (record.get("image_size") for record in artifacts.list_records(fingerprint))
+    size = next((value for value in recorded if isinstance(value, int)), None)
+    variant = catalog.parse_family_name(handle)
+    return size or (variant.image_size if variant else None)
 
 
 def print_module(module: HubModule, as_json: bool) -> None:
