@@ -10,6 +10,7 @@ import numpy as np
 from mnv1cli.analysis.evaluation import TOP
 from mnv1cli.analysis.truth import SavedTruth
 from mnv1cli.errors import LabelsError, ResultError
+from mnv1cli.inference.probe import are_probabilities
 from mnv1cli.inference.ranking import rank_classes
 from mnv1cli.labels.names import compute_digest, imagenet, read_labels
 from mnv1cli.path_text import display_path
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from mnv1cli.labels.names import ClassName
     from mnv1cli.storage.location import ResultSource
-    from mnv1cli.types import FloatArray, Prediction
+    from mnv1cli.types import Prediction
 
 _REMEDY = f"make it with --top {TOP} and without --min-probability, or give logits"
 
@@ -129,12 +130,6 @@ def _is_valid(label: Prediction, classes: int) -> bool:
     return numbers and 0 <= label.class_id < classes and 0 <= label.probability <= 1
 
 
-def _sum_to_one(values: FloatArray) -> bool:
-    """Return whether rows [n, classes] are probabilities; the scores of a network never are."""
-    sums = values.sum(axis=1, dtype=np.float64)
-    return bool((values >= 0).all() and np.allclose(sums, 1, rtol=0, atol=1e-3))
-
-
 def rank_table(table: Table, names: tuple[ClassName, ...], output: str | None = None) -> Table:
     """Return the first five labels of each image by its scores.
 
@@ -145,10 +140,6 @@ def rank_table(table: Table, names: tuple[ClassName, ...], output: str | None = 
     assert values is not None
     good = np.isfinite(values.max(axis=1))
     paths, values = tuple(itertools.compress(table.paths, good)), values[good]
-    predictions = rank_classes(values, names, min(TOP, len(names)))
-    if output == "probabilities" or (output is None and _sum_to_one(values)):
-        predictions = [
-            tuple(p._replace(probability=float(row[p.class_id])) for p in labels)
-            for row, labels in zip(values, predictions, strict=True)
-        ]
+    probabilities = output == "probabilities" or (output is None and are_probabilities(values))
+    predictions = rank_classes(values, names, min(TOP, len(names)), are_probabilities=probabilities)
     return Table(paths, ("",) * len(paths), predictions=tuple(predictions))

@@ -42,6 +42,7 @@ class Job:
         batch_size: the number of images that go through the model at once.
         threads: the number of cores to use.
         names: the names of the classes for `classify`, else empty.
+        gives_probabilities: the scores of the module are probabilities, not logits.
     """
 
     module: HubModule
@@ -53,6 +54,7 @@ class Job:
     batch_size: int
     threads: int
     names: tuple[ClassName, ...] = ()
+    gives_probabilities: bool = False
 
     def compute_tables(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
         """Compute the results for every image, a table per batch, in the order of `refs`."""
@@ -140,6 +142,9 @@ class Job:
 
     def _output_name(self) -> str:
         """Return the name of the results: that of the output, or of what was made of it."""
+        if self.gives_probabilities:
+            # For labels, too: a result made of their softmax, as older versions made it, differs.
+            return "probabilities"
         if self.task.command == "classify":
             return "labels"
         return "probabilities" if self.task.probabilities else self.output
@@ -147,14 +152,18 @@ class Job:
     def _rank(self, batch: Batch) -> tuple[tuple[Prediction, ...], ...]:
         """Return the predictions of every image, empty where it failed."""
         task = self.task
-        logits = self._run_model(batch.pixels)
-        best = iter(rank_classes(logits, self.names, task.top, task.min_probability))
+        scores = self._run_model(batch.pixels)
+        best = iter(
+            rank_classes(
+                scores, self.names, task.top, task.min_probability, self.gives_probabilities
+            )
+        )
         return tuple(() if reason else next(best) for reason in batch.reasons)
 
     def _compute_values(self, batch: Batch) -> FloatArray:
         """Return the values of every image, float32 [n, ...], NaN where it failed."""
         results = self._run_model(batch.pixels)
-        if self.task.probabilities:
+        if self.task.probabilities and not self.gives_probabilities:
             results = softmax(results).astype(np.float32)
         if self.task.pool and results.ndim > 2:
             results = results.mean(axis=tuple(range(1, results.ndim - 1)), dtype=np.float32)

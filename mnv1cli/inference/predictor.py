@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 
-from mnv1cli.errors import ImageError, ModuleError, OptionError, ResultError
+from mnv1cli.errors import ImageError, ModuleError, OptionError, ResultError, SignatureError
 from mnv1cli.inference.image_input import settle_image_size
 from mnv1cli.inference.job import Job, compute_row_shape
 from mnv1cli.inference.models import open_model
+from mnv1cli.inference.probe import gives_probabilities, read_outcome
 from mnv1cli.inference.settings import Settings, check_choice, make_input_range
 from mnv1cli.inputs import from_python
 from mnv1cli.labels.names import choose_labels
@@ -118,7 +119,8 @@ class Predictor:
         """Return the job for a task: its output, model and class names.
 
         Raises:
-            SignatureError: the module lacks the signature or the endpoint.
+            SignatureError: the module lacks the signature or the endpoint, or gives
+                probabilities where logits are wanted.
             LabelsError: the class names do not fit the module.
         """
         output = self._choose_output(task)
@@ -129,14 +131,22 @@ class Predictor:
         if task.command == "classify":
             names = choose_labels(shape[0], self.settings.labels, self.module.path)
             shape = (min(task.top, shape[0]),)
+        model = self._open_model(output)
+        probabilities = task.command != "embed" and self._probe(output, model)
+        if probabilities and task.command == "logits" and not task.probabilities:
+            raise SignatureError(
+                f"module {self.module.handle} gives probabilities, not logits",
+                "'mnv1 classify' or 'mnv1 logits --probabilities' gives them",
+            )
         return Job(
             module=self.module,
-            model=self._open_model(output),
+            model=model,
             spec=self.spec,
             task=task,
             output=output.name,
             shape=shape,
             names=names,
+            gives_probabilities=probabilities,
             batch_size=self.settings.batch_size,
             threads=self.threads,
         )
@@ -175,6 +185,16 @@ class Predictor:
         if task.command != "embed":
             return self.module.logits()
         return self.module.endpoint(task.endpoint) if task.endpoint else self.module.features()
+
+    def _probe(self, output: Output, model: Model) -> bool:
+        """Return whether the scores of the module are probabilities."""
+        outcome = read_outcome(self.module, output)
+        if outcome is not None:
+            return outcome
+        if model.precision != "float32":
+            # Probabilities in int8 are multiples of 1/256, which need not sum to 1.
+            model = open_model(self.module, [output], self.threads, self.settings.engine)
+        return gives_probabilities(self.module, output, model)
 
     def _measure_shape(self, output: Output) -> Output:
         """Return the output of a layer with its shape, where the signature leaves that open."""

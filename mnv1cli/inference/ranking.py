@@ -42,17 +42,21 @@ def _sort_classes(logits: FloatArray, top: int) -> NDArray[np.int64]:
 
 
 def rank_classes(
-    logits: FloatArray, names: tuple[ClassName, ...], top: int, min_probability: float = 0.0
+    scores: FloatArray,
+    names: tuple[ClassName, ...],
+    top: int,
+    min_probability: float = 0.0,
+    are_probabilities: bool = False,
 ) -> list[tuple[Prediction, ...]]:
-    """Return the `top` most probable classes of each row of logits [n, classes], best first.
+    """Return the `top` most probable classes of each row of scores [n, classes], best first.
 
-    Of equally probable classes the one with the lower id comes first. Classes below
-    `min_probability` are left out.
+    The scores are logits, or probabilities, which are taken as they are. Of equally probable
+    classes the one with the lower id comes first. Classes below `min_probability` are left out.
     """
     import numpy as np
 
-    probabilities = softmax(logits).astype(np.float32)
-    order = _sort_classes(logits, top)
+    probabilities = scores if are_probabilities else softmax(scores).astype(np.float32)
+    order = _sort_classes(scores, top)
     best = np.take_along_axis(probabilities, order, axis=1)
     # As float32, so that a limit copied from a result keeps the row that it was copied from.
     limit = float(np.float32(min_probability))

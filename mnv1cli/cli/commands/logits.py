@@ -14,7 +14,7 @@ from mnv1cli.types import Task
     Group.OUTPUT,
     "--probabilities",
     is_flag=True,
-    help="Write probabilities: the softmax of the scores.",
+    help="Write probabilities: the softmax of the scores, or what a module with a softmax gives.",
 )
 @image_command
 def logits(run: ImageRun, probabilities: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mnv1cli.cli.show import format_megabytes, print_json, print_table
+from mnv1cli.inference.probe import read_outcome
 from mnv1cli.modules import artifacts, bundled, cache, catalog, files
 from mnv1cli.modules.audit_ops import format_operations
 from mnv1cli.path_text import count
@@ -91,6 +92,7 @@ def print_module(module: HubModule, as_json: bool) -> None:
         ("tags", " ".join(f"[{', '.join(tags)}]" for tags in module.tags)),
         ("image size", f"{module.image_size or 'not stated'}"),
         ("classes", f"{facts['classes'] or 'none'}"),
+        *([("scores", facts["scores"])] if facts["scores"] else []),
         ("features", f"{facts['features'] or 'none'}"),
         ("fingerprint", module.fingerprint),
         ("size", format_megabytes(facts["size"])),
@@ -192,6 +194,7 @@ def _describe(module: HubModule) -> dict[str, Any]:
         "endpoints": list(module.endpoints()),
         "image_size": module.image_size,
         "classes": module.classes(),
+        "scores": _describe_scores(module),
         "features": module.feature_length(),
         "fingerprint": module.fingerprint,
         "size": files.measure_size(module.path),
@@ -200,6 +203,14 @@ def _describe(module: HubModule) -> dict[str, Any]:
             operation._asdict() for operation in module.foreign_training
         ],
     }
+
+
+def _describe_scores(module: HubModule) -> str | None:
+    """Return the kind of a module's scores, None where it has none or was not run yet."""
+    if module.classes() is None:
+        return None
+    outcome = read_outcome(module, module.logits())
+    return None if outcome is None else "probabilities" if outcome else "logits"
 
 
 def _describe_tensors(tensors: Mapping[str, TensorSpec]) -> dict[str, Any]:
