@@ -101,6 +101,8 @@ class _InputRangeType(_RangeParam):
 
 
 FILE = _FileType(path_type=Path)
+# Text as it was given: a slash at its end, which a Path has not, makes it a folder.
+FILE_OR_FOLDER = _FileType()
 LOCATION = _LocationType()
 SHARD = _ShardType()
 INPUT_RANGE_TYPE = _InputRangeType()

@@ -25,7 +25,7 @@ SCALE = np.float32(1 / 255)
 _PAD = np.float32(0.5)
 
 # libjpeg can decode a JPEG at 1/r of its size, for these r.
-_REDUCTIONS = (8, 4, 2, 1)
+REDUCTIONS = (8, 4, 2, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def choose_reduction(height: int, width: int, spec: PixelSpec) -> int:
         return 1
     crop = plan_frame(height, width, spec)
     shorter = min(crop.h, crop.w)
-    return next((r for r in _REDUCTIONS if shorter >= 2 * spec.size * r), 1)
+    return next((r for r in REDUCTIONS if shorter >= 2 * spec.size * r), 1)
 
 
 def plan_frame(height: int, width: int, spec: PixelSpec) -> Frame:

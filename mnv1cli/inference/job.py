@@ -165,8 +165,8 @@ class Job:
         results = self._run_model(batch.pixels)
         if self.task.probabilities and not self.gives_probabilities:
             results = softmax(results).astype(np.float32)
-        if self.task.pool and results.ndim > 2:
-            results = results.mean(axis=tuple(range(1, results.ndim - 1)), dtype=np.float32)
+        if self.task.pool:
+            results = average_positions(results)
         if not any(batch.reasons):
             return results
         values = np.full((len(batch.paths), *self.shape), np.nan, np.float32)
@@ -178,6 +178,17 @@ class Job:
             return self.model(pixels)[self.output]
         classes = len(self.names)
         return np.empty((0, *((classes,) if classes else self.shape)), np.float32)
+
+
+def average_positions(values: FloatArray) -> FloatArray:
+    """Average the values of a layer, float32 [n, h, w, c], over height and width.
+
+    Values [n, c] are returned as they are.
+    """
+    if values.ndim <= 2:
+        return values
+    averages: FloatArray = values.mean(axis=tuple(range(1, values.ndim - 1)), dtype=np.float32)
+    return averages
 
 
 def compute_row_shape(module: HubModule, output: Output, task: Task) -> tuple[int, ...]:

@@ -81,6 +81,21 @@ def open_model(
         return model
 
 
+def find_compiled(
+    module: HubModule, output: Output, precision: Precision = "float32"
+) -> CompiledModel:
+    """Return the model for LiteRT that has this output; compile it if that was not done before.
+
+    An int8 model may have other outputs as well.
+
+    Raises:
+        ModuleError: the module cannot be loaded, compiled, or was not calibrated.
+    """
+    if precision == "int8":
+        return find_calibrated(module, output)
+    return _compile_once(module, [output])
+
+
 def find_calibrated(module: HubModule, output: Output) -> CompiledModel:
     """Return the int8 model of a module that has this output.
 

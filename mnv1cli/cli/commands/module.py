@@ -1,67 +1,38 @@
-"""`mnv1 module`: fetch, inspect, build and remove modules."""
+"""`mnv1 module`: fetch, inspect, build, export and remove modules."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from mnv1cli.cli import console
 from mnv1cli.cli.commands.build import build
+from mnv1cli.cli.commands.export import export
 from mnv1cli.cli.commands.quantize import quantize
 from mnv1cli.cli.help import CommandGroup, Group, option
-from mnv1cli.cli.options import (
-    AS_JSON,
-    IMAGE_SIZE,
-    QUIET,
-    VERBOSE,
-    fetch_options,
-    with_progress,
-)
+from mnv1cli.cli.module_argument import choose_module, module_options
+from mnv1cli.cli.options import AS_JSON, IMAGE_SIZE, with_progress
 from mnv1cli.errors import ModuleError, OptionError
 
 if TYPE_CHECKING:
     from mnv1cli.types import FetchOptions
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _module_options(function: F) -> F:
-    """Give a command a module by argument or by option, and the options of fetching it."""
-    for decorate in (
-        AS_JSON,
-        VERBOSE,
-        QUIET,
-        fetch_options,
-        option(
-            Group.MODULE,
-            "--module",
-            "named",
-            metavar="MODULE",
-            envvar="MNV1_MODULE",
-            help="The same as the argument MODULE. [env: MNV1_MODULE]",
-        ),
-        click.argument("name", metavar="[MODULE]", required=False),
-    ):
-        function = decorate(function)
-    return function
-
 
 @click.group(cls=CommandGroup)
 def module() -> None:
-    """Fetch, inspect, build and remove modules."""
+    """Fetch, inspect, build, export and remove modules."""
 
 
 module.add_command(build)
 module.add_command(quantize)
+module.add_command(export)
 
 
 @module.command()
-@_module_options
+@module_options
 @IMAGE_SIZE
 def show(
     name: str | None,
@@ -78,7 +49,7 @@ def show(
         from mnv1cli.modules.inspection import inspect_module
 
         options = with_progress(fetch, stream, quiet)
-        print_module(inspect_module(_choose(name, named), options, image_size), as_json)
+        print_module(inspect_module(choose_module(name, named), options, image_size), as_json)
 
 
 @module.command("list")
@@ -92,7 +63,7 @@ def list_(as_json: bool) -> None:
 
 
 @module.command()
-@_module_options
+@module_options
 @IMAGE_SIZE
 def path(
     name: str | None,
@@ -114,7 +85,7 @@ def path(
         from mnv1cli.system.tempdirs import is_permanent
 
         options = with_progress(fetch, stream, quiet)
-        located = locate(_choose(name, named), options, image_size=image_size)
+        located = locate(choose_module(name, named), options, image_size=image_size)
         if not is_permanent(located.path):
             raise ModuleError(
                 f"the cache {cache_root()} cannot be written, so the module is kept nowhere",
@@ -125,7 +96,7 @@ def path(
 
 
 @module.command()
-@_module_options
+@module_options
 def fetch(
     name: str | None,
     named: str | None,
@@ -147,7 +118,7 @@ def fetch(
 
         start = time.monotonic()
         options = with_progress(fetch, stream, quiet)
-        located, cached = fetch_module(_choose(name, named) or HUB, options)
+        located, cached = fetch_module(choose_module(name, named) or HUB, options)
         seconds = time.monotonic() - start
         facts: dict[str, Any] = {
             "handle": located.handle,
@@ -200,11 +171,3 @@ def remove(names: tuple[str, ...], every: bool, as_json: bool) -> None:
         if bool(names) == every:
             raise OptionError("give either modules or --all")
         print_removed(remove_modules(names), as_json)
-
-
-def _choose(name: str | None, named: str | None) -> str | None:
-    """Return the module named as argument or as option; the argument overrides the environment."""
-    origin = click.get_current_context().get_parameter_source("named")
-    if name is not None and origin is ParameterSource.COMMANDLINE:
-        raise OptionError(f"two modules are named: {name} and {named}", "name one")
-    return named if name is None else name

@@ -1,0 +1,1 @@
+"""Modules written in the formats of other programs: TensorFlow Lite, ONNX, SavedModel."""
