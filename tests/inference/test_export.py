@@ -158,7 +158,7 @@ def test_savedmodel_serves_keras_tensorflow_and_the_hub_library(models: dict[str
 def test_savedmodel_is_a_module_again(models: dict[str, Path], small: Path, tmp_path: Path) -> None:
     assert read_labels(models["savedmodel"] / ASSET) == imagenet()
     run("module", "export", small, "-o", tmp_path / "again")
-    first, again = Classifier(small), Classifier(tmp_path / "again")
+    first, again = Classifier(small), Classifier(tmp_path / "again", engine="tf")
     np.testing.assert_allclose(again.logits(PICTURES), first.logits(PICTURES), atol=1e-4)
     assert again.predictor.module.image_size == SMALL
     assert again.classify(PICTURES, 7)[0][6].label.startswith("Katze Nr. ")
@@ -227,7 +227,7 @@ def test_finetuned_module_keeps_its_classes(tmp_path: Path) -> None:
     digits = write_digits(tmp_path / "digits", 3, 8)
     base = write_small_module(tmp_path / "base")
     run("finetune", digits, "-o", tmp_path / "tuned", "--module", base)
-    model = tmp_path / "tuned.onnx"
+    model = tmp_path / "tuned.tflite"
     run("module", "export", "--module", tmp_path / "tuned", "-o", model)
     photos = sorted(digits.rglob("*.png"))[::4]
     require_equal(model, photos, Classifier(tmp_path / "tuned").logits(photos))

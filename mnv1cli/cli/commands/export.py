@@ -91,9 +91,10 @@ def export(
     verbose: bool,
     as_json: bool,
 ) -> None:
-    """Write a module as a model for TensorFlow Lite, ONNX, TF Serving or Keras.
+    """Write a module as .tflite, .onnx or SavedModel.
 
-    Beside it is a description in JSON: input, preprocessing, outputs and classes.
+    MODULE is as for --module. A SavedModel is for TF Serving and Keras. NAME.json describes
+    input, preprocessing, output and classes.
     """
     with console.session(quiet, verbose) as stream:
         from mnv1cli.inference.export.export import check_export, export_module

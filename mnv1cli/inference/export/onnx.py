@@ -34,10 +34,7 @@ def require_packages() -> None:
         import onnxruntime  # noqa: F401
         import tf2onnx  # noqa: F401
     except ImportError as error:
-        raise OptionError(
-            f".onnx needs the package {error.name}, which is not installed",
-            "pip install 'mnv1cli[onnx]'",
-        ) from error
+        raise OptionError(f".onnx needs {error.name}", "pip install 'mnv1cli[onnx]'") from error
 
 
 def write_onnx(source: ExportSource, network: Callable[[Any], Any], target: Path) -> None:
