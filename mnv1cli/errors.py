@@ -50,6 +50,15 @@ class SourceError(ModuleError):
     """A source that does not serve a module; the text is only the reason."""
 
 
+class StatusError(SourceError):
+    """A server's answer that is an error: its HTTP status, and the URL that was refused."""
+
+    def __init__(self, what: str, status: int, url: str) -> None:
+        self.status = status
+        self.url = url
+        super().__init__(what)
+
+
 class UnreachableError(ModuleError):
     """A module that no source serves; `failures` has each source with its reason."""
 

@@ -50,6 +50,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("MNV1_CACHE_DIR", str(directory))
         patch.delenv("TFHUB_CACHE_DIR", raising=False)
         patch.delenv("MNV1_MODULE", raising=False)
+        patch.setenv("KAGGLEHUB_CACHE", str(directory / "kagglehub"))
         yield directory
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
+from mnv1cli.modules import kaggle
+from mnv1cli.modules.kaggle import KaggleModel
 from mnv1cli.types import Variant
 
 HUB = "https://tfhub.dev/google/imagenet/"
@@ -22,13 +24,8 @@ _BUCKET = "https://storage.googleapis.com/tfhub-modules/"
 _CHECKPOINTS = (
     "https://storage.googleapis.com/download.tensorflow.org/models/mobilenet_v1_2018_02_22/"
 )
-_KAGGLE_API = "https://www.kaggle.com/api/v1/models/"
 
 _FAMILY = re.compile(r"mobilenet[_-]v1[_-](025|050|075|100)[_-](128|160|192|224)(?![0-9])")
-_KAGGLE_MODEL = re.compile(
-    r"https://(?:www\.)?kaggle\.com/models/([^/]+)/([^/]+)/"
-    r"(?:frameworks/)?([^/]+)/(?:variations/)?([^/]+)/(?:versions/)?(\d+)/?"
-)
 _ARCHIVE = re.compile(r"mobilenet_v1_(1\.0|0\.75|0\.5|0\.25)_(128|160|192|224)(?![0-9])")
 _KAGGLE_SIZE = re.compile(r"/mobilenet-v1/.*/(025|050|075|100)-(128|160|192|224)-")
 
@@ -58,12 +55,14 @@ class ModuleSource:
     """A URL that may serve a module.
 
     `sha256` is the published checksum, if there is one. The URL of a checkpoint
-    serves only the weights that the module is built from.
+    serves only the weights that the module is built from. What Kaggle serves may
+    be in the cache of kagglehub.
     """
 
     url: str
     sha256: str | None = None
     is_checkpoint: bool = False
+    kaggle: KaggleModel | None = None
 
 
 class FamilyModule(NamedTuple):
@@ -108,12 +107,6 @@ def advise_size(handle: str, image_size: int) -> str:
     return f"name --module {name}, or --module bundled, whose weights come with mnv1"
 
 
-def shorten_kaggle_url(url: str) -> str | None:
-    """Return the short spelling of a Kaggle handle, from either spelling; None for other URLs."""
-    match = _KAGGLE_MODEL.fullmatch(url)
-    return f"https://www.kaggle.com/models/{'/'.join(match.groups())}" if match else None
-
-
 def format_archive_name(variant: Variant) -> str:
     """Return the name of a variant's TF-Slim archive, without the suffix."""
     # 1.0, 0.75, 0.5, 0.25: as Python writes them.
@@ -140,10 +133,9 @@ def list_sources(handle: str, mirrors: list[str]) -> list[ModuleSource]:
     These are the mirrors, the handle itself, the hub's bucket, the checkpoint,
     and the export on Kaggle to which tfhub.dev has redirected since 2023.
     """
-    if shorten_kaggle_url(handle) == handle:
-        path = handle.removeprefix("https://www.kaggle.com/models/")
-        mirrored = [ModuleSource(f"{mirror}/{path}.tar.gz") for mirror in mirrors]
-        return [*mirrored, ModuleSource(f"{_KAGGLE_API}{path}/download")]
+    if model := kaggle.parse_handle(handle):
+        mirrored = [ModuleSource(f"{mirror}/{model.path}.tar.gz") for mirror in mirrors]
+        return [*mirrored, ModuleSource(model.download_url, kaggle=model)]
     path = urlsplit(handle).path.strip("/")
     wanted = parse_tf1_handle(handle)
     checkpoint = format_archive_name(wanted.variant) if wanted else None
@@ -164,8 +156,9 @@ def list_sources(handle: str, mirrors: list[str]) -> list[ModuleSource]:
     if variant is not None and handle.startswith(HUB):
         kind = "feature-vector" if "feature_vector" in path else "classification"
         depth = f"{round(variant.depth_multiplier * 100):03d}"
-        name = f"google/mobilenet-v1/tensorFlow2/{depth}-{variant.image_size}-{kind}/2"
-        sources.append(ModuleSource(f"{_KAGGLE_API}{name}/download"))
+        variation = f"{depth}-{variant.image_size}-{kind}"
+        model = KaggleModel("google", "mobilenet-v1", "tensorFlow2", variation, 2)
+        sources.append(ModuleSource(model.download_url, kaggle=model))
     return sources
 
 

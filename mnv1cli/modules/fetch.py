@@ -16,8 +16,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ChecksumError, ModuleError, UnreachableError, WeightsError
-from mnv1cli.modules import catalog, files, mobilenet, weights
+from mnv1cli.modules import catalog, files, kaggle, mobilenet, weights
 from mnv1cli.modules.cache import cache_directory
+from mnv1cli.modules.transfer import kaggle_login
 from mnv1cli.modules.transfer.connections import DownloadPolicy
 from mnv1cli.modules.transfer.download import download
 from mnv1cli.modules.unpack import unpack_archive
@@ -37,6 +38,21 @@ _UNREACHABLE = ".unreachable"
 _UNREACHABLE_SECONDS = 24 * 60 * 60
 
 
+def make_policy(options: FetchOptions) -> DownloadPolicy:
+    """Make the policy of downloads: a login is sent to Kaggle, and to nobody else."""
+    return DownloadPolicy(
+        CONNECT_SECONDS,
+        bar=options.bar,
+        insecure=options.insecure,
+        authorize=kaggle_login.authorize,
+    )
+
+
+def describe_source(source: ModuleSource) -> str:
+    """Return the directory that has a source's module already, else its URL."""
+    return str(kaggle.find_directory(source.kaggle) or source.url)
+
+
 def fetch_from_sources(
     handle: str,
     sources: Sequence[ModuleSource],
@@ -52,7 +68,7 @@ def fetch_from_sources(
         UnreachableError: no source serves the module.
         ChecksumError: a source sent something other than what was published.
     """
-    policy = DownloadPolicy(CONNECT_SECONDS, bar=options.bar, insecure=options.insecure)
+    policy = make_policy(options)
     wanted = catalog.parse_tf1_handle(handle)
     failures = []
     for source in sources:
@@ -67,10 +83,10 @@ def fetch_from_sources(
         except ChecksumError:
             raise
         except ModuleError as error:
-            failures.append(f"{source.url}: {error}")
+            failures.append(f"{source.url}: {kaggle_login.explain(error)}")
             _clear(directory)
         else:
-            log.info("fetched %s from %s", handle, source.url)
+            log.info("fetched %s from %s", handle, describe_source(source))
             return
     raise UnreachableError(
         f"no source serves {handle}",
@@ -83,15 +99,16 @@ def fetch_from_sources(
 def _fetch_from(
     source: ModuleSource, directory: Path, policy: DownloadPolicy, wanted: FamilyModule | None
 ) -> None:
-    packed = directory / ".download"
-    download(source.url, packed, policy, source.sha256)
+    """Fill `directory` with the module that a source serves, or that is built from what it serves.
+
+    Raises:
+        ModuleError: the source serves neither.
+    """
     unpacked = directory / ".unpacked"
-    unpacked.mkdir()
-    try:
-        unpack_archive(packed, unpacked)
-    except ModuleError as error:
-        raise ModuleError(str(error).replace(str(packed), "what it sent")) from error
-    packed.unlink()
+    if local := kaggle.find_directory(source.kaggle):
+        shutil.copytree(local, unpacked)
+    else:
+        _download(source, unpacked, policy)
     if source.is_checkpoint and wanted:
         _build_module(directory, weights.read_checkpoint(unpacked), wanted)
     elif missing := files.find_missing_file(unpacked):
@@ -102,6 +119,17 @@ def _fetch_from(
         for entry in unpacked.iterdir():
             entry.rename(directory / entry.name)
     shutil.rmtree(unpacked)
+
+
+def _download(source: ModuleSource, unpacked: Path, policy: DownloadPolicy) -> None:
+    packed = unpacked.with_name(".download")
+    download(source.url, packed, policy, source.sha256)
+    unpacked.mkdir()
+    try:
+        unpack_archive(packed, unpacked)
+    except ModuleError as error:
+        raise ModuleError(str(error).replace(str(packed), "what it sent")) from error
+    packed.unlink()
 
 
 def _build_from_export(directory: Path, export: Path, wanted: FamilyModule) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv1cli.errors import ModuleError, UnreachableError
-from mnv1cli.modules import bundled, cache, catalog, fetch, files, unpack
+from mnv1cli.modules import bundled, cache, catalog, fetch, files, kaggle, unpack
 from mnv1cli.modules.bundled import BUNDLED
 from mnv1cli.types import FetchOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def locate(
         return _locate_default(options, is_sound, image_size)
     if name == BUNDLED:
         return LocatedModule(BUNDLED, bundled.build_once(image_size, is_sound))
-    handle = resolve_handle(name)
+    handle = settle_handle(name, options)
     if handle is not None:
         return LocatedModule(handle, find_or_fetch(handle, options, is_sound))
     if name.startswith((f"{BUNDLED}:", f"{_ARCHIVE}:")) and (cached := cache.find_cached(name)):
@@ -100,18 +100,44 @@ def ensure_intact(
 
 
 def resolve_handle(name: str) -> str | None:
-    """Return the handle that a URL, a family name or `hub` means; None for any other name."""
+    """Return the handle that a URL, a family name or `hub` means; None for any other name.
+
+    Every spelling of a model on Kaggle gives the same handle. A path that exists is none.
+
+    Raises:
+        ModuleError: it is the URL of a page on Kaggle, but not that of a module.
+    """
     if name == HUB:
         return catalog.DEFAULT_HANDLE
-    if name.startswith(("http://", "https://")):
-        return catalog.shorten_kaggle_url(name) or name
-    return catalog.expand_family_name(name)
+    is_url = name.startswith(("http://", "https://"))
+    if not is_url and (family := catalog.expand_family_name(name)):
+        return family
+    model = None if not is_url and os.path.exists(name) else kaggle.parse_handle(name)
+    if model:
+        return model.handle
+    return name if is_url else None
+
+
+def settle_handle(name: str, options: FetchOptions) -> str | None:
+    """Return the handle that a name means, for a model on Kaggle with its newest version.
+
+    Raises:
+        UnreachableError: no version of the model is known.
+    """
+    handle = resolve_handle(name)
+    model = kaggle.parse_handle(handle) if handle else None
+    if model is None or model.version is not None:
+        return handle
+    policy = None if _is_offline(options) else fetch.make_policy(options)
+    return kaggle.find_newest(model, policy).handle
 
 
 def find_or_fetch(
     handle: str, options: FetchOptions, is_sound: Callable[[Path], bool] = cache.is_complete
 ) -> Path:
     """Return the directory of a handle's module, fetched from a source if it is not cached.
+
+    The directory may be in the cache of kagglehub.
 
     Raises:
         UnreachableError: no source serves the module, or mnv1 is offline.
@@ -120,13 +146,15 @@ def find_or_fetch(
     place = cache.cache_directory(handle)
     if is_sound(place):
         return place
+    if local := kaggle.find_directory(kaggle.parse_handle(handle)):
+        return local
     state = _describe_state(place)
-    if _is_offline(options):
+    sources = _list_sources(handle, options)
+    if not sources:
         raise UnreachableError(
             f"module {handle} is not in the cache ({place} {state}), and mnv1 is offline",
             "put it there, name its directory or its .tar.gz, or use --module bundled",
         )
-    sources = catalog.list_sources(handle, _list_mirrors())
 
     def fill(directory: Path) -> None:
         fetch.fetch_from_sources(handle, sources, directory, options, time_left=None)
@@ -163,40 +191,6 @@ def _check_directory(path: Path, is_sound: Callable[[Path], bool]) -> Path:
     return path
 
 
-def is_cached(name: str) -> bool:
-    """Return whether a module is in the cache, with all its files unchanged."""
-    handle = bundled.make_cache_name() if name == BUNDLED else resolve_handle(name)
-    directory = cache.find_cached(handle) if handle else None
-    return directory is not None and is_intact(directory)
-
-
-def list_cached(names: Sequence[str] = ()) -> list[cache.CachedModule]:
-    """List modules in the cache, complete or not: those that `names` mean, or all without names.
-
-    A name is a handle, a family name, `hub`, `bundled` for every size of it, or a directory in
-    the cache.
-
-    Raises:
-        ModuleError: one of them is not in the cache.
-    """
-    modules = cache.list_modules(catalog.list_handles(), broken=True)
-    if not names:
-        return modules
-    chosen = []
-    for name in names:
-        wanted = {resolve_handle(name) or name, os.path.abspath(name)}
-        matching = [
-            module
-            for module in modules
-            if {module.handle, os.path.abspath(module.path)} & wanted
-            or (name == BUNDLED and module.handle.startswith(f"{BUNDLED}:"))
-        ]
-        if not matching:
-            raise ModuleError(f"no module {name!r} in the cache", "'mnv1 module list' shows it")
-        chosen += matching
-    return chosen
-
-
 def _locate_default(
     options: FetchOptions, is_sound: Callable[[Path], bool], image_size: int | None
 ) -> LocatedModule:
@@ -205,9 +199,9 @@ def _locate_default(
     place = cache.cache_directory(handle)
     if is_sound(place):
         return LocatedModule(handle, place)
-    sources = catalog.list_sources(handle, _list_mirrors())
-    asked = [source.url for source in sources] + ["--insecure"] * options.insecure
-    if _is_offline(options):
+    sources = _list_sources(handle, options)
+    asked = list(map(fetch.describe_source, sources)) + ["--insecure"] * options.insecure
+    if not sources:
         state = (
             f"in the cache it {_describe_state(place)}"
             if place.is_dir()
@@ -245,6 +239,14 @@ def _locate_default(
 def _is_offline(options: FetchOptions) -> bool:
     setting = os.environ.get("MNV1_OFFLINE", "").lower()
     return options.offline or setting not in ("", "0", "false", "no", "off")
+
+
+def _list_sources(handle: str, options: FetchOptions) -> list[catalog.ModuleSource]:
+    """List the sources that may be asked: offline only those that are on this machine already."""
+    sources = catalog.list_sources(handle, _list_mirrors())
+    if not _is_offline(options):
+        return sources
+    return [source for source in sources if kaggle.find_directory(source.kaggle)]
 
 
 def _list_mirrors() -> list[str]:

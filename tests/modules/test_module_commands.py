@@ -12,6 +12,7 @@ import pytest
 from mnv1cli.modules import (
     files,
     locate,
+    manage,
 )
 from tests.support import hub as hubs
 from tests.support.hub import QUERY, SLOT, Hub
@@ -56,7 +57,7 @@ def test_remove_takes_all_of_a_module(hub: Hub, own_cache: Path, packed: bytes) 
     locate.locate("bundled")
     assert len(json.loads(mnv1("module", "list", "--json").stdout)) == 2
     mnv1("module", "remove", "hub")
-    assert [m.handle.split(":")[0] for m in locate.list_cached()] == ["bundled"]
+    assert [m.handle.split(":")[0] for m in manage.list_cached()] == ["bundled"]
     assert mnv1("module", "remove", "hub").exit_code == 1
     removed = json.loads(mnv1("module", "remove", "--all", "--json").stdout)
     assert len(removed) == 1

@@ -145,12 +145,12 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
     """
     with console.session():
         from mnv1cli.cli.commands.module_listings import print_verification
-        from mnv1cli.modules import locate
+        from mnv1cli.modules import manage
 
         folders = [(name, Path(name)) for name in names if Path(name).is_dir()]
         others = [name for name in names if not Path(name).is_dir()]
         if others or not names:
-            folders += [(m.handle, m.path) for m in locate.list_cached(others)]
+            folders += [(m.handle, m.path) for m in manage.list_cached(others)]
         if not print_verification(folders, as_json):
             raise SystemExit(ModuleError.exit_code)
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli._version import __version__
-from mnv1cli.errors import SourceError
+from mnv1cli.errors import SourceError, StatusError
 from mnv1cli.modules.transfer.pace import NotInTimeError, Pace, keep_pace, run_within
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import TextIO
 
 _RETRIED_STATUS = (429, 500, 502, 503, 504)
@@ -34,7 +34,8 @@ class DownloadPolicy:
     `answer` all waiting together: for answers, in pauses, and for transfers
     that do not flow. A request that fails is repeated up to `retries` times.
     `bar` is the stream on which a progress bar is shown. Without `insecure`,
-    plain http is only for files whose checksum is known.
+    plain http is only for files whose checksum is known. `authorize` returns the
+    Authorization header of a request to a URL, or an empty text.
     """
 
     connect: float = 5.0
@@ -43,6 +44,7 @@ class DownloadPolicy:
     answer: float = 60.0
     bar: TextIO | None = None
     insecure: bool = False
+    authorize: Callable[[str], str] | None = None
 
 
 class HttpClient:
@@ -55,7 +57,8 @@ class HttpClient:
         self.left = policy.answer
         self.pace = Pace(policy.read)
         self._policy = policy
-        self._session = _make_session(self.pace, checked or policy.insecure)
+        plain = checked or policy.insecure
+        self._session = _make_session(self.pace, plain, policy.authorize)
 
     def close(self) -> None:
         """Close the connections."""
@@ -67,7 +70,8 @@ class HttpClient:
         Redirects are followed, and a server that fails is asked again.
 
         Raises:
-            SourceError: the server refuses, or does not answer in time.
+            StatusError: the server refuses.
+            SourceError: the server does not answer in time.
         """
         for attempt in range(self._policy.retries + 1):
             answer = self._follow(url, headers)
@@ -77,7 +81,8 @@ class HttpClient:
             retry = answer.status_code in _RETRIED_STATUS and attempt < self._policy.retries
             if not retry or not self.pause(self._choose_pause(answer, attempt)):
                 break
-        raise SourceError(f"HTTP {answer.status_code} {answer.reason}".strip())
+        words = f"HTTP {answer.status_code} {answer.reason}".strip()
+        raise StatusError(words, answer.status_code, answer.url)
 
     def pause(self, seconds: float) -> bool:
         """Wait, if so much time is left; return whether it was."""
@@ -167,10 +172,10 @@ def _parse_retry_after(text: str) -> float | None:
     return min(max(seconds, 0.0), _YEAR)
 
 
-def _make_session(pace: Pace, plain: bool) -> Any:
+def _make_session(pace: Pace, plain: bool, authorize: Callable[[str], str] | None) -> Any:
     """Make a session whose answers keep the pace, with proxies and CA bundles of the environment.
 
-    Each hop of a redirect is checked here before anything is sent.
+    Each hop of a redirect is checked and authorized here before anything is sent.
     """
     import requests
     from requests.adapters import HTTPAdapter
@@ -194,6 +199,8 @@ def _make_session(pace: Pace, plain: bool) -> Any:
                     f"plain http to {host}, where the content can be changed on the way, and no "
                     "checksum of it is known; --insecure accepts it"
                 )
+            if authorize and (header := authorize(request.url)):
+                request.headers["Authorization"] = header
             return super().send(request, *arguments, **options)
 
     class Session(requests.Session):

@@ -36,22 +36,50 @@ def download(url: str, target: Path, policy: DownloadPolicy, sha256: str | None 
         ChecksumError: the content is not what was published.
         OSError: `target` cannot be written.
     """
-    import requests
-    from urllib3.exceptions import HTTPError
-
-    client = connections.HttpClient(policy, checked=sha256 is not None)
-    try:
-        with client.waiting():
-            _resolve_host(url, min(policy.connect, policy.answer))
+    with _connect(url, policy, checked=sha256 is not None) as client:
         _Transfer(client, url, target, policy.bar).run()
-    except (requests.RequestException, HTTPError) as error:
-        raise SourceError(_describe_error(error) or str(error).partition("\n")[0]) from error
-    finally:
-        client.close()
     actual = _hash_file(target)
     if sha256 is not None and actual != sha256:
         raise ChecksumError(f"{url} has the sha256 {actual}, not {sha256}")
     return target.stat().st_size
+
+
+def fetch_text(url: str, policy: DownloadPolicy, max_bytes: int) -> bytes:
+    """Fetch a short text.
+
+    Raises:
+        SourceError: the source cannot be reached, refuses, or sends more than `max_bytes`.
+    """
+    with (
+        _connect(url, policy, checked=False) as client,
+        client.request(url, {}) as answer,
+        client.reading(),
+    ):
+        text: bytes = answer.raw.read(max_bytes + 1, decode_content=True)
+    if len(text) > max_bytes:
+        raise SourceError(f"it sends more than {max_bytes:,} bytes")
+    return text
+
+
+@contextlib.contextmanager
+def _connect(url: str, policy: DownloadPolicy, checked: bool) -> Iterator[HttpClient]:
+    """Open a client for a URL; errors of the libraries become a reason in a few words.
+
+    Raises:
+        SourceError: the source cannot be reached, or fails.
+    """
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    client = connections.HttpClient(policy, checked)
+    try:
+        with client.waiting():
+            _resolve_host(url, min(policy.connect, policy.answer))
+        yield client
+    except (requests.RequestException, HTTPError) as error:
+        raise SourceError(_describe_error(error) or str(error).partition("\n")[0]) from error
+    finally:
+        client.close()
 
 
 def _resolve_host(url: str, seconds: float) -> None:
