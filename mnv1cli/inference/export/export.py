@@ -119,10 +119,10 @@ def check_export(
     if precision != "float32" and chosen != "tflite":
         raise OptionError(f"the format {chosen} has no {precision}", ".tflite has it")
     places = ExportFiles(Path(output), chosen, force)
+    if chosen != "savedmodel" and not litert_model.is_available():
+        raise EngineError(f"LiteRT is not installed, and .{chosen} needs it", "export a SavedModel")
     if chosen == "onnx":
         onnx.require_packages()
-    elif chosen == "tflite" and not litert_model.is_available():
-        raise EngineError("LiteRT is not installed, and .tflite needs it", "export a SavedModel")
     return places
 
 
@@ -133,19 +133,21 @@ def _write_model(
 
     Returns the shape of one image's values, and the sha256 of the calibrated model for int8.
     """
-    if chosen == "tflite":
-        compiled = _find_compiled(source, precision)
-        tflite.write_tflite(source, compiled, target)
-        model = LiteRTModel(compiled.model, compiled.outputs, workers=1)
-        calibrated = compiled.sha256 if precision == "int8" else None
-        return _compare(source, model, tflite.run_tflite, target), calibrated
-    reference = TensorFlowModel(source.module, [source.output])
-    network = _make_network(source, reference)
+    if chosen == "savedmodel":
+        reference = TensorFlowModel(source.module, [source.output])
+        savedmodel.write_savedmodel(source, _make_network(source, reference), target)
+        return _compare(source, reference, savedmodel.run_savedmodel, target), None
+    compiled = _find_compiled(source, precision)
     if chosen == "onnx":
-        onnx.write_onnx(source, network, target)
+        tflite_file = target.with_name("compiled")
+        tflite.write_tflite(source, compiled, tflite_file)
+        onnx.write_onnx(source, tflite_file, target)
+        reference = TensorFlowModel(source.module, [source.output])
         return _compare(source, reference, onnx.run_onnx, target), None
-    savedmodel.write_savedmodel(source, network, target)
-    return _compare(source, reference, savedmodel.run_savedmodel, target), None
+    tflite.write_tflite(source, compiled, target)
+    model = LiteRTModel(compiled.model, compiled.outputs, workers=1)
+    calibrated = compiled.sha256 if precision == "int8" else None
+    return _compare(source, model, tflite.run_tflite, target), calibrated
 
 
 def _find_compiled(source: ExportSource, precision: Precision) -> CompiledModel:
@@ -155,7 +157,7 @@ def _find_compiled(source: ExportSource, precision: Precision) -> CompiledModel:
     except ModuleError as error:
         if precision == "int8":
             raise
-        raise ModuleError(error.what, ".onnx or a SavedModel may hold it") from error
+        raise ModuleError(error.what, "a SavedModel may hold it") from error
 
 
 def _make_network(source: ExportSource, reference: TensorFlowModel) -> Callable[[Any], Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ from mnv1cli.system import tempdirs
 from mnv1cli.system.threads import ordered_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from mnv1cli.inference.export.source import ExportSource
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # The set of operators of ONNX 1.12 (2022), which all runtimes in use have.
 _OPSET = 17
 _BATCH = "batch"
+_REMEDY = "a .tflite or a SavedModel may hold it"
 _NUMBERED = re.compile(r"__[0-9]+(:[0-9]+)?$")
 
 
@@ -37,37 +38,39 @@ def require_packages() -> None:
         raise OptionError(f".onnx needs {error.name}", "pip install 'mnv1cli[onnx]'") from error
 
 
-def write_onnx(source: ExportSource, network: Callable[[Any], Any], target: Path) -> None:
-    """Write `network` as an ONNX model, for batches of any size.
+def write_onnx(source: ExportSource, tflite: Path, target: Path) -> None:
+    """Write the model of a `.tflite` file as an ONNX model, for batches of any size.
+
+    A compiled model is the simplest form of a module: its variables are constants, its batch
+    norm is in the weights, and its functions are inlined.
 
     Raises:
         ModuleError: it has operations that cannot be converted.
     """
-    import tensorflow as tf
+    from onnx import defs
     from tf2onnx import convert
 
-    images = tf.TensorSpec([None, source.image_size, source.image_size, 3], tf.float32, name=INPUT)
-    function = tf.function(lambda images: {source.name: network(images)}, autograph=False)
-
-    def convert_function(function: Any) -> Any:
-        model, _ = convert.from_function(function, input_signature=[images], opset=_OPSET)
+    def convert_file(file: Path) -> Any:
+        model, _ = convert.from_tflite(os.fspath(file), opset=_OPSET)
         return model
 
+    problem = f"module {source.module.handle} cannot be converted to ONNX"
     try:
         with tempdirs.redirect_temporary_files():
             # In a thread: the exception of a signal must not be raised where the converter
             # catches it.
-            (model,) = ordered_map(convert_function, [function], workers=1)
+            (model,) = ordered_map(convert_file, [tflite], workers=1)
     except Exception as error:  # the converter raises whatever its passes raise
+        raise ModuleError(f"{problem}: {describe_error(error)}", _REMEDY) from error
+    operators = {node.op_type for node in model.graph.node if not defs.has(node.op_type)}
+    if operators:
         raise ModuleError(
-            f"module {source.module.handle} cannot be converted to ONNX: {describe_error(error)}",
-            "a SavedModel holds it as it is",
-        ) from error
+            f"{problem}: tf2onnx does not know {', '.join(sorted(operators))}", _REMEDY
+        )
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = _BATCH
     _renumber(model.graph)
     model.graph.name = source.name
-    # The name of the function that was converted, which has a number of this process.
     model.graph.doc_string = ""
     target.write_bytes(model.SerializeToString(deterministic=True))
 
