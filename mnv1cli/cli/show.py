@@ -33,6 +33,11 @@ def format_megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
+def format_size(size: int) -> str:
+    """Return a size in bytes as megabytes, or as kilobytes where it is a small one."""
+    return format_megabytes(size) if size >= 100_000 else f"{size / 1e3:.1f} kB"
+
+
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a plain table; without a header the first column names the rows."""
     from rich.table import Table

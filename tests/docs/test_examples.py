@@ -152,3 +152,15 @@ def test_job_array_does_what_one_run_does(
     run("mnv1", "merge", parts / "0.csv", parts / "1.csv", "-o", merged)
     run("mnv1", "classify", album, "-o", whole)
     assert merged.read_bytes() == whole.read_bytes()
+
+
+def test_exported_model_is_run_without_mnv1(album: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model.tflite"
+    run(sys.executable, "-m", "mnv1cli", "module", "export", "-o", model)
+    photos = [album / "sub" / "same.png", album / "same.png"]
+    # Isolated, so that it cannot import what is in this folder.
+    printed = run(sys.executable, "-I", EXAMPLES / "exported_model.py", model, *photos).stdout
+    assert printed.decode().splitlines() == [
+        f"{photos[0]}\tEgyptian cat",
+        f"{photos[1]}\tespresso",
+    ]

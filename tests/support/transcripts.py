@@ -76,9 +76,10 @@ def run(steps: list[Step]) -> list[Step]:
         (folder / "examples").symlink_to(ROOT / "examples")
         shutil.copytree(ROOT / "examples" / "photos", folder / "photos")
         shutil.copy(ROOT / "examples" / "truth.csv", folder)
-        program = Path(scratch, "mnv1")
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mnv1cli "$@"\n')
-        program.chmod(0o755)
+        for name, arguments in (("mnv1", "-m mnv1cli"), ("python", "")):
+            program = Path(scratch, name)
+            program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
+            program.chmod(0o755)
         environment = {
             **os.environ,
             "PATH": f"{scratch}:{os.environ['PATH']}",

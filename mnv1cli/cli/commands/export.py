@@ -118,8 +118,7 @@ def export(
 
 def _print(exported: ExportedModel, as_json: bool) -> None:
     """Print what was written: as JSON the description without the classes."""
-    from mnv1cli.cli.show import print_facts
-    from mnv1cli.path_text import count
+    from mnv1cli.cli.show import format_size, print_facts
 
     described = exported.description
     (output,) = described["outputs"]
@@ -129,7 +128,7 @@ def _print(exported: ExportedModel, as_json: bool) -> None:
         **{key: value for key, value in described.items() if key != "classes"},
     }
     shape = " x ".join(str(n) for n in output["shape"][1:])
-    size = count(described["size"], "byte")
+    size = format_size(described["size"])
     line = (
         f"{exported.path}: {output['name']} ({shape}) of {described['module']['handle']} in "
         f"{described['precision']}, {size}; described in {exported.description_path}"

@@ -14,17 +14,22 @@ from mnv1cli.inference.export.files import LAYOUT, LAYOUT_KEY
 if TYPE_CHECKING:
     from mnv1cli.inference.export.files import ExportFormat
     from mnv1cli.inference.export.source import ExportSource, Meaning
-    from mnv1cli.types import PixelSpec
+    from mnv1cli.types import PixelSpec, Preprocess
 
 INPUT = "images"
 SIGNATURE, TAG = "serving_default", "serve"
 
-# Where the part of a side of n pixels that is used begins, and how long it is.
-_CROPS = {
-    "slim": ("floor(n / 16)", "n - 2 * floor(n / 16)"),
-    "squash": ("0", "n"),
-    "square": ("floor((n - length) / 2)", "max(1, floor(7 * min(height, width) / 8))"),
-    "pad": ("0", "n"),
+# The parameters of a crop, and the same in words.
+_MARGIN = "Of each side of n pixels leave floor(margin * n) out at both ends."
+_CROPS: dict[Preprocess, tuple[dict[str, float], str]] = {
+    "slim": ({"margin": 1 / 16}, _MARGIN),
+    "squash": ({"margin": 0}, _MARGIN),
+    "square": (
+        {"square": 7 / 8},
+        "Keep a square whose side is s = floor(square * min(height, width)), at least 1, from "
+        "floor((n - s) / 2) of each side of n pixels.",
+    ),
+    "pad": ({"margin": 0}, _MARGIN),
 }
 _MEANINGS: dict[Meaning, str] = {
     "logits": "A score for each class. The softmax of the scores are the probabilities.",
@@ -90,14 +95,13 @@ def _list_steps(spec: PixelSpec) -> list[dict[str, Any]]:
     if spec.exif:
         text = "Turn and mirror the image as its EXIF orientation, 1 to 8, says."
         steps.append({"step": "orient", "by": "exif", "text": text})
-    start, length = _CROPS[spec.preprocess]
-    text = f"Of each side of n pixels keep {length}, beginning at {start}."
-    steps.append({"step": "crop", "start": start, "length": length, "text": text})
+    parameters, text = _CROPS[spec.preprocess]
+    steps.append({"step": "crop", **parameters, "text": text})
     steps.append(_describe_resize(spec))
     if spec.preprocess == "pad":
         text = (
-            "Put the image into the middle of a square, at floor((size - side) / 2) of each "
-            "side. The rest has the value 0.5 after the last step."
+            "Put the image into the middle, at floor((height - its height) / 2) and "
+            "floor((width - its width) / 2). The rest has this value after the last step."
         )
         size = {"height": spec.size, "width": spec.size}
         steps.append({"step": "pad", **size, "value": 0.5, "text": text})
