@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from mnv1cli.inference.job import Job
     from mnv1cli.inference.predictor import Predictor
+    from mnv1cli.labels.names import ClassName
     from mnv1cli.types import Batch, Engine, FloatArray, PixelSpec, Precision
 
 _TASK = Task("classify")
@@ -121,15 +122,17 @@ def _generate_sets(stack: contextlib.ExitStack, count: int) -> list[tuple[str, l
 def _make_jobs(make: Callable[[Engine, Precision], Predictor]) -> Iterator[Job]:
     """Yield a job for each engine and precision that can be used, made when its turn comes."""
     made = False
+    # Those of the first job, so that a remark about them comes once.
+    names: tuple[ClassName, ...] = ()
     for kind in _KINDS:
         try:
-            job = make(*kind).make_job(_TASK)
+            job = make(*kind).make_job(_TASK, names)
         except Mnv1Error:
             # Not installed, or not calibrated; if none can be used, the last one says why.
             if not made and kind == _KINDS[-1]:
                 raise
             continue
-        made = True
+        made, names = True, job.names
         yield job
 
 

@@ -12,7 +12,13 @@ from mnv1cli.analysis.truth import SavedTruth
 from mnv1cli.errors import LabelsError, ResultError
 from mnv1cli.inference.probe import are_probabilities
 from mnv1cli.inference.ranking import rank_classes
-from mnv1cli.labels.names import compute_digest, imagenet, read_labels
+from mnv1cli.labels.names import (
+    choose_built_in,
+    compute_digest,
+    imagenet,
+    imagenet_without_background,
+    read_labels,
+)
 from mnv1cli.path_text import display_path
 from mnv1cli.results.readers import open_result
 from mnv1cli.types import Layout, Table
@@ -54,13 +60,14 @@ class SavedPredictions:
         """
         if not self._layout.labels:
             return self._names_of_scores(own)
-        names = imagenet() if own is None else read_labels(own)
         digest = (self._metadata and self._metadata.labels) or compute_digest(imagenet())
-        if digest != compute_digest(names):
-            raise LabelsError(
-                f"{self._file} was made with other class names", "give them with --labels FILE"
-            )
-        return names
+        built_in = (imagenet(), imagenet_without_background())
+        for names in built_in if own is None else (read_labels(own),):
+            if digest == compute_digest(names):
+                return names
+        raise LabelsError(
+            f"{self._file} was made with other class names", "give them with --labels FILE"
+        )
 
     def tables(self, names: tuple[ClassName, ...]) -> Iterator[Table]:
         """Yield the predictions of the images that did not fail."""
@@ -79,7 +86,7 @@ class SavedPredictions:
         return SavedTruth(self._result.paths())
 
     def _names_of_scores(self, own: Path | None) -> tuple[ClassName, ...]:
-        names = imagenet() if own is None else read_labels(own)
+        names = choose_built_in(self._layout.shape[-1]) if own is None else read_labels(own)
         if self._layout.shape != (len(names),):
             numbers = " x ".join(map(str, self._layout.shape))
             raise LabelsError(

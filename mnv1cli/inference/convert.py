@@ -16,7 +16,8 @@ from mnv1cli.system.threads import ordered_map
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from mnv1cli.modules.hub_module import HubModule, Output
+    from mnv1cli.modules.hub_module import HubModule
+    from mnv1cli.modules.signatures import Output
     from mnv1cli.types import FloatArray
 
 # To be raised with every change of the models made here: they are then compiled again.

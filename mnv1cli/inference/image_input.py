@@ -10,19 +10,27 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mnv1cli.errors import ModuleError, SignatureError
-from mnv1cli.modules.hub_module import FEATURES_SIGNATURE, INPUT, LOGITS_SIGNATURE
+from mnv1cli.modules.hub_module import TF2
+from mnv1cli.modules.signatures import (
+    FEATURES_SIGNATURE,
+    FLOATS,
+    IMAGES_REMEDY,
+    INPUT,
+    LOGITS_SIGNATURE,
+    require_image_shape,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mnv1cli.modules.hub_module import HubModule, Signature, TensorSpec
+    from mnv1cli.modules.hub_module import HubModule
+    from mnv1cli.modules.signatures import Signature, TensorSpec
 
 # The signatures that are run; others may take anything.
 _RUN = (LOGITS_SIGNATURE, FEATURES_SIGNATURE)
 
 _CHANNELS = 3
 _DTYPE = "float32"
-_REMEDY = "name a module for images as float32 [batch, size, size, 3], such as 'bundled'"
 
 
 def settle_image_size(module: HubModule, wanted: int | None) -> tuple[HubModule, int]:
@@ -51,6 +59,12 @@ def settle_image_size(module: HubModule, wanted: int | None) -> tuple[HubModule,
 
 def _list_image_inputs(module: HubModule) -> list[TensorSpec]:
     signatures = [module.signatures[name] for name in _RUN if name in module.signatures]
+    if not signatures and module.format == TF2:
+        raise SignatureError(
+            f"module {module.handle} gives {_list_outputs(module)}, and it is not clear which are "
+            "the scores of classes",
+            "export it with one output, or name one of them 'logits' or 'probabilities'",
+        )
     if not signatures:
         names = ", ".join(sorted(module.signatures)) or "none"
         raise SignatureError(
@@ -58,26 +72,34 @@ def _list_image_inputs(module: HubModule) -> list[TensorSpec]:
             f"nor {FEATURES_SIGNATURE!r}",
             f"it has {names}",
         )
-    return [signature.inputs[INPUT] for signature in signatures if INPUT in signature.inputs]
+    inputs = [signature.inputs[INPUT] for signature in signatures if INPUT in signature.inputs]
+    if not inputs:
+        # Says what it has instead.
+        (module.logits if LOGITS_SIGNATURE in module.signatures else module.features)()
+    return inputs
+
+
+def _list_outputs(module: HubModule) -> str:
+    return ", ".join(
+        key if spec.dtype in FLOATS else f"{key} as {spec.dtype}"
+        for signature in module.signatures.values()
+        for key, spec in signature.outputs.items()
+    )
 
 
 def _check_kind(spec: TensorSpec, handle: str) -> None:
     """Raise ModuleError for images that are not float32 with three channels."""
     if spec.dtype != _DTYPE:
         raise ModuleError(
-            f"module {handle} takes images as {spec.dtype}, which is not supported", _REMEDY
+            f"module {handle} takes images as {spec.dtype}, which is not supported", IMAGES_REMEDY
         )
-    if len(spec.shape) != 4:
-        raise ModuleError(
-            f"module {handle} takes no batches of images: its input has the shape "
-            f"{list(spec.shape)}",
-            _REMEDY,
-        )
+    require_image_shape(spec, handle)
     channels = spec.shape[-1]
     if channels not in (-1, _CHANNELS):
         noun = "channel" if channels == 1 else "channels"
         raise ModuleError(
-            f"module {handle} takes images of {channels} {noun}, which is not supported", _REMEDY
+            f"module {handle} takes images of {channels} {noun}, which is not supported",
+            IMAGES_REMEDY,
         )
 
 
@@ -85,7 +107,9 @@ def _check_sides(spec: TensorSpec, size: int, handle: str) -> None:
     height, width = spec.shape[1:3]
     if not {height, width} <= {-1, size}:
         sides = "x".join("?" if side < 0 else str(side) for side in (height, width))
-        raise ModuleError(f"module {handle} takes images of {sides}, not {size}x{size}", _REMEDY)
+        raise ModuleError(
+            f"module {handle} takes images of {sides}, not {size}x{size}", IMAGES_REMEDY
+        )
 
 
 def _settle_signature(signature: Signature, size: int) -> Signature:

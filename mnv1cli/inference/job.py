@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from mnv1cli.inference.models import Model
     from mnv1cli.labels.names import ClassName
-    from mnv1cli.modules.hub_module import HubModule, Output
+    from mnv1cli.modules.hub_module import HubModule
+    from mnv1cli.modules.signatures import Output
     from mnv1cli.types import Batch, FloatArray, ImageRef, PixelSpec, Prediction
 
 
@@ -198,6 +199,11 @@ def compute_row_shape(module: HubModule, output: Output, task: Task) -> tuple[in
         ModuleError: the module does not state it.
     """
     shape = output.result.shape[1:]
+    if task.command != "embed" and len(shape) != 1:
+        sides = ", ".join(["n", *map(str, shape)])
+        raise ModuleError(
+            f"module {module.handle} gives scores of the shape [{sides}], not [n, classes]"
+        )
     if task.pool and len(shape) > 1:
         shape = shape[-1:]
     if not shape or min(shape) < 1:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mnv1cli.modules.artifacts import CompiledModel
-    from mnv1cli.modules.hub_module import HubModule, Output
+    from mnv1cli.modules.hub_module import HubModule
+    from mnv1cli.modules.signatures import Output
     from mnv1cli.types import Engine, FloatArray, Precision
 
 log = logging.getLogger(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, get_args
@@ -15,7 +16,7 @@ from mnv1cli.inference.models import open_model
 from mnv1cli.inference.probe import gives_probabilities, read_outcome
 from mnv1cli.inference.settings import Settings, check_choice, make_input_range
 from mnv1cli.inputs import from_python
-from mnv1cli.labels.names import choose_labels
+from mnv1cli.labels.names import choose_labels, imagenet_without_background
 from mnv1cli.modules.inspection import open_module
 from mnv1cli.path_text import display_path
 from mnv1cli.types import UNIT_RANGE, FetchOptions, OnError
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
     from mnv1cli.inference.models import Model
     from mnv1cli.inputs.from_python import ImageInputs
     from mnv1cli.labels.names import ClassName
-    from mnv1cli.modules.hub_module import HubModule, Output
+    from mnv1cli.modules.hub_module import HubModule
+    from mnv1cli.modules.signatures import Output
     from mnv1cli.types import FloatArray, Table, Task
+
+
+log = logging.getLogger(__name__)
 
 
 class Predictor:
@@ -115,8 +120,10 @@ class Predictor:
             )
         return predictor
 
-    def make_job(self, task: Task) -> Job:
+    def make_job(self, task: Task, names: tuple[ClassName, ...] = ()) -> Job:
         """Return the job for a task: its output, model and class names.
+
+        `names` are those of an earlier job for the same module; without them they are chosen.
 
         Raises:
             SignatureError: the module lacks the signature or the endpoint, or gives
@@ -124,12 +131,11 @@ class Predictor:
             LabelsError: the class names do not fit the module.
         """
         output = self._choose_output(task)
-        if len(output.result.shape) > 2 and -1 in output.result.shape[1:] and not task.pool:
+        if not _states_shape(output, task):
             output = self._measure_shape(output)
         shape = compute_row_shape(self.module, output, task)
-        names: tuple[ClassName, ...] = ()
         if task.command == "classify":
-            names = choose_labels(shape[0], self.settings.labels, self.module.path)
+            names = names or self._choose_names(shape[0])
             shape = (min(task.top, shape[0]),)
         model = self._open_model(output)
         probabilities = task.command != "embed" and self._probe(output, model)
@@ -186,6 +192,18 @@ class Predictor:
             return self.module.logits()
         return self.module.endpoint(task.endpoint) if task.endpoint else self.module.features()
 
+    def _choose_names(self, classes: int) -> tuple[ClassName, ...]:
+        """Choose the names of the module's classes."""
+        names = choose_labels(classes, self.settings.labels, self.module.path)
+        if names is imagenet_without_background():
+            log.warning(
+                "module %s has %d classes: they get ImageNet's names in their usual order, "
+                "without the background",
+                self.module.handle,
+                classes,
+            )
+        return names
+
     def _probe(self, output: Output, model: Model) -> bool:
         """Return whether the scores of the module are probabilities."""
         outcome = read_outcome(self.module, output)
@@ -210,6 +228,13 @@ class Predictor:
                 self.module, [output], self.threads, settings.engine, settings.precision
             )
         return self._models[output.name]
+
+
+def _states_shape(output: Output, task: Task) -> bool:
+    """Return whether the signature states what is wanted of the shape of an output's rows."""
+    sides = output.result.shape[1:]
+    # Of a layer that is averaged only the length counts.
+    return bool(sides) and min(sides[-1:] if task.pool else sides) > 0
 
 
 def _handle_errors(tables: Iterator[Table], on_error: OnError) -> Iterator[Table]:

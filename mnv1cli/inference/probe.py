@@ -12,7 +12,8 @@ from mnv1cli.modules import artifacts
 
 if TYPE_CHECKING:
     from mnv1cli.inference.models import Model
-    from mnv1cli.modules.hub_module import HubModule, Output
+    from mnv1cli.modules.hub_module import HubModule
+    from mnv1cli.modules.signatures import Output
     from mnv1cli.types import FloatArray
 
 # Raise this with every change of the probe: modules are then probed again.

@@ -13,7 +13,8 @@ from mnv1cli.system import tempdirs
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mnv1cli.modules.hub_module import HubModule, Output
+    from mnv1cli.modules.hub_module import HubModule
+    from mnv1cli.modules.signatures import Output
     from mnv1cli.types import FloatArray, InputRange
 
 
@@ -42,16 +43,12 @@ class TensorFlowModel:
             # TensorFlow fixes it with the first computation in the process.
             with contextlib.suppress(RuntimeError):
                 tf.config.threading.set_intra_op_parallelism_threads(threads)
+        self._handle = module.handle
         self._names = [output.name for output in outputs]
         self._constant = tf.constant
         if module.format == TF2:
-            size = outputs[0].images.shape[1]
-            whole: Any = savedmodel.load_function(module.path, size)
-            self.owner: Any = whole.mnv1_owner
-            # All outputs of such a model are the same.
-            self.function: Any = _map_images(
-                module.input_range, lambda images: [whole(images)] * len(outputs)
-            )
+            self.owner, function = _load_tf2(module, outputs)
+            self.function: Any = _map_images(module.input_range, function)
             return
         try:
             # Without a tag: a TF1 Hub module has no `serve` graph.
@@ -67,7 +64,7 @@ class TensorFlowModel:
         pruned = self.owner.prune(
             outputs[0].images.tensor, [output.result.tensor for output in outputs]
         )
-        self.function = _map_images(module.input_range, pruned)
+        self.function = _map_images(module.input_range, lambda images: _cast(pruned(images)))
 
     def __call__(self, pixels: FloatArray) -> Mapping[str, FloatArray]:
         """Return each output by its name, [n, ...], for pixels float32 [n, size, size, 3]."""
@@ -77,8 +74,53 @@ class TensorFlowModel:
         # For a batch of 1 TensorFlow picks other kernels, whose sums round differently; a row
         # must not depend on its batch.
         batch = np.repeat(pixels, 2, axis=0) if n == 1 else pixels
-        results = self.function(self._constant(batch))
-        return {name: result.numpy()[:n] for name, result in zip(self._names, results, strict=True)}
+        results = self._run(batch)
+        return {name: result[:n] for name, result in zip(self._names, results, strict=True)}
+
+    def _run(self, batch: FloatArray) -> list[FloatArray]:
+        """Run the graph.
+
+        Raises:
+            ModuleError: it fails, or does not give a row for each image.
+        """
+        import tensorflow as tf
+
+        try:
+            results = [result.numpy() for result in self.function(self._constant(batch))]
+        except tf.errors.ResourceExhaustedError:
+            raise
+        except tf.errors.OpError as error:
+            raise ModuleError(
+                f"module {self._handle} cannot be run on {len(batch)} images: "
+                f"{savedmodel.describe_error(error)}",
+                "it must take batches of any number of images",
+            ) from error
+        for name, result in zip(self._names, results, strict=True):
+            if result.shape[:1] != batch.shape[:1]:
+                raise ModuleError(
+                    f"module {self._handle} gives {name} of the shape {list(result.shape)} for "
+                    f"{len(batch)} images"
+                )
+        return results
+
+
+def _load_tf2(module: HubModule, outputs: Sequence[Output]) -> tuple[Any, Any]:
+    """Load a TF2 SavedModel: what owns its variables, and a function that lists the outputs."""
+    spec, keys = outputs[0].images, [output.result.tensor for output in outputs]
+    whole = savedmodel.load_function(module.path, spec.shape[1], spec.dtype, spec.shape[-1])
+
+    def compute(images: Any) -> list[Any]:
+        results = whole(images)
+        return _cast([results[key] for key in keys])
+
+    return whole.mnv1_owner, compute
+
+
+def _cast(results: Sequence[Any]) -> list[Any]:
+    """Return tensors as float32, whatever precision the module has."""
+    import tensorflow as tf
+
+    return [tf.cast(result, tf.float32) for result in results]
 
 
 def _map_images(input_range: InputRange, function: Any) -> Any:

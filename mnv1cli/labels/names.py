@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -44,6 +44,18 @@ def imagenet() -> tuple[ClassName, ...]:
     # An editable install has the table beside the package.
     beside = Path(__file__).resolve().parents[2] / "labels" / _TABLE
     return _parse_table(beside.read_text("utf-8"), str(beside))
+
+
+@cache
+def imagenet_without_background() -> tuple[ClassName, ...]:
+    """Return the 1000 classes of ImageNet, numbered from 0, as models without a background do."""
+    return tuple(replace(name, class_id=i) for i, name in enumerate(imagenet()[1:]))
+
+
+def choose_built_in(classes: int) -> tuple[ClassName, ...]:
+    """Return the built-in names for so many classes: 1000 lack the background, others have it."""
+    without = imagenet_without_background()
+    return without if classes == len(without) else imagenet()
 
 
 def read_labels(path: Path) -> tuple[ClassName, ...]:
@@ -90,6 +102,7 @@ def choose_labels(
 ) -> tuple[ClassName, ...]:
     """Return the names of a module's classes: from the file `own`, else its own or ImageNet's.
 
+    Of ImageNet's 1000 classes a module may have 1001, with the background, or 1000.
     The names of a module that has its own are in the file `ASSET` of its directory `module`.
 
     Raises:
@@ -97,7 +110,7 @@ def choose_labels(
     """
     asset = module / ASSET if module else None
     source = own or (asset if asset and asset.is_file() else None)
-    names = imagenet() if source is None else read_labels(source)
+    names = choose_built_in(classes) if source is None else read_labels(source)
     if len(names) == classes:
         return names
     remedy = "name your own with --labels FILE"
@@ -105,6 +118,8 @@ def choose_labels(
         remedy = "give one line per class"
         if len(names) == 1000 and classes == 1001:
             remedy = "class 0 of this module is the background: put a line for it first"
+        if len(names) == 1001 and classes == 1000:
+            remedy = "this module has no background: leave its line out"
     table = source or "the built-in table"
     raise LabelsError(f"{table} has {len(names)} names, the module {classes} classes", remedy)
 

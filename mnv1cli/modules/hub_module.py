@@ -6,12 +6,25 @@ hub's signatures. Modules are run by `inference/`.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ModuleError, OptionError, SignatureError
 from mnv1cli.modules import catalog, weights
 from mnv1cli.modules.audit_ops import ForeignOperation
+from mnv1cli.modules.signatures import (
+    FEATURES_SIGNATURE,
+    FLOATS,
+    INPUT,
+    LOGITS_SIGNATURE,
+    OUTPUT,
+    Output,
+    Signature,
+    TensorSpec,
+    choose_features,
+    choose_scores,
+)
 from mnv1cli.types import UNIT_RANGE, InputRange
 
 if TYPE_CHECKING:
@@ -19,10 +32,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TF1, TF2 = "TF1 Hub module", "TF2 SavedModel"
-
-LOGITS_SIGNATURE = "image_classification"
-FEATURES_SIGNATURE = "image_feature_vector"
-INPUT, OUTPUT = "images", "default"
 
 # The collection of a graph with its attachments, and the key of the one with the image size.
 ATTACHMENTS = "hub_module_attachments"
@@ -32,35 +41,9 @@ _ATTACHMENT_KEY = "image_module_info"
 _POOLS = ("global_pool", "AvgPool_1a")
 
 # Raise this with every change of the record of a module.
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 # What another copy of a module, or another run, may have otherwise.
 _UNRECORDED = frozenset({"handle", "path", "fingerprint", "input_range"})
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """A tensor of a signature; -1 in `shape` is a dimension of any length."""
-
-    tensor: str
-    dtype: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """The inputs and outputs of a signature by their keys."""
-
-    inputs: Mapping[str, TensorSpec]
-    outputs: Mapping[str, TensorSpec]
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """An output of a module: its name, and the tensors to feed and to fetch."""
-
-    name: str
-    images: TensorSpec
-    result: TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +71,14 @@ class HubModule:
     input_range: InputRange = UNIT_RANGE
 
     def logits(self) -> Output:
-        """Return the output with the logits, [batch, classes].
+        """Return the output with the scores of classes, [batch, classes].
+
+        They are logits, or in some modules probabilities.
 
         Raises:
-            SignatureError: the module has no logits.
+            SignatureError: the module has no scores.
         """
-        return self._find_output(LOGITS_SIGNATURE, OUTPUT, "logits")
+        return self._find_main_output(LOGITS_SIGNATURE, "logits")
 
     def features(self) -> Output:
         """Return the output with the feature vectors, [batch, features].
@@ -101,12 +86,15 @@ class HubModule:
         Raises:
             SignatureError: the module has no feature vectors.
         """
-        return self._find_output(FEATURES_SIGNATURE, OUTPUT, "features")
+        return self._find_main_output(FEATURES_SIGNATURE, "features")
 
     def main_outputs(self) -> list[Output]:
         """Return logits and features, as far as the module has them."""
-        logits = [self.logits()] if LOGITS_SIGNATURE in self.signatures else []
-        return logits + ([self.features()] if FEATURES_SIGNATURE in self.signatures else [])
+        outputs = []
+        for find in (self.logits, self.features):
+            with contextlib.suppress(SignatureError):
+                outputs.append(find())
+        return outputs
 
     def endpoint(self, name: str) -> Output:
         """Return a hidden layer by its output key, with or without the scope before it.
@@ -127,24 +115,22 @@ class HubModule:
 
     def endpoints(self) -> dict[str, str]:
         """Map every output but `default`, in the order of layers, to a signature that has it."""
-        signatures = {}
-        for name in (LOGITS_SIGNATURE, FEATURES_SIGNATURE):
-            if name in self.signatures:
-                signatures.update(dict.fromkeys(self.signatures[name].outputs, name))
-        signatures.pop(OUTPUT, None)
+        signatures = {
+            key: name
+            for name in (LOGITS_SIGNATURE, FEATURES_SIGNATURE)
+            if name in self.signatures
+            for key, spec in self.signatures[name].outputs.items()
+            if key != OUTPUT and spec.dtype in FLOATS
+        }
         return {key: signatures[key] for key in sorted(signatures, key=_make_layer_key)}
 
     def classes(self) -> int | None:
-        """Return the number of classes, None for a module without logits."""
-        if LOGITS_SIGNATURE not in self.signatures:
-            return None
-        return self.logits().result.shape[-1]
+        """Return the number of classes, None where the module has no scores or none is stated."""
+        return self._read_length("logits")
 
     def feature_length(self) -> int | None:
-        """Return the length of the feature vector, None for a module without it."""
-        if FEATURES_SIGNATURE not in self.signatures:
-            return None
-        return self.features().result.shape[-1]
+        """Return the length of the feature vector, None where it is not stated."""
+        return self._read_length("features")
 
     def choose_image_size(self, wanted: int | None) -> int:
         """Return the height and width of images in pixels: the module's own, else those `wanted`.
@@ -166,6 +152,18 @@ class HubModule:
             )
         return size
 
+    def _read_length(self, name: str) -> int | None:
+        for output in self.main_outputs():
+            shape = output.result.shape
+            if output.name == name and len(shape) > 1 and shape[-1] > 0:
+                return shape[-1]
+        return None
+
+    def _find_main_output(self, signature: str, name: str) -> Output:
+        choose = choose_scores if signature == LOGITS_SIGNATURE else choose_features
+        outputs = self.signatures[signature].outputs if signature in self.signatures else {}
+        return self._find_output(signature, choose(outputs) or OUTPUT, name)
+
     def _find_output(self, signature: str, key: str, name: str) -> Output:
         chosen = self.signatures.get(signature)
         if chosen is None:
@@ -180,7 +178,14 @@ class HubModule:
                 f"{INPUT!r} to {key!r}",
                 f"it leads from {', '.join(chosen.inputs)} to {', '.join(chosen.outputs)}",
             )
-        return Output(name, chosen.inputs[INPUT], chosen.outputs[key])
+        result = chosen.outputs[key]
+        if result.dtype not in FLOATS:
+            raise SignatureError(
+                f"signature {signature!r} of module {self.handle} gives {key!r} as "
+                f"{result.dtype}, which are no {name}",
+                f"the outputs are {', '.join(chosen.outputs)}",
+            )
+        return Output(name, chosen.inputs[INPUT], result)
 
 
 def _list_spellings(name: str) -> list[str]:

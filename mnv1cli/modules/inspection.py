@@ -6,32 +6,47 @@ Reading the graph needs TensorFlow, so the result is recorded in the cache.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnv1cli.errors import ModuleError
 from mnv1cli.modules import artifacts, audit, catalog, files, locate, savedmodel
 from mnv1cli.modules.hub_module import (
     ATTACHMENTS,
-    FEATURES_SIGNATURE,
-    INPUT,
-    LOGITS_SIGNATURE,
-    OUTPUT,
     RECORD_VERSION,
     TF1,
     TF2,
     HubModule,
-    Signature,
-    TensorSpec,
     decode_image_size,
     from_record,
     to_record,
 )
+from mnv1cli.modules.signatures import (
+    IMAGES_REMEDY,
+    INPUT,
+    Signature,
+    TensorSpec,
+    make_tf2_signatures,
+    require_image_shape,
+)
 from mnv1cli.types import FetchOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from mnv1cli.modules.audit_ops import ForeignOperation
     from mnv1cli.modules.locate import LocatedModule
+
+
+# The channels of a model that takes any number of them.
+_CHANNELS = 3
+
+
+class _Described(NamedTuple):
+    """The description of a TF2 SavedModel: signatures, stated image size, and operations."""
+
+    signatures: dict[str, Signature]
+    image_size: int | None
+    operations: Iterable[ForeignOperation]
 
 
 def open_module(
@@ -127,11 +142,7 @@ def _read(located: LocatedModule, image_size: int | None, trust: bool) -> HubMod
     else:
         if not trust:
             audit.refuse_foreign(located.handle, located.path, foreign)
-        serving = graph.signature_def[savedmodel.SERVING]
-        size = _read_tf2_image_size(serving, located.handle)
-        function = _trace_tf2_function(located, size or image_size)
-        signatures = _make_tf2_signatures(located, serving, function)
-        traced = audit.audit_function(function.graph.as_graph_def())
+        signatures, size, traced = _read_tf2(located, graph, image_size)
         foreign = audit.keep_first_nodes([*foreign, *traced])
     training = [graph for tags, graph in graphs.items() if "train" in tags]
     return HubModule(
@@ -156,36 +167,56 @@ def _read_tf1_signatures(graph: Any) -> dict[str, Signature]:
     }
 
 
-def _read_tf2_image_size(serving: Any, handle: str) -> int | None:
-    """Read the size in the shape of the signature's input, else the one in the handle."""
-    shapes = [spec.shape for spec in _read_specs(serving.inputs).values()]
-    return _choose_side(shapes, handle)
+def _read_tf2(located: LocatedModule, graph: Any, image_size: int | None) -> _Described:
+    """Describe a TF2 SavedModel by the function that serves, whose graph is traced.
 
-
-def _trace_tf2_function(located: LocatedModule, image_size: int | None) -> Any:
-    if image_size is None:
+    Raises:
+        ModuleError: it serves nothing, or something else than images.
+    """
+    name = savedmodel.choose_signature(graph.signature_def) or savedmodel.SERVING
+    inputs = _read_specs(graph.signature_def[name].inputs)
+    named = _read_specs(graph.signature_def[name].outputs)
+    callable_ = savedmodel.is_callable(graph)
+    images = [spec for spec in inputs.values() if len(spec.shape) == 4]
+    # What is called may take a flag for training beside the images.
+    if len(inputs) > 1 and not (callable_ and len(images) == 1):
+        raise ModuleError(
+            f"module {located.handle} takes {', '.join(inputs)}, and not only images",
+            IMAGES_REMEDY,
+        )
+    if not inputs and not callable_:
+        raise ModuleError(
+            f"module {located.handle} has neither a call nor a signature that serves",
+            IMAGES_REMEDY,
+        )
+    # A model that can be called, but has no signature, does not say what it takes.
+    taken = next(iter(images or inputs.values()), TensorSpec("", "float32", (-1, -1, -1, 3)))
+    require_image_shape(taken, located.handle)
+    stated = _choose_side([taken.shape], located.handle)
+    size = stated or image_size
+    if size is None:
         raise ModuleError(
             f"module {located.handle} does not state its image size", "give it with --image-size N"
         )
-    return savedmodel.load_function(located.path, image_size)
+    channels = taken.shape[-1] if taken.shape[-1] > 0 else _CHANNELS
+    function = savedmodel.load_function(located.path, size, taken.dtype, channels)
+    traced = TensorSpec("", taken.dtype, (-1, size, size, channels))
+    outputs = {
+        key: TensorSpec(key, tensor.dtype.name, _read_shape(tensor.shape))
+        for key, tensor in sorted(function.structured_outputs.items())
+    }
+    if len(outputs) == len(named) == 1:
+        # What is called returns a tensor; the signature has its name.
+        outputs = dict(zip(named, outputs.values(), strict=True))
+    signatures = make_tf2_signatures(traced, outputs, located.handle, name)
+    return _Described(signatures, stated, audit.audit_function(function.graph.as_graph_def()))
 
 
-def _make_tf2_signatures(
-    located: LocatedModule, serving: Any, function: Any
-) -> dict[str, Signature]:
-    """Describe a TF2 SavedModel's only function as the hub's signature with such a result."""
-    shape = tuple(-1 if n is None else n for n in function.structured_outputs.shape)
-    (_, size, _, _) = function.inputs[0].shape
-    images = TensorSpec("", "float32", (-1, size, size, 3))
-    result = TensorSpec("", "float32", shape)
-    signature = Signature({INPUT: images}, {OUTPUT: result})
-    words = f"{located.handle} {' '.join(serving.outputs)}".replace("-", "_")
-    if "feature_vector" in words:
-        return {FEATURES_SIGNATURE: signature}
-    if "classification" in words or "logits" in words:
-        return {LOGITS_SIGNATURE: signature}
-    # Nothing shows which of the two it is: it may be used as either.
-    return {LOGITS_SIGNATURE: signature, FEATURES_SIGNATURE: signature}
+def _read_shape(shape: Any) -> tuple[int, ...]:
+    """Return the shape of a tensor; of one that may have any, only the batch is known."""
+    if shape.rank is None:
+        return (-1,)
+    return tuple(-1 if side is None else side for side in shape)
 
 
 def _read_specs(tensors: Any) -> dict[str, TensorSpec]:
@@ -194,8 +225,11 @@ def _read_specs(tensors: Any) -> dict[str, TensorSpec]:
     return {
         key: TensorSpec(
             info.name,
-            dtypes.as_dtype(info.dtype).name,
-            tuple(dimension.size for dimension in info.tensor_shape.dim),
+            # Tensors of several parts, such as ragged ones, have none.
+            dtypes.as_dtype(info.dtype).name if info.dtype else "composite",
+            (-1,)
+            if info.tensor_shape.unknown_rank
+            else tuple(dimension.size for dimension in info.tensor_shape.dim),
         )
         for key, info in sorted(tensors.items())
     }

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ModuleError
+from mnv1cli.modules.signatures import OUTPUT
 from mnv1cli.system import tempdirs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 SERVING = "serving_default"
 
 
+# Calling what another program has saved can end in any of them, or in an error of TensorFlow's.
+_PROBLEMS = (TypeError, ValueError, LookupError, AttributeError, AssertionError, RuntimeError)
+# Signatures of this kind are TensorFlow's own.
+_INTERNAL = "__"
+
+
 @lru_cache(maxsize=1)
-def load_function(path: Path, image_size: int) -> Any:
-    """Load a model as a concrete function of images float32 [batch, size, size, 3].
+def load_function(path: Path, image_size: int, dtype: str, channels: int) -> Any:
+    """Load a model as a concrete function of images [batch, size, size, channels].
 
     The saved object is called if it can be, with `training=False` if it accepts
-    that; else its signature `serving_default` is. The function has one
-    structured output, a tensor.
+    that; else its signature is. The structured output of the function maps names to tensors;
+    a tensor without a name is `default`.
 
     Raises:
         ModuleError: the model cannot be loaded, or does not accept such images.
@@ -31,13 +40,14 @@ def load_function(path: Path, image_size: int) -> Any:
         loaded = tf.saved_model.load(tempdirs.make_plain_path(path))
     except Exception as error:  # a graph made for it brings TensorFlow to raise anything
         raise _unusable(path, error) from error
-    spec = tf.TensorSpec([None, image_size, image_size, 3], tf.float32)
+    spec = tf.TensorSpec([None, image_size, image_size, channels], dtype)
     problem: Exception | None = None
     for call in _list_calls(loaded):
         try:
-            function = tf.function(_with_single_output(call)).get_concrete_function(spec)
-        except (TypeError, ValueError, tf.errors.OpError) as error:
-            problem = problem or error
+            function = tf.function(_with_named_outputs(call)).get_concrete_function(spec)
+        except (*_PROBLEMS, tf.errors.OpError) as error:
+            # That of the last way, the signature, is the clearest.
+            problem = error
             continue
         # The variables live as long as the object that they were loaded with.
         function.mnv1_owner = loaded
@@ -50,8 +60,9 @@ def _list_calls(loaded: Any) -> list[Any]:
     calls: list[Any] = []
     if callable(loaded):
         calls += [lambda images: loaded(images, training=False), loaded]
-    signature = loaded.signatures.get(SERVING)
-    if signature is not None:
+    name = choose_signature(loaded.signatures)
+    if name is not None:
+        signature = loaded.signatures[name]
         (_, keywords) = signature.structured_input_signature
         if len(keywords) == 1:
             (key,) = keywords
@@ -59,19 +70,37 @@ def _list_calls(loaded: Any) -> list[Any]:
     return calls
 
 
-def _with_single_output(call: Any) -> Any:
-    """Wrap a call so that its result is a tensor: `default` of several by name, or the only one."""
+def choose_signature(names: Iterable[str]) -> str | None:
+    """Choose the signature that serves: `serving_default`, else the only one; None without it."""
+    own = [name for name in names if not name.startswith(_INTERNAL)]
+    if SERVING in own:
+        return SERVING
+    return own[0] if len(own) == 1 else None
 
-    def function(images: Any) -> Any:
-        result = call(images)
-        if not isinstance(result, dict):
-            return result
-        if "default" in result:
-            return result["default"]
-        if len(result) != 1:
-            raise ValueError(f"it returns {', '.join(sorted(result))}, and none is the default")
-        (only,) = result.values()
-        return only
+
+def is_callable(graph: Any) -> bool:
+    """Return whether the saved object of a graph can be called, by its record of objects."""
+    nodes = graph.object_graph_def.nodes
+    return bool(nodes) and any(child.local_name == "__call__" for child in nodes[0].children)
+
+
+def _with_named_outputs(call: Any) -> Any:
+    """Wrap a call so that it returns its tensors by their names."""
+    import tensorflow as tf
+
+    def function(images: Any) -> dict[str, Any]:
+        results = call(images)
+        if isinstance(results, list | tuple) and len(results) == 1:
+            (results,) = results
+        if isinstance(results, tf.Tensor):
+            results = {OUTPUT: results}
+        if not isinstance(results, Mapping):
+            # Of a signature even they have names.
+            raise TypeError(f"it returns a {type(results).__name__}, and no tensors with names")
+        tensors = {key: result for key, result in results.items() if isinstance(result, tf.Tensor)}
+        if not tensors:
+            raise TypeError(f"it returns no tensors, but {', '.join(map(str, results))}")
+        return tensors
 
     return function
 

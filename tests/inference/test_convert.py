@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mnv1cli.modules.artifacts import CompiledModel
-    from mnv1cli.modules.hub_module import HubModule, Output
+    from mnv1cli.modules.hub_module import HubModule
+    from mnv1cli.modules.signatures import Output
     from mnv1cli.types import FloatArray
 
 CLOSE = 1e-3

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from mnv1cli.errors import SignatureError
 from mnv1cli.modules import hub_module, inspection
-from mnv1cli.modules.hub_module import HubModule, Signature, TensorSpec
+from mnv1cli.modules.hub_module import HubModule
+from mnv1cli.modules.signatures import Signature, TensorSpec
 
 PLACE = Path("/cache/module")
 

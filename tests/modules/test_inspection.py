@@ -19,6 +19,7 @@ from mnv1cli.modules import (
     locate,
     mobilenet,
 )
+from mnv1cli.modules.signatures import Signature, TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -194,12 +195,8 @@ class FakeGraph:
         self.collection_def[hub_module.ATTACHMENTS].bytes_list.value.extend(attachments)
 
 
-def make_signature(*shape: int) -> dict[str, hub_module.Signature]:
-    return {
-        "default": hub_module.Signature(
-            {"images": hub_module.TensorSpec("x:0", "float32", shape)}, {}
-        )
-    }
+def make_signature(*shape: int) -> dict[str, Signature]:
+    return {"default": Signature({"images": TensorSpec("x:0", "float32", shape)}, {})}
 
 
 ATTACHED_160 = b"\n\x11image_module_info\x12\x08\n\x06\x08\xa0\x01\x10\xa0\x01"

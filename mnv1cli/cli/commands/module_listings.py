@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from mnv1cli.modules.artifacts import StoredModel
     from mnv1cli.modules.cache import CachedModule
-    from mnv1cli.modules.hub_module import HubModule, Signature, TensorSpec
+    from mnv1cli.modules.hub_module import HubModule
+    from mnv1cli.modules.signatures import Signature, TensorSpec
 
 
 def print_cache(as_json: bool) -> None:
