@@ -72,11 +72,10 @@ def _list_image_inputs(module: HubModule) -> list[TensorSpec]:
             f"nor {FEATURES_SIGNATURE!r}",
             f"it has {names}",
         )
-    inputs = [signature.inputs[INPUT] for signature in signatures if INPUT in signature.inputs]
-    if not inputs:
+    if not module.main_outputs():
         # Says what it has instead.
         (module.logits if LOGITS_SIGNATURE in module.signatures else module.features)()
-    return inputs
+    return [signature.inputs[INPUT] for signature in signatures if INPUT in signature.inputs]
 
 
 def _list_outputs(module: HubModule) -> str:

@@ -135,10 +135,10 @@ class Predictor:
             output = self._measure_shape(output)
         shape = compute_row_shape(self.module, output, task)
         if task.command == "classify":
-            names = names or self._choose_names(shape[0])
+            names = names or self.choose_names(shape[0])
             shape = (min(task.top, shape[0]),)
         model = self._open_model(output)
-        probabilities = task.command != "embed" and self._probe(output, model)
+        probabilities = task.command != "embed" and self._probe(output)
         if probabilities and task.command == "logits" and not task.probabilities:
             raise SignatureError(
                 f"module {self.module.handle} gives probabilities, not logits",
@@ -192,8 +192,20 @@ class Predictor:
             return self.module.logits()
         return self.module.endpoint(task.endpoint) if task.endpoint else self.module.features()
 
-    def _choose_names(self, classes: int) -> tuple[ClassName, ...]:
-        """Choose the names of the module's classes."""
+    def gives_probabilities(self) -> bool:
+        """Return whether the scores of the module are probabilities, and not logits.
+
+        Raises:
+            SignatureError: the module has no scores.
+        """
+        return self._probe(self.module.logits())
+
+    def choose_names(self, classes: int) -> tuple[ClassName, ...]:
+        """Choose the names of so many classes: those of the settings, else the module's own.
+
+        Raises:
+            LabelsError: the number of names is not that of the classes.
+        """
         names = choose_labels(classes, self.settings.labels, self.module.path)
         if names is imagenet_without_background():
             log.warning(
@@ -204,11 +216,12 @@ class Predictor:
             )
         return names
 
-    def _probe(self, output: Output, model: Model) -> bool:
-        """Return whether the scores of the module are probabilities."""
+    def _probe(self, output: Output) -> bool:
+        """Return whether an output of the module gives probabilities."""
         outcome = read_outcome(self.module, output)
         if outcome is not None:
             return outcome
+        model = self._open_model(output)
         if model.precision != "float32":
             # Probabilities in int8 are multiples of 1/256, which need not sum to 1.
             model = open_model(self.module, [output], self.threads, self.settings.engine)

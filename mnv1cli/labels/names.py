@@ -118,8 +118,6 @@ def choose_labels(
         remedy = "give one line per class"
         if len(names) == 1000 and classes == 1001:
             remedy = "class 0 of this module is the background: put a line for it first"
-        if len(names) == 1001 and classes == 1000:
-            remedy = "this module has no background: leave its line out"
     table = source or "the built-in table"
     raise LabelsError(f"{table} has {len(names)} names, the module {classes} classes", remedy)
 

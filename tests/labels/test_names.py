@@ -15,6 +15,7 @@ from mnv1cli.labels.names import (
     FIELDS,
     ClassName,
     choose_labels,
+    compute_digest,
     imagenet,
     read_labels,
     search_classes,
@@ -185,7 +186,15 @@ class TestFit:
         assert len(choose_labels(3, self.own(tmp_path, 3))) == 3
         assert choose_labels(1001, self.own(tmp_path, 1001))[0].label == "class 0"
 
-    @pytest.mark.parametrize("classes", [1, 1000, 1002])
+    def test_1000_classes_have_the_built_in_names_without_the_background(self) -> None:
+        names = choose_labels(1000)
+        assert [name.class_id for name in names] == list(range(1000))
+        assert [(name.wnid, name.label) for name in names] == [
+            (name.wnid, name.label) for name in imagenet()[1:]
+        ]
+        assert compute_digest(names) != compute_digest(imagenet())
+
+    @pytest.mark.parametrize("classes", [1, 999, 1002])
     def test_built_in_names_for_another_number_point_to_the_option(self, classes: int) -> None:
         with pytest.raises(LabelsError, match=f"1001 names.*{classes} classes.*--labels"):
             choose_labels(classes)

@@ -103,3 +103,31 @@ def write_tf2(
     model.run = tf.function(run, input_signature=[spec], autograph=False)
     tf.saved_model.save(model, str(directory), signatures={signature: model.run})
     return directory
+
+
+def write_keras(
+    keras: Any,
+    directory: Path,
+    make_outputs: Callable[[Any, Any], Any],
+    shape: Sequence[int | None] = (SIZE, SIZE, 3),
+    **more: Any,
+) -> Path:
+    """Write a functional model of Keras 3 or tf_keras; `more` goes to its input."""
+    layers = keras.layers
+    images = keras.Input(tuple(shape), **more)
+    pixels = layers.Rescaling(1 / 255)(images) if more.get("dtype") == "uint8" else images
+    convolved = layers.Conv2D(FEATURES, 3, 2, "same", activation="relu")(pixels)
+    features = layers.GlobalAveragePooling2D()(layers.BatchNormalization()(convolved))
+    # Weights that are large enough for a clear winner.
+    initializer = keras.initializers.RandomNormal(stddev=9.0, seed=1)
+    logits = layers.Dense(CLASSES, kernel_initializer=initializer)(features)
+    return save_keras(keras.Model(images, make_outputs(features, logits)), directory)
+
+
+def save_keras(model: Any, directory: Path) -> Path:
+    """Save a model as a SavedModel: Keras 3 exports it, tf_keras saves it to be called."""
+    if type(model).__module__.startswith("tf_keras"):
+        model.save(str(directory), save_format="tf")
+    else:
+        model.export(str(directory), verbose=False)
+    return directory

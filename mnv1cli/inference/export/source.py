@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mnv1cli.errors import LabelsError
-from mnv1cli.labels.names import choose_labels
-from mnv1cli.modules.hub_module import LOGITS_SIGNATURE
+from mnv1cli.modules.signatures import LOGITS_SIGNATURE
 from mnv1cli.path_text import count
 
 if TYPE_CHECKING:
     from mnv1cli.inference.predictor import Predictor
     from mnv1cli.labels.names import ClassName
-    from mnv1cli.modules.hub_module import HubModule, Output
+    from mnv1cli.modules.hub_module import HubModule
+    from mnv1cli.modules.signatures import Output
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,8 @@ def choose_source(predictor: Predictor, endpoint: str, pool: bool) -> ExportSour
     classes: tuple[ClassName, ...] = ()
     meaning: Meaning = "layer"
     if chosen == LOGITS:
-        output, meaning = module.logits(), "logits"
+        output = module.logits()
+        meaning = "probabilities" if predictor.gives_probabilities() else "logits"
         classes = _choose_classes(predictor, output)
         name: str = meaning
     elif chosen == FEATURES:
@@ -79,11 +80,11 @@ def choose_source(predictor: Predictor, endpoint: str, pool: bool) -> ExportSour
 
 def _choose_classes(predictor: Predictor, output: Output) -> tuple[ClassName, ...]:
     """Return the names of a module's classes, empty with a warning where they are not known."""
-    labels, number = predictor.settings.labels, output.result.shape[-1]
+    number = output.result.shape[-1]
     try:
-        return choose_labels(number, labels, predictor.module.path)
+        return predictor.choose_names(number)
     except LabelsError:
-        if labels is not None:
+        if predictor.settings.labels is not None:
             raise
         log.warning(
             "the names of the %s of %s are not known, so the model has none; give them with "
