@@ -135,6 +135,19 @@ def test_savedmodel_is_replaced_whole(predictor: Predictor, tmp_path: Path) -> N
     assert sorted(os.listdir(tmp_path)) == ["m", "m.json"]
 
 
+def test_empty_folder_is_filled_with_force(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    with pytest.raises(OutputError, match="m exists; add --force"):
+        ExportFiles(tmp_path / "m", "savedmodel")
+    files = ExportFiles(tmp_path / "m", "savedmodel", force=True)
+    with files.open_work() as work:
+        write_savedmodel(work / "model")
+        (work / "text").write_text("{}")
+        files.publish(work / "model", work / "text", work)
+    assert (tmp_path / "m" / "saved_model.pb").read_bytes() == SERVED
+    assert sorted(os.listdir(tmp_path)) == ["m", "m.json"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

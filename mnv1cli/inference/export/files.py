@@ -164,14 +164,16 @@ def _require_writable(path: Path) -> None:
 
 
 def _is_model(path: Path, chosen: ExportFormat) -> bool:
-    """Return whether a path is a model of this format, as far as its first bytes show."""
+    """Return whether a path is a model of this format, as far as its first bytes show.
+
+    An empty folder counts as the folder of a SavedModel.
+    """
     if chosen == "savedmodel":
-        return (
-            path.is_dir()
-            and not path.is_symlink()
-            and find_missing_file(path) is None
-            and set(os.listdir(path)) <= _SAVEDMODEL_ENTRIES
-        )
+        if path.is_symlink() or not path.is_dir():
+            return False
+        entries = set(os.listdir(path))
+        is_complete = bool(entries) and find_missing_file(path) is None
+        return not entries or (is_complete and entries <= _SAVEDMODEL_ENTRIES)
     if not path.is_file():
         return False
     position, mark = _MARKS[chosen]

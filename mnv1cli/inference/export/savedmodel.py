@@ -45,7 +45,9 @@ def write_savedmodel(source: ExportSource, network: Callable[[Any], Any], target
     try:
         tf.saved_model.save(saved, folder, signatures={SIGNATURE: serve})
     except tf.errors.OpError as error:
-        raise OutputError(f"cannot write the SavedModel: {describe_error(error)}") from error
+        # "PATH; REASON [Op:NAME]", and the path is that of a temporary file.
+        reason = error.message.rpartition("; ")[2].partition(" [Op:")[0]
+        raise OutputError(f"cannot write the SavedModel: {reason}") from error
     except (AssertionError, TypeError, ValueError, KeyError) as error:
         raise ModuleError(
             f"module {source.module.handle} cannot be written as a SavedModel: "
