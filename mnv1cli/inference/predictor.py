@@ -206,7 +206,7 @@ class Predictor:
         Raises:
             LabelsError: the number of names is not that of the classes.
         """
-        names = choose_labels(classes, self.settings.labels, self.module.path)
+        names = choose_labels(classes, self.settings.labels, self.module.labels_path)
         if names is imagenet_without_background():
             log.warning(
                 "module %s has %d classes: they get ImageNet's names in their usual order, "

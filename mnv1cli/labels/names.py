@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 
 FIELDS = ("class_id", "wnid", "label", "synonyms")
-# Where a module that was trained for other classes has their names.
-ASSET = "assets/labels.csv"
 _TABLE = "imagenet_1001.csv"
 _WNID = re.compile(r"n[0-9]{8}(?![0-9a-z])")
 
@@ -98,18 +96,17 @@ def _parse_table(text: str, source: str) -> tuple[ClassName, ...]:
 
 
 def choose_labels(
-    classes: int, own: Path | None = None, module: Path | None = None
+    classes: int, own: Path | None = None, asset: Path | None = None
 ) -> tuple[ClassName, ...]:
-    """Return the names of a module's classes: from the file `own`, else its own or ImageNet's.
+    """Return the names of a module's classes: from the file `own`, else its `asset` or ImageNet's.
 
     Of ImageNet's 1000 classes a module may have 1001, with the background, or 1000.
-    The names of a module that has its own are in the file `ASSET` of its directory `module`.
+    `asset` is the file with the names that a module brings, None for one that has none.
 
     Raises:
         LabelsError: the number of names is not that of the classes.
     """
-    asset = module / ASSET if module else None
-    source = own or (asset if asset and asset.is_file() else None)
+    source = own or asset
     names = choose_built_in(classes) if source is None else read_labels(source)
     if len(names) == classes:
         return names

@@ -17,6 +17,8 @@ MODULE_FILES = (
     "variables/variables.index",
     "variables/variables.data-00000-of-00001",
 )
+# The class names of a module that was trained for other classes than ImageNet's.
+LABELS_ASSET = "assets/labels.csv"
 # It is in the module's own directory, so that both come and go together.
 CHECKSUMS = ".mnv1-sha256"
 

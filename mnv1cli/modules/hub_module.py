@@ -51,8 +51,9 @@ class HubModule:
     """A module and its description.
 
     `image_size` is the height and width of its images in pixels, None if
-    neither the module nor its handle has it. `foreign` are the operations that
-    a classifier has no use for, `foreign_training` those of the graph for
+    neither the module nor its handle has it. `labels` is the relative name of the
+    file with its own class names, None if it has none. `foreign` are the operations
+    that a classifier has no use for, `foreign_training` those of the graph for
     training, which matter only if that graph is used.
 
     `input_range` is what the images are mapped to from [0, 1]. It is no fact of the module but
@@ -66,9 +67,15 @@ class HubModule:
     tags: tuple[tuple[str, ...], ...]
     signatures: Mapping[str, Signature]
     image_size: int | None
+    labels: str | None = None
     foreign: tuple[ForeignOperation, ...] = ()
     foreign_training: tuple[ForeignOperation, ...] = ()
     input_range: InputRange = UNIT_RANGE
+
+    @property
+    def labels_path(self) -> Path | None:
+        """The file with the module's own class names, None without one."""
+        return self.path / self.labels if self.labels else None
 
     def logits(self) -> Output:
         """Return the output with the scores of classes, [batch, classes].
@@ -218,14 +225,15 @@ def from_record(
             for name, specs in record["signatures"].items()
         }
         tags = tuple(tuple(names) for names in record["tags"])
-        kind, size = record["format"], record["image_size"]
+        kind, size, labels = record["format"], record["image_size"], record["labels"]
         foreign, training = (
             tuple(ForeignOperation(*fields) for fields in record[key])
             for key in ("foreign", "foreign_training")
         )
     except (KeyError, TypeError, AttributeError):
         return None
-    return HubModule(handle, path, fingerprint, kind, tags, signatures, size, foreign, training)
+    description = (kind, tags, signatures, size, labels, foreign, training)
+    return HubModule(handle, path, fingerprint, *description)
 
 
 def _read_specs(specs: Mapping[str, Any]) -> dict[str, TensorSpec]:

@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnv1cli.errors import ModuleError
-from mnv1cli.modules import artifacts, audit, catalog, files, locate, savedmodel
+from mnv1cli.modules import artifacts, audit, catalog, class_names, files, locate, savedmodel
 from mnv1cli.modules.hub_module import (
     ATTACHMENTS,
     RECORD_VERSION,
@@ -157,6 +157,7 @@ def _read(located: LocatedModule, image_size: int | None, trust: bool) -> HubMod
         foreign_training=audit.keep_first_nodes(
             operation for graph in training for operation in audit.audit_training(graph)
         ),
+        labels=class_names.find_labels(located.path, graph),
     )
 
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mnv1cli.modules import class_names
+from mnv1cli.modules.files import HUB_MARK, LABELS_ASSET
 from mnv1cli.modules.hub_module import ATTACHMENTS, encode_image_size
 from mnv1cli.modules.weights import (
     SCOPE,
@@ -48,13 +50,16 @@ _HUB_FORMAT = b"\x08\x03"
 _PRODUCER = 1645
 
 
-def write_module(directory: Path, variables: Variables, variant: Variant) -> None:
+def write_module(
+    directory: Path, variables: Variables, variant: Variant, labels: bytes | None = None
+) -> None:
     """Write a TF1 Hub module with `variables` (TF-Slim names) into an empty `directory`.
 
     Variables are cast to float32. With the head `MobilenetV1/Logits/...` among
     them the module classifies, with as many classes as the head has biases;
     without it, the module only has feature vectors. Variables that MobileNet V1
-    does not have, such as an optimizer's, are left out.
+    does not have, such as an optimizer's, are left out. `labels` is a table of the
+    class names as CSV; the module has it as an asset.
 
     Raises:
         WeightsError: a variable is missing or of another shape.
@@ -71,6 +76,8 @@ def write_module(directory: Path, variables: Variables, variant: Variant) -> Non
     for training in (False, True):
         meta_graph = saved_model.meta_graphs.add()
         meta_graph.CopyFrom(_make_meta_graph(variant, classes, training))
+        if labels is not None:
+            class_names.register_labels(meta_graph)
     (directory / "variables").mkdir()
     names = sorted(shapes)
     try:
@@ -83,8 +90,10 @@ def write_module(directory: Path, variables: Variables, variant: Variant) -> Non
     except tf.errors.OpError as error:
         raise OSError(f"cannot write the variables to {directory}: {error.message}") from error
     (directory / "assets").mkdir()
+    if labels is not None:
+        (directory / LABELS_ASSET).write_bytes(labels)
     (directory / "saved_model.pb").write_bytes(saved_model.SerializeToString(deterministic=True))
-    (directory / "tfhub_module.pb").write_bytes(_HUB_FORMAT)
+    (directory / HUB_MARK).write_bytes(_HUB_FORMAT)
 
 
 def _make_meta_graph(variant: Variant, classes: int | None, training: bool) -> Any:

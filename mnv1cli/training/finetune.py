@@ -21,7 +21,6 @@ from mnv1cli.images import loader
 from mnv1cli.inference import models
 from mnv1cli.inference.job import Job, compute_row_shape
 from mnv1cli.inference.tf_model import TensorFlowModel
-from mnv1cli.labels.names import ASSET
 from mnv1cli.modules import inspection, mobilenet
 from mnv1cli.modules.files import compute_fingerprint
 from mnv1cli.modules.locate import LocatedModule
@@ -224,8 +223,8 @@ def _write_module(
 ) -> None:
     """Write a module with its class names to a new directory."""
     directory.mkdir()
-    mobilenet.write_module(Path(make_plain_path(directory)), variables, variant)
-    (directory / ASSET).write_bytes(encode_label_table(names))
+    labels = encode_label_table(names)
+    mobilenet.write_module(Path(make_plain_path(directory)), variables, variant, labels)
 
 
 def _open(directory: Path) -> HubModule:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from mnv1cli.errors import LabelsError
 from mnv1cli.labels.names import (
-    ASSET,
     FIELDS,
     ClassName,
     choose_labels,
@@ -215,12 +214,10 @@ class TestFit:
 
 
 def test_a_module_may_bring_its_names(tmp_path: Path) -> None:
-    (tmp_path / "assets").mkdir()
-    (tmp_path / ASSET).write_text("class_id,wnid,label,synonyms\n0,,cat,\n1,,dog,\n")
-    own = tmp_path / "own.txt"
+    asset, own = tmp_path / "labels.csv", tmp_path / "own.txt"
+    asset.write_text("class_id,wnid,label,synonyms\n0,,cat,\n1,,dog,\n")
     own.write_text("a\nb\n")
-    assert [name.label for name in choose_labels(2, None, tmp_path)] == ["cat", "dog"]
-    assert [name.label for name in choose_labels(2, own, tmp_path)] == ["a", "b"]
-    assert choose_labels(1001, None, tmp_path / "elsewhere") == imagenet()
+    assert [name.label for name in choose_labels(2, None, asset)] == ["cat", "dog"]
+    assert [name.label for name in choose_labels(2, own, asset)] == ["a", "b"]
     with pytest.raises(LabelsError, match=r"labels\.csv has 2 names, the module 3 classes"):
-        choose_labels(3, None, tmp_path)
+        choose_labels(3, None, asset)

@@ -74,6 +74,7 @@ RECORD: dict[str, Any] = {
         }
     },
     "image_size": 8,
+    "labels": None,
     "foreign": [["WriteFile", "a/b"]],
     "foreign_training": [],
 }

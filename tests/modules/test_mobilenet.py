@@ -283,7 +283,8 @@ shapes = weights.list_shapes(0.25, 10)
 variables = {n: np.abs(rng.normal(size=s)).astype("f4") + 0.1 for n, s in shapes.items()}
 if sys.argv[2] == "reversed":
     variables = dict(reversed(variables.items()))
-mobilenet.write_module(Path(sys.argv[1]), variables, Variant(0.25, 128))
+labels = b"label\\n" + b"class\\n" * 10
+mobilenet.write_module(Path(sys.argv[1]), variables, Variant(0.25, 128), labels)
 """
 
 
@@ -301,7 +302,7 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
         contents = {name: (directory / name).read_bytes() for name in files.list_files(directory)}
         digests.append({name: hashlib.sha256(data).hexdigest() for name, data in contents.items()})
     assert digests[0] == digests[1]
-    assert set(digests[0]) == set(files.MODULE_FILES)
+    assert set(digests[0]) == {*files.MODULE_FILES, files.LABELS_ASSET}
 
 
 def test_what_is_written_does_not_tell_its_tensorflow(rebuilt: Path) -> None:
