@@ -28,7 +28,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 LONG = (
     "resume", "run", "full", "locate", "sources", "source_failures", "tf_data", "tf_data_pixels",
     "run_store", "docs", "accidents", "quantize", "results", "search", "finetune", "build",
-    "mobilenet", "benchmark", "convert",
+    "mobilenet", "benchmark", "convert", "real_library",
 )  # fmt: skip
 
 
