@@ -17,8 +17,9 @@ from mnv1cli.inference.export import onnx
 from mnv1cli.inference.export.export import export_module
 from mnv1cli.inference.predictor import Predictor
 from mnv1cli.inference.settings import Settings
-from mnv1cli.labels.names import ASSET, imagenet, read_labels
+from mnv1cli.labels.names import imagenet, read_labels
 from mnv1cli.modules import mobilenet
+from mnv1cli.modules.files import LABELS_ASSET
 from mnv1cli.types import Variant
 from tests.modules.test_mobilenet import make_random_variables
 from tests.support import exported
@@ -51,7 +52,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("small") / "module"
     directory.mkdir()
     mobilenet.write_module(directory, make_random_variables(0.25, 7), Variant(0.25, SMALL))
-    (directory / ASSET).write_text("class_id,wnid,label\n" + "".join(
+    (directory / LABELS_ASSET).write_text("class_id,wnid,label\n" + "".join(
         f"{i},,Katze Nr. {i}\n" for i in range(7)))  # fmt: skip
     return directory
 
@@ -156,7 +157,7 @@ def test_savedmodel_serves_keras_tensorflow_and_the_hub_library(models: dict[str
 
 
 def test_savedmodel_is_a_module_again(models: dict[str, Path], small: Path, tmp_path: Path) -> None:
-    assert read_labels(models["savedmodel"] / ASSET) == imagenet()
+    assert read_labels(models["savedmodel"] / LABELS_ASSET) == imagenet()
     run("module", "export", small, "-o", tmp_path / "again")
     first, again = Classifier(small), Classifier(tmp_path / "again", engine="tf")
     np.testing.assert_allclose(again.logits(PICTURES), first.logits(PICTURES), atol=1e-4)
@@ -239,7 +240,7 @@ def test_finetuned_module_keeps_its_classes(tmp_path: Path) -> None:
 def test_description_has_the_steps_of_other_preprocessings(
     small: Path, tmp_path: Path, preprocess: Any
 ) -> None:
-    predictor = Predictor(small, Settings(preprocess=preprocess, labels=small / ASSET))
+    predictor = Predictor(small, Settings(preprocess=preprocess, labels=small / LABELS_ASSET))
     model = export_module(predictor, tmp_path / "model.tflite").path
     expected = Classifier(small, preprocess=preprocess).logits(PICTURES)
     require_equal(model, PICTURES, expected)
@@ -278,11 +279,11 @@ def test_feature_vector_module_gives_features(shared: Path, tmp_path: Path) -> N
 def test_names_of_classes_come_from_a_file(small: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(small, bare)
-    (bare / ASSET).unlink()
+    (bare / LABELS_ASSET).unlink()
     result = run("module", "export", bare, "-o", tmp_path / "a.tflite")
     assert "--labels FILE" in result.stderr
     assert exported.describe(tmp_path / "a.tflite")["classes"] is None
-    run("module", "export", bare, "-o", tmp_path / "b.tflite", "--labels", small / ASSET)
+    run("module", "export", bare, "-o", tmp_path / "b.tflite", "--labels", small / LABELS_ASSET)
     assert len(exported.describe(tmp_path / "b.tflite")["classes"]) == 7
     wrong = tmp_path / "wrong.txt"
     wrong.write_text("only\n")

@@ -15,9 +15,8 @@ from mnv1cli.errors import Mnv1Error, OptionError, OutputError
 from mnv1cli.inference.export.export import export_module
 from mnv1cli.inference.export.files import ExportFiles, ExportFormat, choose_format
 from mnv1cli.inference.predictor import Predictor
-from mnv1cli.labels.names import ASSET
 from mnv1cli.modules import mobilenet
-from mnv1cli.modules.files import compute_fingerprint
+from mnv1cli.modules.files import LABELS_ASSET, compute_fingerprint
 from mnv1cli.types import Variant
 from tests.modules.test_mobilenet import make_random_variables
 from tests.support.shell import command, mnv1, program, run
@@ -33,7 +32,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("small") / "module"
     directory.mkdir()
     mobilenet.write_module(directory, make_random_variables(0.25, 3), Variant(0.25, 32))
-    (directory / ASSET).write_text("a\nb\nc\n")
+    (directory / LABELS_ASSET).write_text("a\nb\nc\n")
     return directory
 
 
@@ -131,7 +130,7 @@ def test_savedmodel_is_replaced_whole(predictor: Predictor, tmp_path: Path) -> N
     result = run("module", "export", predictor.module.path, "-o", f"{model}/", "--force")
     assert "described in" in result.stdout
     assert not (model / "variables" / "old").exists()
-    assert (model / ASSET).is_file()
+    assert (model / LABELS_ASSET).is_file()
     assert sorted(os.listdir(tmp_path)) == ["m", "m.json"]
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ModuleError, OutputError
 from mnv1cli.inference.export.description import INPUT, SIGNATURE, TAG
-from mnv1cli.labels.names import ASSET, FIELDS
+from mnv1cli.labels.names import FIELDS
+from mnv1cli.modules.files import LABELS_ASSET
 from mnv1cli.modules.savedmodel import describe_error
 from mnv1cli.results.writers.delimited import encode_rows
 from mnv1cli.system import tempdirs
@@ -57,7 +58,7 @@ def write_savedmodel(source: ExportSource, network: Callable[[Any], Any], target
 
 def _write_classes(source: ExportSource, target: Path) -> str:
     """Write the names of the classes beside the target, for TensorFlow to copy; return the path."""
-    table = target.with_name(f"{target.name}-classes") / os.path.basename(ASSET)
+    table = target.with_name(f"{target.name}-classes") / os.path.basename(LABELS_ASSET)
     table.parent.mkdir()
     rows = ((str(n.class_id), n.wnid, n.label, n.synonyms) for n in source.classes)
     table.write_bytes(encode_rows([FIELDS, *rows]))
