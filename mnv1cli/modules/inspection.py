@@ -9,14 +9,13 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnv1cli.errors import ModuleError
-from mnv1cli.modules import artifacts, audit, catalog, class_names, files, locate, savedmodel
+from mnv1cli.modules import artifacts, audit, catalog, files, locate, savedmodel
+from mnv1cli.modules.attachments import ATTACHMENTS, decode_image_size, find_labels
 from mnv1cli.modules.hub_module import (
-    ATTACHMENTS,
     RECORD_VERSION,
     TF1,
     TF2,
     HubModule,
-    decode_image_size,
     from_record,
     to_record,
 )
@@ -157,7 +156,7 @@ def _read(located: LocatedModule, image_size: int | None, trust: bool) -> HubMod
         foreign_training=audit.keep_first_nodes(
             operation for graph in training for operation in audit.audit_training(graph)
         ),
-        labels=class_names.find_labels(located.path, graph),
+        labels=find_labels(located.path, graph),
     )
 
 

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli.modules import class_names
+from mnv1cli.modules.attachments import ATTACHMENTS, encode_image_size, register_labels
 from mnv1cli.modules.files import HUB_MARK, LABELS_ASSET
-from mnv1cli.modules.hub_module import ATTACHMENTS, encode_image_size
 from mnv1cli.modules.weights import (
     SCOPE,
     Layer,
@@ -77,7 +76,7 @@ def write_module(
         meta_graph = saved_model.meta_graphs.add()
         meta_graph.CopyFrom(_make_meta_graph(variant, classes, training))
         if labels is not None:
-            class_names.register_labels(meta_graph)
+            register_labels(meta_graph)
     (directory / "variables").mkdir()
     names = sorted(shapes)
     try:

@@ -19,6 +19,7 @@ from mnv1cli.modules import (
     locate,
     mobilenet,
 )
+from mnv1cli.modules.attachments import ATTACHMENTS
 from mnv1cli.modules.signatures import Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class FakeGraph:
         from tensorflow.core.protobuf import meta_graph_pb2
 
         self.collection_def = meta_graph_pb2.MetaGraphDef().collection_def
-        self.collection_def[hub_module.ATTACHMENTS].bytes_list.value.extend(attachments)
+        self.collection_def[ATTACHMENTS].bytes_list.value.extend(attachments)
 
 
 def make_signature(*shape: int) -> dict[str, Signature]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mnv1cli.errors import WeightsError
-from mnv1cli.modules import files, hub_module, mobilenet, unpack, weights
+from mnv1cli.modules import attachments, files, mobilenet, unpack, weights
 from mnv1cli.types import Variant
 
 if TYPE_CHECKING:
@@ -244,8 +244,8 @@ def test_every_depth_multiplier_builds_with_its_own_shapes(
     last = [-1, size // 32, size // 32, width]
     assert found["image_feature_vector"][1]["MobilenetV1/Conv2d_13_pointwise"][1] == last
     assert found["default"][0]["images"][1] == [-1, size, size, 3]
-    wire = inference.collection_def[hub_module.ATTACHMENTS].bytes_list.value[0]
-    assert hub_module.decode_image_size(wire) == (size, size)
+    wire = inference.collection_def[attachments.ATTACHMENTS].bytes_list.value[0]
+    assert attachments.decode_image_size(wire) == (size, size)
 
 
 def test_classification_signature_names_every_endpoint(tmp_path: Path) -> None:
@@ -343,9 +343,9 @@ def test_variables_of_another_depth_are_refused(tmp_path: Path) -> None:
     ids=["empty", "damaged", "another key"],
 )
 def test_other_attachments_name_no_image_size(wire: bytes) -> None:
-    assert hub_module.decode_image_size(wire) is None
+    assert attachments.decode_image_size(wire) is None
 
 
 def test_attachment_has_the_bytes_that_the_hub_library_writes() -> None:
     wire = b"\n\x11image_module_info\x12\x08\n\x06\x08\x80\x01\x10\x80\x01"
-    assert hub_module.decode_image_size(wire) == (128, 128)
+    assert attachments.decode_image_size(wire) == (128, 128)

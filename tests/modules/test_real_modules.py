@@ -16,7 +16,8 @@ from mnv1cli.inference import convert, models
 from mnv1cli.inference.image_input import settle_image_size
 from mnv1cli.inference.predictor import Predictor
 from mnv1cli.modules import artifacts, unpack
-from mnv1cli.modules.hub_module import ATTACHMENTS, TF1, HubModule
+from mnv1cli.modules.attachments import ATTACHMENTS
+from mnv1cli.modules.hub_module import TF1, HubModule
 from mnv1cli.modules.signatures import Signature, TensorSpec
 from mnv1cli.training import examples
 from tests.support.shell import mnv1, run

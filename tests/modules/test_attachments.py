@@ -10,7 +10,7 @@ from PIL import Image
 
 from mnv1cli.errors import ModuleError
 from mnv1cli.modules import inspection, mobilenet, weights
-from mnv1cli.modules.class_names import find_labels
+from mnv1cli.modules.attachments import find_labels
 from mnv1cli.modules.locate import LocatedModule
 from mnv1cli.types import Variant
 from tests.support.shell import mnv1
