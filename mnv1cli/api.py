@@ -17,6 +17,7 @@ from mnv1cli.cluster.fill import fill_dataset
 from mnv1cli.errors import OptionError
 from mnv1cli.inference.predictor import Predictor
 from mnv1cli.inference.quantize import quantize
+from mnv1cli.inference.reopen import keep_module, reopen_predictor
 from mnv1cli.inference.settings import Settings, check_choice, make_input_range
 from mnv1cli.inputs import from_python
 from mnv1cli.runs.dataset_sink import DatasetSink
@@ -114,10 +115,10 @@ class Classifier:
     ) -> Self:
         """Make a classifier with the settings that a result was made with, by its metadata.
 
-        Arguments and errors are those of `Predictor.for_result`.
+        Arguments and errors are those of `reopen_predictor`.
         """
         classifier = cls.__new__(cls)
-        classifier.predictor = Predictor.for_result(metadata, module, fetch, threads)
+        classifier.predictor = reopen_predictor(metadata, module, fetch, threads)
         return classifier
 
     def classify(
@@ -189,7 +190,8 @@ class Classifier:
 
         `dataset` is a folder, on disk or in an object store. Images that fail have rows, too;
         those whose bytes could not be read have none. Without a `task` the images are
-        classified. For the runner and its `address` see `fill_dataset`.
+        classified. For the runner and its `address` see `fill_dataset`. A classifier without a
+        named module uses the one that the dataset was made with.
 
         Raises:
             OutputError: the dataset cannot be written, or its folder holds something else.
@@ -200,7 +202,8 @@ class Classifier:
         task, refs = task or Task("classify"), from_python.make_refs(images)
         folder = Location(f"{os.fspath(dataset).rstrip('/')}/")
         sink = DatasetSink(folder, task, OutputOptions())
-        return fill_dataset(self.predictor, task, refs, sink, runner, address, progress)
+        predictor = keep_module(self.predictor, sink.earlier_module())
+        return fill_dataset(predictor, task, refs, sink, runner, address, progress)
 
     def evaluate(
         self,

@@ -9,7 +9,7 @@ import numpy as np
 
 from mnv1cli._version import __version__
 from mnv1cli.errors import ResultError
-from mnv1cli.inference.predictor import Predictor
+from mnv1cli.inference.reopen import reopen_predictor
 from mnv1cli.path_text import count, make_path_fields
 from mnv1cli.results.readers.similarities import GROUPS, MATCHES
 from mnv1cli.runs.tally import Tally
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from mnv1cli.analysis.search_index import Index, Match
+    from mnv1cli.inference.predictor import Predictor
     from mnv1cli.inputs.from_python import ImageInputs
     from mnv1cli.inputs.listing import Listing
     from mnv1cli.types import FetchOptions, FloatArray, Table
@@ -61,7 +62,7 @@ class Search:
         """
         listing.require_images()
         metadata = self._index.metadata
-        predictor = Predictor.for_result(metadata.to_json(), module, fetch, threads)
+        predictor = reopen_predictor(metadata.to_json(), module, fetch, threads, self._index.file)
         job = predictor.make_job(self._index.make_task())
         metadata.require_same(self._index.file, job.metadata())
         self.tally = Tally(self._progress)

@@ -38,9 +38,10 @@ def session(quiet: bool = False, verbose: bool = False) -> Iterator[TextIO]:
 
     Errors become one line and an exit code. Descriptor 2 is diverted until the end, because
     TensorFlow and the image libraries write their diagnostics there, whatever their settings.
-    These are shown with `verbose`, and when mnv1 itself has a bug.
+    These are shown with `verbose`, as are details, and when mnv1 itself has a bug.
     """
-    with _diverted() as (stream, diagnostics), _logging(stream, quiet), _signals():
+    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
+    with _diverted() as (stream, diagnostics), _logging(stream, level), _signals():
         try:
             yield stream
         except (click.exceptions.Exit, click.ClickException, SystemExit):
@@ -179,7 +180,7 @@ class _OnceFilter(logging.Filter):
 
 
 @contextlib.contextmanager
-def _logging(stream: TextIO, quiet: bool) -> Iterator[None]:
+def _logging(stream: TextIO, wanted: int) -> Iterator[None]:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_LineFormatter())
     handler.addFilter(_OnceFilter())
@@ -188,7 +189,7 @@ def _logging(stream: TextIO, quiet: bool) -> Iterator[None]:
     logging.getLogger().addHandler(null)
     level, propagate = log.level, log.propagate
     log.addHandler(handler)
-    log.setLevel(logging.ERROR if quiet else logging.INFO)
+    log.setLevel(wanted)
     log.propagate = False
     try:
         yield

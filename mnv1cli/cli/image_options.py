@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mnv1cli.inference.predictor import Predictor
+    from mnv1cli.inference.result_module import ResultModule
     from mnv1cli.inputs.listing import Listing
     from mnv1cli.inputs.shards import Shard
     from mnv1cli.types import Engine, FetchOptions, InputRange
@@ -174,10 +175,17 @@ class Reading:
         )
 
     def predictor(
-        self, labels: Path | None = None, bar: TextIO | None = None, engine: Engine | None = None
+        self,
+        labels: Path | None = None,
+        bar: TextIO | None = None,
+        engine: Engine | None = None,
+        made_with: ResultModule | None = None,
     ) -> Predictor:
-        """Return the module with its settings; `engine` is used where no option names one."""
-        from mnv1cli.inference.predictor import Predictor
+        """Return the module with its settings.
+
+        `engine` and the module that a result was `made_with` are used where no option names one.
+        """
+        from mnv1cli.inference.reopen import open_predictor
         from mnv1cli.inference.settings import Settings
 
         settings = Settings(
@@ -195,7 +203,7 @@ class Reading:
             batch_size=self.batch_size,
             fetch=dataclasses.replace(self.fetch, bar=bar),
         )
-        return Predictor(self.module, settings)
+        return open_predictor(self.module, settings, made_with)
 
 
 def warn_of_empty(listing: Listing) -> None:

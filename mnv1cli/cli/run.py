@@ -87,7 +87,8 @@ class ImageRun:
         if delivery.is_remote:
             delivery.require_free(sink.files.paths, self.force)
         listing.require_images()
-        predictor = self.reading.predictor(labels, progress, sink.resume.earlier_engine())
+        engine, made_with = sink.resume.earlier_engine(), sink.earlier_module()
+        predictor = self.reading.predictor(labels, progress, engine, made_with)
         job = predictor.make_job(task)
         if sink.resume.is_complete(job, listing):
             console.log.info("%s is complete: nothing is left to do", sink.name)
@@ -116,7 +117,8 @@ class ImageRun:
 
         sink = DatasetSink(dataset, task, options)
         listing.require_images()
-        predictor = self.reading.predictor(labels, progress, sink.earlier_engine())
+        engine, made_with = sink.earlier_engine(), sink.earlier_module()
+        predictor = self.reading.predictor(labels, progress, engine, made_with)
         # Ray prints messages about its processes to stdout, and has no setting against it.
         with contextlib.redirect_stdout(sys.stderr):
             tally = fill_dataset(

@@ -123,6 +123,7 @@ class Job:
         return {
             "command": task.command,
             "module": self.module.fingerprint,
+            "handle": self.module.handle,
             "--image-size": spec.size,
             "--engine": self.model.engine,
             "--precision": self.model.precision,

@@ -5,24 +5,24 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from mnv1cli.errors import ImageError, ModuleError, OptionError, ResultError, SignatureError
+from mnv1cli.errors import ImageError, SignatureError
 from mnv1cli.inference.image_input import settle_image_size
 from mnv1cli.inference.job import Job, compute_row_shape
 from mnv1cli.inference.models import open_model
 from mnv1cli.inference.probe import gives_probabilities, read_outcome
-from mnv1cli.inference.settings import Settings, check_choice, make_input_range
+from mnv1cli.inference.settings import Settings, check_choice
 from mnv1cli.inputs import from_python
 from mnv1cli.labels.names import choose_labels, imagenet_without_background
 from mnv1cli.modules.inspection import open_module
 from mnv1cli.path_text import display_path
-from mnv1cli.types import UNIT_RANGE, FetchOptions, OnError
+from mnv1cli.types import OnError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from mnv1cli.inference.models import Model
     from mnv1cli.inputs.from_python import ImageInputs
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from mnv1cli.modules.hub_module import HubModule
     from mnv1cli.modules.signatures import Output
     from mnv1cli.types import FloatArray, Table, Task
+
+# The environment variable that names the module where nothing else does.
+MODULE_VARIABLE = "MNV1_MODULE"
 
 
 log = logging.getLogger(__name__)
@@ -40,12 +43,14 @@ class Predictor:
 
     Args:
         module: a directory, a `.tar.gz`, a handle, a family name, "hub" or "bundled"; None for
-            the module on TensorFlow Hub if it is in the cache, else the bundled one.
+            the one that MNV1_MODULE names, else the module on TensorFlow Hub if it is in the cache
+            or can be fetched, else the bundled one.
         settings: the settings; None for the defaults.
 
     Attributes:
         module: the module.
         settings: its settings.
+        is_default: True where no module was named.
         spec: how files become the module's pixels.
         threads: the number of cores in use.
 
@@ -57,7 +62,8 @@ class Predictor:
         self, module: str | os.PathLike[str] | None = None, settings: Settings | None = None
     ) -> None:
         self.settings = settings or Settings()
-        name = None if module is None else os.fspath(module)
+        name = choose_module_name(module)
+        self.is_default = name is None
         size = self.settings.image_size
         opened = open_module(name, self.settings.fetch, size)
         settled_module, settled = settle_image_size(opened, size)
@@ -66,59 +72,13 @@ class Predictor:
         self.threads = self.settings.cores
         self._models: dict[str, Model] = {}
 
-    @classmethod
-    def for_result(
-        cls,
-        metadata: Mapping[str, Any],
-        module: str | None = None,
-        fetch: FetchOptions | None = None,
-        threads: int | None = None,
-    ) -> Self:
-        """Make a predictor with the settings that a result was made with.
-
-        Args:
-            metadata: the metadata of the result, as JSON has them.
-            module: the module that the result was made with, where it has been moved.
-            fetch: how modules are fetched.
-            threads: the number of cores to use; None for all.
-
-        Raises:
-            ModuleError: the module does not exist any more.
-            ResultError: the metadata lack a setting, or the module is not the one of the result.
-        """
-        made_with = metadata["module"]
-        names = ("preprocess", "decode", "exif", "engine", "precision")
-        for name, kind in (("handle", str), ("fingerprint", str), ("image_size", int)):
-            if not isinstance(made_with.get(name), kind):
-                raise ResultError(f"the metadata lack the module's {name}")
-        for name in names:
-            if name not in metadata:
-                raise ResultError(f"the metadata lack {name}")
-        try:
-            input_range = make_input_range(metadata.get("input_range", UNIT_RANGE))
-        except OptionError as error:
-            raise ResultError(f"the metadata have {error.what}") from error
-        settings = Settings(
-            **{name: metadata[name] for name in names},
-            input_range=input_range,
-            image_size=made_with["image_size"],
-            threads=threads,
-            fetch=fetch or FetchOptions(),
-        )
-        try:
-            predictor = cls(module or made_with["handle"], settings)
-        except ModuleError as error:
-            if module is not None:
-                raise
-            remedy = "give the module of these features with --module"
-            raise ModuleError(error.what, remedy) from error
-        if predictor.module.fingerprint != made_with["fingerprint"]:
-            raise ResultError(
-                f"module {predictor.module.handle} is not the one that the result was made with",
-                f"give the one with the fingerprint {made_with['fingerprint'][:12]}... "
-                "with --module",
-            )
-        return predictor
+    def make_facts(self) -> dict[str, Any]:
+        """Return what the metadata of a result say about the module."""
+        return {
+            "handle": self.module.handle,
+            "fingerprint": self.module.fingerprint,
+            "image_size": self.spec.size,
+        }
 
     def make_job(self, task: Task, names: tuple[ClassName, ...] = ()) -> Job:
         """Return the job for a task: its output, model and class names.
@@ -248,6 +208,16 @@ def _states_shape(output: Output, task: Task) -> bool:
     sides = output.result.shape[1:]
     # Of a layer that is averaged only the length counts.
     return bool(sides) and min(sides[-1:] if task.pool else sides) > 0
+
+
+def choose_module_name(module: str | os.PathLike[str] | None) -> str | None:
+    """Return the name of the module that was chosen, here or by MNV1_MODULE; None for the default.
+
+    As on the command line an empty variable counts as none.
+    """
+    if module is None:
+        return os.environ.get(MODULE_VARIABLE) or None
+    return os.fspath(module)
 
 
 def _handle_errors(tables: Iterator[Table], on_error: OnError) -> Iterator[Table]:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 HUB = "hub"
 # In the cache an archive's module is named by this and a digest of the archive.
-_ARCHIVE = "archive"
+ARCHIVE = "archive"
 
 # The seconds spent to fetch the default module before the bundled one takes its place.
 DEFAULT_SECONDS = 15.0
@@ -61,7 +61,7 @@ def locate(
     handle = settle_handle(name, options)
     if handle is not None:
         return LocatedModule(handle, find_or_fetch(handle, options, is_sound))
-    if name.startswith((f"{BUNDLED}:", f"{_ARCHIVE}:")) and (cached := cache.find_cached(name)):
+    if name.startswith((f"{BUNDLED}:", f"{ARCHIVE}:")) and (cached := cache.find_cached(name)):
         return LocatedModule(name, _check_directory(cached, is_sound))
     path = Path(name)
     if name and path.is_dir():
@@ -263,4 +263,9 @@ def _unpack_archive(path: Path, is_sound: Callable[[Path], bool]) -> Path:
         if missing := files.find_missing_file(directory):
             raise ModuleError(f"{path} does not hold a module: {missing} is missing")
 
-    return cache.install(f"{_ARCHIVE}:{files.hash_file(path)[:32]}", fill, is_sound)
+    return cache.install(name_archive(path), fill, is_sound)
+
+
+def name_archive(path: Path) -> str:
+    """Name the module of an archive in the cache, by the content of the archive."""
+    return f"{ARCHIVE}:{files.hash_file(path)[:32]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -12,6 +13,9 @@ from mnv1cli.types import UNIT_RANGE, Fault, InputRange, Task
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+log = logging.getLogger(__name__)
+
+_MODULE = "module"
 REMEDY = "give the same settings, or write another result"
 _USUAL = Task("classify")
 # What decides the rows, with the names that people know it by.
@@ -32,11 +36,29 @@ class Counts(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A setting in which two runs differ, by the name that people know it by."""
+    """A setting in which two runs differ, by the name that people know it by.
+
+    Modules are named by handle; where both have the same, they are two versions of it.
+    """
 
     name: str
     one: Any
     other: Any
+
+    def describe(self, one: object, other: object = None) -> str:
+        """Say what the result `one` was made with, and `other`, or a run without a name, not."""
+        if self.name == _MODULE and self.one == self.other:
+            than = "" if other is None else f" than {other}"
+            return f"{one} was made with another version of module {self.one}{than}"
+        against = f"not {self.other}" if other is None else f"{other} with {self.other}"
+        return f"{one} was made with {self.name} {self.one}, {against}"
+
+    def refuse(self, file: object) -> ResultError:
+        """Return the error of a run that cannot go on with the result `file`."""
+        remedy = REMEDY
+        if self.name == _MODULE and self.one != self.other:
+            remedy = f"give --module {self.one}, or write another result"
+        return ResultError(self.describe(file), remedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,9 +156,8 @@ class RunMetadata:
 
     def difference(self, other: RunMetadata) -> Difference | None:
         """Return the first setting that decides rows in which two runs differ."""
-        for name, key in (("module", "fingerprint"), ("--image-size", "image_size")):
-            if self.module.get(key) != other.module.get(key):
-                return Difference(name, self.module.get(key), other.module.get(key))
+        if (difference := compare_modules(self.module, other.module)) is not None:
+            return difference
         for name, option in _DECISIVE.items():
             if getattr(self, name) != getattr(other, name):
                 return Difference(option, getattr(self, name), getattr(other, name))
@@ -150,8 +171,23 @@ class RunMetadata:
         """
         difference = self.difference(other)
         if difference is not None:
-            name, one, two = difference
-            raise ResultError(f"{file} was made with {name} {one}, not {two}", REMEDY)
+            raise difference.refuse(file)
+
+
+def compare_modules(one: Mapping[str, Any], other: Mapping[str, Any]) -> Difference | None:
+    """Return the difference between the modules of two runs, as their metadata have them.
+
+    The fingerprints decide; people are told the handles, and the fingerprints with -v.
+    """
+    sizes = Difference("--image-size", one.get("image_size"), other.get("image_size"))
+    is_same_size = sizes.one == sizes.other
+    fingerprints = one.get("fingerprint"), other.get("fingerprint")
+    if fingerprints[0] == fingerprints[1]:
+        return None if is_same_size else sizes
+    log.debug("the fingerprints of the two modules are %s and %s", *fingerprints)
+    handles = [module.get("handle") or module.get("fingerprint") for module in (one, other)]
+    # The bundled module of another size is another module with the same handle.
+    return Difference(_MODULE, *handles) if is_same_size or handles[0] != handles[1] else sizes
 
 
 # The keys of the JSON, each with the value that it has where it is left out.

@@ -14,13 +14,19 @@ from mnv1cli.results.dataset import Dataset, dataset_layout
 from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.writers.arrow import ArrowRows
 from mnv1cli.results.writers.delimited import encode_rows
-from mnv1cli.runs.existing import ExistingResult, describe_skipped
+from mnv1cli.runs.existing import (
+    ExistingResult,
+    describe_skipped,
+    find_result_module,
+    require_equal,
+)
 from mnv1cli.system import signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from mnv1cli.inference.job import Job
+    from mnv1cli.inference.result_module import ResultModule
     from mnv1cli.results.metadata import RunMetadata
     from mnv1cli.runs.options import OutputOptions
     from mnv1cli.runs.tally import Tally
@@ -45,7 +51,8 @@ class DatasetSink:
     Raises:
         OptionError: the options do not suit a dataset.
         OutputError: it or a file exists as something else, or cannot be written.
-        ResultError: the dataset is damaged.
+        MissingInputError: the result to skip does not exist.
+        ResultError: it or the dataset is damaged, or the two were made with different settings.
     """
 
     def __init__(self, location: Location, task: Task, options: OutputOptions) -> None:
@@ -59,7 +66,11 @@ class DatasetSink:
             None, None, other_files=(options.errors, options.manifest), force=options.force
         )
         self.dataset = Dataset(location, options.force, options.retry)
+        skip = options.skip_existing
         self._to_skip: ExistingResult | None = None
+        if skip is not None and str(skip).rstrip("/") != self.name.rstrip("/"):
+            self._to_skip = ExistingResult(skip, options.force)
+            require_equal(self._to_skip, self.name, self.dataset.metadata)
         self._buffer: PartBuffer | None = None
         self._is_finished = False
 
@@ -89,19 +100,23 @@ class DatasetSink:
         """Return the engine that the dataset was begun with, None where it has no rows."""
         return self.dataset.metadata.engine if self.dataset.metadata else None
 
+    def earlier_module(self) -> ResultModule | None:
+        """Return the module of the dataset's rows, else that of the result to skip."""
+        if self.dataset.metadata is not None:
+            return find_result_module(self.dataset.location, self.dataset.metadata)
+        return self._to_skip.module if self._to_skip else None
+
     def select(
         self, job: Job, images: Iterable[ImageRef], tally: Tally
     ) -> Iterator[ImageRef] | None:
         """Return the images that the dataset and the result to skip lack; None where it is none.
 
         Raises:
-            MissingInputError: the result to skip does not exist.
-            ResultError: it or the dataset was made with other settings.
+            ResultError: the dataset or the result to skip was made with other settings.
         """
         metadata = job.metadata()
-        skip = self.options.skip_existing
-        if skip is not None and str(skip).rstrip("/") != self.name.rstrip("/"):
-            self._to_skip = ExistingResult(skip, metadata, self.options.force)
+        if self._to_skip is not None:
+            self._to_skip.require_same(metadata)
             images = self._to_skip.select_missing(images)
         missing = self.dataset.select_missing(images, metadata)
         first = next(missing, None)

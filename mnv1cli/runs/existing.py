@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from mnv1cli.errors import OptionError, ResultError, ResumeError
+from mnv1cli.inference.result_module import ResultModule
 from mnv1cli.path_text import display_path
 from mnv1cli.results.metadata import REMEDY, RunMetadata
 from mnv1cli.results.readers import describe_dataset_parts, detect_format, open_result
@@ -30,27 +33,39 @@ def describe_skipped(images: int) -> str:
 
 
 class ExistingResult:
-    """An existing result that was made with the settings of this run.
+    """An existing result that a run goes on with.
 
     `metadata` are its own, None where there are none; with `force` it is taken without any.
     `skipped` counts the images that need not be done again.
 
     Raises:
         MissingInputError: there is no such file.
-        ResultError: it cannot be read, has no metadata, or was made with other settings.
+        ResultError: it cannot be read, or has no metadata.
     """
 
-    def __init__(self, file: ResultSource, metadata: RunMetadata, force: bool = False) -> None:
+    def __init__(self, file: ResultSource, force: bool = False) -> None:
         self.file = file
         self.skipped = 0
         self._result = open_result(file)
         self.metadata = self._result.metadata
         if self.metadata is None and not force:
             raise ResultError(f"{file} has no metadata", "--force takes it as it is")
-        if self.metadata is not None:
-            self.metadata.require_same(file, metadata)
         failures = (self.metadata.failures if self.metadata else None) or ()
         self._failed = {fault.path: fault.reason for fault in failures}
+
+    @property
+    def module(self) -> ResultModule | None:
+        """The module that the result was made with, None where it does not say."""
+        return None if self.metadata is None else find_result_module(self.file, self.metadata)
+
+    def require_same(self, metadata: RunMetadata) -> None:
+        """Require that the result was made with the settings of this run, if it has metadata.
+
+        Raises:
+            ResultError: it was made with other settings.
+        """
+        if self.metadata is not None:
+            self.metadata.require_same(self.file, metadata)
 
     @property
     def signature(self) -> str:
@@ -152,19 +167,13 @@ class EarlierResults:
     """The results that a run starts from: one whose images it skips, one that it adds to.
 
     They may be one and the same.
-
-    Raises:
-        OptionError: the result to skip is the file to write, without --append.
     """
 
     def __init__(self, options: OutputOptions) -> None:
         self._options = options
         self._to_skip: ExistingResult | None = None
         self._to_extend: ExistingResult | None = None
-        if not options.append and _same(options.skip_existing, options.file):
-            raise OptionError(
-                f"{options.file} is what --skip-existing reads", "--append adds to it"
-            )
+        self._is_open = False
 
     @property
     def skipped(self) -> int:
@@ -176,6 +185,31 @@ class EarlierResults:
         """True where the rows come behind those of an existing result."""
         return self._to_extend is not None
 
+    def find_module(self) -> ResultModule | None:
+        """Return the module that these results were made with, None where they do not say.
+
+        Raises:
+            MissingInputError: the result to skip does not exist, and is not the one to begin.
+            ResultError: a result cannot be read, or the two were made with different settings.
+        """
+        self._open()
+        modules = (result.module for result in (self._to_extend, self._to_skip) if result)
+        return next(filter(None, modules), None)
+
+    def _open(self) -> None:
+        if self._is_open:
+            return
+        self._is_open = True
+        skip, file, force = self._options.skip_existing, self._options.file, self._options.force
+        if self._options.append and file is not None and file.exists():
+            self._to_extend = ExistingResult(file, force)
+        if self._to_extend is not None and is_same_file(skip, file):
+            self._to_skip = self._to_extend
+        elif skip is not None and not is_same_file(skip, file):
+            self._to_skip = ExistingResult(skip, force)
+        if self._to_skip is not None and self._to_extend is not None:
+            require_equal(self._to_skip, self._to_extend.file, self._to_extend.metadata)
+
     def select_missing(self, refs: Iterable[ImageRef], metadata: RunMetadata) -> Iterator[ImageRef]:
         """Return the images that are to be done by a run with these settings.
 
@@ -183,13 +217,10 @@ class EarlierResults:
             MissingInputError: the result to skip does not exist, and is not the one to begin.
             ResultError: an existing result does not fit.
         """
-        skip, file, force = self._options.skip_existing, self._options.file, self._options.force
-        if self._options.append and file is not None and file.exists():
-            self._to_extend = ExistingResult(file, metadata, force)
-        if self._to_extend is not None and _same(skip, file):
-            self._to_skip = self._to_extend
-        elif skip is not None and (skip != file or file.exists()):
-            self._to_skip = ExistingResult(skip, metadata, force)
+        self._open()
+        for result in (self._to_extend, self._to_skip):
+            if result is not None:
+                result.require_same(metadata)
         missing = self._to_skip.select_missing(refs) if self._to_skip else iter(refs)
         return self._to_extend.watch(missing) if self._to_extend else missing
 
@@ -223,7 +254,32 @@ def require_existing_format(options: OutputOptions) -> str | None:
     return name
 
 
-def _same(source: ResultSource | None, file: Path | None) -> bool:
+def require_equal(result: ExistingResult, file: object, metadata: RunMetadata | None) -> None:
+    """Require that a result to skip was made with the settings of `file`, which is added to.
+
+    Raises:
+        ResultError: they differ in what decides rows, such as the module.
+    """
+    if result.metadata is None or metadata is None:
+        return
+    difference = result.metadata.difference(metadata)
+    if difference is not None:
+        raise ResultError(
+            difference.describe(result.file, file), "skip a result of the same settings"
+        )
+
+
+def find_result_module(source: ResultSource, metadata: RunMetadata) -> ResultModule | None:
+    """Return the module in the metadata of a result, None where they lack facts about it."""
+    with contextlib.suppress(ResultError):
+        return ResultModule.from_metadata(metadata.module, source)
+    return None
+
+
+def is_same_file(source: ResultSource | None, file: Path | None) -> bool:
+    """Return whether two paths name one file, which need not exist."""
     if source is None or file is None or isinstance(source, Location):
         return False
-    return source.exists() and file.exists() and source.samefile(file)
+    if source.exists() and file.exists():
+        return source.samefile(file)
+    return os.path.abspath(source) == os.path.abspath(file)

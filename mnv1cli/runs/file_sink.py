@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mnv1cli.errors import OptionError, OutputError
@@ -13,7 +14,7 @@ from mnv1cli.results.files import ResultFiles, refuse_image_name
 from mnv1cli.results.formats import choose_format
 from mnv1cli.results.shard_positions import ShardPositions
 from mnv1cli.results.writers.delimited import encode_rows
-from mnv1cli.runs.existing import EarlierResults, require_existing_format
+from mnv1cli.runs.existing import EarlierResults, is_same_file, require_existing_format
 from mnv1cli.runs.resume import Resume
 from mnv1cli.types import Layout, Table
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from mnv1cli.inference.job import Job
+    from mnv1cli.inference.result_module import ResultModule
     from mnv1cli.inputs.shards import ShardSelection
     from mnv1cli.results.formats import Format, Writer
     from mnv1cli.runs.options import OutputOptions
@@ -51,6 +53,9 @@ class FileSink:
         sharded: ShardSelection | None = None,
         is_uploaded: bool = False,
     ) -> None:
+        if is_same_file(options.skip_existing, options.file):
+            # What is skipped has to stay.
+            options = replace(options, append=True)
         self.options = options
         self._format = _choose_format(task, options, terminal)
         can_resume = options.file is not None and self._format.resumable
@@ -93,6 +98,16 @@ class FileSink:
     def on_error(self) -> OnError:
         """The option --on-error: what to do with images that fail."""
         return self.options.on_error
+
+    def earlier_module(self) -> ResultModule | None:
+        """Return the module of the result that the run goes on with; None where there is none.
+
+        Raises:
+            MissingInputError: the result to skip does not exist.
+            ResultError: an existing result cannot be read, or two were made differently.
+            ResumeError: no run can go on with what there is.
+        """
+        return self.resume.earlier_module() or self.earlier.find_module()
 
     def select(
         self, job: Job, images: Iterable[ImageRef], tally: Tally

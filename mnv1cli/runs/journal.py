@@ -12,11 +12,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ResumeError
+from mnv1cli.inference.result_module import ResultModule
 from mnv1cli.types import Fault
 
 if TYPE_CHECKING:
@@ -26,8 +28,12 @@ if TYPE_CHECKING:
 
     from mnv1cli.types import ImageRef
 
+log = logging.getLogger(__name__)
+
 # The work that a run which is killed may lose; each checkpoint waits for the disk.
 CHECKPOINT_SECONDS = 2.0
+# The keys of the settings with the module's fingerprint, its handle and the size of its images.
+_MODULE, _HANDLE, _IMAGE_SIZE = "module", "handle", "--image-size"
 # Raise this with every change of the content of a journal.
 _FORMAT = 2
 
@@ -207,13 +213,48 @@ def check_settings(file: str, begun: Mapping[str, Any], now: Mapping[str, Any]) 
     Raises:
         ResumeError: names the first one that differs.
     """
-    for name in (*begun, *now):
+    # Of one handle there may be several versions, and of several handles the same.
+    names = [name for name in (*begun, *now) if name != _HANDLE]
+    for name in names:
         if begun.get(name) != now.get(name):
+            if name == _MODULE:
+                difference = _describe_module(begun, now)
+            else:
+                difference = f"{name} {_as_text(begun.get(name))}, not {_as_text(now.get(name))}"
             raise ResumeError(
-                f"{file} was begun with {name} {_as_text(begun.get(name))}, "
-                f"not {_as_text(now.get(name))}",
+                f"{file} was begun with {difference}",
                 "give the same settings, or begin anew with --force",
             )
+
+
+def find_module(settings: Mapping[str, Any], name: str, file: Path | None) -> ResultModule | None:
+    """Return the module that a run was begun with, by its settings; None where they lack it.
+
+    `name` is that of the result in messages, and `file` the result.
+    """
+    fingerprint, size = settings.get(_MODULE), settings.get(_IMAGE_SIZE)
+    if not isinstance(fingerprint, str) or not isinstance(size, int):
+        return None
+    folder = None if file is None else file.parent
+    # The journals of earlier versions do not name the handle.
+    return ResultModule(name, settings.get(_HANDLE) or "", fingerprint, size, folder)
+
+
+def _describe_module(begun: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Describe a module and how it differs from that of another run; -v shows fingerprints."""
+    log.debug(
+        "the fingerprints of the two modules are %s and %s", begun.get(_MODULE), now.get(_MODULE)
+    )
+    handle, other = begun.get(_HANDLE), now.get(_HANDLE)
+    if handle is None:
+        # The journals of earlier versions do not name it.
+        return f"another module than {other}"
+    if handle != other:
+        return f"module {handle}, not {other}"
+    sizes = [settings.get(_IMAGE_SIZE) for settings in (begun, now)]
+    if sizes[0] != sizes[1]:
+        return f"{_IMAGE_SIZE} {sizes[0]}, not {sizes[1]}"
+    return f"another version of module {handle}"
 
 
 def _as_text(value: Any) -> str:

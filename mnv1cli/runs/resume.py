@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from mnv1cli.inference.job import Job
+    from mnv1cli.inference.result_module import ResultModule
     from mnv1cli.results.files import ResultFiles
     from mnv1cli.results.formats import Writer
     from mnv1cli.results.shard_positions import ShardPositions
@@ -62,6 +63,22 @@ class Resume:
         saved = self._read()
         return saved[0].get("--engine") if saved else None
 
+    def earlier_module(self) -> ResultModule | None:
+        """Return the module of the run to go on with, None where there is none.
+
+        Raises:
+            ResumeError: no run can go on with what there is.
+            ResultError: the complete result cannot be read.
+        """
+        saved = self._read()
+        main = self._files.main
+        if saved is not None:
+            return journal.find_module(saved[0], self._files.name, main)
+        if not self._options.resume or self._options.append or not self._files.is_complete():
+            return None
+        assert main is not None
+        return ExistingResult(main).module
+
     def is_complete(self, job: Job, images: Iterable[ImageRef]) -> bool:
         """Return whether the run to go on with has done all the images.
 
@@ -82,7 +99,8 @@ class Resume:
         if self._options.append or not self._files.is_complete():
             return False
         assert self._files.main is not None
-        result = ExistingResult(self._files.main, job.metadata())
+        result = ExistingResult(self._files.main)
+        result.require_same(job.metadata())
         result.require_images(images)
         self._positions.require_same_shard(result.file, result.metadata, images)
         return True

@@ -20,6 +20,7 @@ from mnv1cli.runs import journal
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from mnv1cli.inference.result_module import ResultModule
     from mnv1cli.training.options import FinetuneOptions
 
 SPLIT, PART = ".split.csv", ".part"
@@ -41,10 +42,9 @@ class FinetuneFiles:
     """
 
     def __init__(self, output: Path, images: Path, options: FinetuneOptions) -> None:
-        # A path that ends in `..` has no name to put a suffix behind.
-        self.output = Path(os.path.abspath(output)) if output.name in ("", "..") else output
+        self.output = _name_output(output)
         self.split = self.output.with_name(self.output.name + SPLIT)
-        self.part = self.output.with_name(self.output.name + PART)
+        self.part = _name_part(output)
         self._full = options.full
         _refuse_nesting(self.output, images)
         if not self.output.parent.is_dir():
@@ -124,6 +124,26 @@ class FinetuneFiles:
         os.rename(module, self.output)
         if self._full:
             shutil.rmtree(self.part, ignore_errors=True)
+
+
+def find_begun_module(output: Path) -> ResultModule | None:
+    """Return the module that an interrupted training of `output` was begun with, if any."""
+    part = _name_part(output)
+    try:
+        settings = json.loads((part / _SETTINGS).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return journal.find_module(settings, str(part), part) if isinstance(settings, dict) else None
+
+
+def _name_output(output: Path) -> Path:
+    # A path that ends in `..` has no name to put a suffix behind.
+    return Path(os.path.abspath(output)) if output.name in ("", "..") else output
+
+
+def _name_part(output: Path) -> Path:
+    named = _name_output(output)
+    return named.with_name(named.name + PART)
 
 
 def _refuse_nesting(output: Path, images: Path) -> None:

@@ -20,6 +20,7 @@ from mnv1cli.errors import ModuleError, OptionError
 from mnv1cli.images import loader
 from mnv1cli.inference import models
 from mnv1cli.inference.job import Job, compute_row_shape
+from mnv1cli.inference.reopen import keep_module
 from mnv1cli.inference.tf_model import TensorFlowModel
 from mnv1cli.modules import inspection, mobilenet
 from mnv1cli.modules.files import compute_fingerprint
@@ -34,7 +35,7 @@ from mnv1cli.training.class_folders import (
     read_class_folders,
 )
 from mnv1cli.training.examples import compute_features, split_photos
-from mnv1cli.training.files import FinetuneFiles
+from mnv1cli.training.files import FinetuneFiles, find_begun_module
 from mnv1cli.training.full import train
 from mnv1cli.training.head import fit_head
 from mnv1cli.types import DEFAULT_BATCH, Task
@@ -118,11 +119,13 @@ def finetune(
     Raises:
         OptionError: an option makes no sense, or there are fewer than two classes.
         NoImagesError: a class has fewer than two different images.
-        ModuleError: the module is no MobileNet V1 in the TF1 Hub format.
+        ModuleError: the module is no MobileNet V1 in the TF1 Hub format, or that of the run to
+            resume cannot be used any more.
         OutputError: `output` exists, or cannot be written.
         ResumeError: an earlier run cannot be resumed.
     """
     _check_options(options)
+    predictor = keep_module(predictor, find_begun_module(output) if options.resume else None)
     module, spec, threads = predictor.module, predictor.spec, predictor.threads
     files = FinetuneFiles(output, folder, options)
     folders = read_class_folders(os.fsencode(folder))
@@ -269,6 +272,7 @@ def _settings(
     """Return what must be the same in a run that resumes another, by the names of options."""
     return {
         "module": module.fingerprint,
+        "handle": module.handle,
         "--seed": options.seed,
         "--held-out": options.held_out,
         "--epochs": options.epochs,

@@ -337,16 +337,24 @@ def test_module_may_have_moved(bundled_module: Any, tmp_path: Path, cache: Path,
                                monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     shutil.copytree(bundled_module.path, tmp_path / "mine")
+    (tmp_path / "mine" / "assets").mkdir(exist_ok=True)
+    (tmp_path / "mine" / "assets" / "note").write_text("another module")
     assert mnv1("embed", CAT, "--module", "mine", "-o", "x.npy", "-q").exit_code == 0
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
+    # A relative path is looked for beside the result, too.
+    assert mnv1("similar", "../x.npy", CAT).exit_code == 0
+    shutil.move("../mine", "moved")
     refused = mnv1("similar", "../x.npy", CAT)
     assert refused.exit_code == 1
     assert refused.stderr == (
-        "mnv1: error: no module 'mine'; give the module of these features with --module\n"
+        "mnv1: error: ../x.npy was made with module mine, which does not exist any more; "
+        "name it with --module where it is now\n"
     )
-    for where in ("../mine", "bundled"):
-        assert mnv1("similar", "../x.npy", CAT, "--module", where).exit_code == 0
+    assert mnv1("similar", "../x.npy", CAT, "--module", "moved").exit_code == 0
+    refused = mnv1("similar", "../x.npy", CAT, "--module", "bundled")
+    assert refused.exit_code == 1
+    assert "../x.npy was made with module mine, not bundled; " in refused.stderr
 
 
 def test_features_are_looked_for_without_a_module(indexes: Path, unwritable_cache: Path) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mnv1cli.modules import artifacts, cache, files
+from mnv1cli.modules import artifacts, cache, files, locate
 from mnv1cli.modules.artifacts import CompiledModel
 from tests.support.laid import lay
-from tests.support.shell import BUNDLED, mnv1, rows
+from tests.support.shell import mnv1, rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,10 +121,11 @@ def test_module_comes_from_the_environment(few: Path, monkeypatch: pytest.Monkey
 
 
 def test_image_size_that_the_module_does_not_take_is_refused(few: Path) -> None:
-    result = mnv1("classify", few, *BUNDLED, "--image-size", 224)
+    built = locate.locate("bundled").path
+    result = mnv1("classify", few, "--module", built, "--image-size", 224)
     assert result.exit_code == 2
-    assert "128" in result.stderr
-    assert mnv1("classify", few, *BUNDLED, "--image-size", 128).exit_code == 0
+    assert "states that its images are 128x128, not 224x224" in result.stderr
+    assert mnv1("classify", few, "--module", built, "--image-size", 128).exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["br [1]*?", "back\\slash", "na\u00efve"])

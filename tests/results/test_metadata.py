@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -70,7 +71,13 @@ def test_damaged_members_are_refused(members: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
-        ({"module": {**MODULE, "fingerprint": "0"}}, Difference("module", "f" * 64, "0")),
+        ({"module": {**MODULE, "handle": "hub", "fingerprint": "0"}},
+         Difference("module", "bundled", "hub")),
+        ({"module": {**MODULE, "handle": "hub", "fingerprint": "0", "image_size": 224}},
+         Difference("module", "bundled", "hub")),
+        ({"module": {**MODULE, "fingerprint": "0", "image_size": 224}},
+         Difference("--image-size", 128, 224)),
+        ({"module": {"fingerprint": "0"}}, Difference("module", "bundled", "0")),
         ({"module": {**MODULE, "image_size": 160}}, Difference("--image-size", 128, 160)),
         ({"engine": "tf", "top": 3}, Difference("--engine", "litert", "tf")),
         ({"min_probability": 0.5}, Difference("--min-probability", 0.0, 0.5)),
@@ -78,7 +85,7 @@ def test_damaged_members_are_refused(members: Any) -> None:
         ({"version": "2", "more": {"colour": 1}, "run": "x", "seconds": 1.0}, None),
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_settings_that_decide_rows_are_compared(changes: Any, difference: Any) -> None:
     other = replace(SETTINGS, **changes)
     assert SETTINGS.difference(other) == difference
@@ -87,6 +94,25 @@ def test_settings_that_decide_rows_are_compared(changes: Any, difference: Any) -
         return
     with pytest.raises(ResultError, match=rf"^x\.csv was made with {difference.name} "):
         SETTINGS.require_same("x.csv", other)
+
+
+def test_modules_are_named_by_handle_and_the_fingerprints_are_details(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    version = replace(SETTINGS, module={**MODULE, "fingerprint": "0" * 64})
+    other = replace(SETTINGS, module={**MODULE, "handle": "hub", "fingerprint": "0" * 64})
+    same_files = replace(SETTINGS, module={**MODULE, "handle": "./bundled"})
+    SETTINGS.require_same("x.csv", same_files)
+    assert not caplog.records
+    with caplog.at_level(logging.DEBUG), pytest.raises(ResultError) as caught:
+        SETTINGS.require_same("x.csv", version)
+    assert caught.value.what == "x.csv was made with another version of module bundled"
+    assert "f" * 64 in caplog.text
+    assert "0" * 64 in caplog.text
+    with pytest.raises(ResultError) as caught:
+        SETTINGS.require_same("x.csv", other)
+    assert caught.value.what == "x.csv was made with module bundled, not hub"
+    assert caught.value.remedy == "give --module bundled, or write another result"
 
 
 def test_settings_are_what_is_so_from_the_beginning() -> None:

@@ -210,7 +210,6 @@ def test_result_without_metadata_needs_force(folder: Path, tmp_path: Path) -> No
     [
         (("--append",), "--append needs a file"),
         (("--append", "-f", "table", "-o", "x"), "--append needs a file"),
-        (("-o", "x.csv", "--skip-existing", "x.csv", "--force"), "--append adds to it"),
         (("--skip-existing", "none.csv"), "no such file: none.csv"),
     ],
 )

@@ -137,5 +137,31 @@ def test_other_settings_are_refused_by_name(now: dict[str, Any], told: str) -> N
     assert told in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("begun", "now", "difference"),
+    [
+        (("0", "bundled", 128), ("1", "hub", 128), "module bundled, not hub"),
+        (("0", "bundled", 128), ("1", "hub", 224), "module bundled, not hub"),
+        (("0", "bundled", 128), ("1", "bundled", 128), "another version of module bundled"),
+        (("0", "bundled", 128), ("1", "bundled", 224), "--image-size 128, not 224"),
+        (("0", None, 128), ("1", "hub", 128), "another module than hub"),
+    ],
+)
+def test_modules_are_named_by_handle(begun: Any, now: Any, difference: str) -> None:
+    with pytest.raises(ResumeError, match=f"^x.csv was begun with {difference}; "):
+        journal.check_settings("x.csv", of_module(*begun), of_module(*now))
+
+
+@pytest.mark.parametrize("handle", [None, "./tuned", "tuned"])
+def test_fingerprint_decides_and_not_the_handle(handle: str | None) -> None:
+    journal.check_settings("x.csv", of_module("0", handle, 128), of_module("0", "tuned", 128))
+
+
+def of_module(fingerprint: str, handle: str | None, image_size: int) -> dict[str, Any]:
+    """Settings of a run; earlier versions did not note the handle."""
+    settings = {"module": fingerprint, "handle": handle, "--image-size": image_size}
+    return {name: value for name, value in settings.items() if value is not None}
+
+
 def test_same_settings_are_taken() -> None:
     journal.check_settings("x.csv", SETTINGS, dict(SETTINGS))

@@ -18,7 +18,7 @@ from mnv1cli.runs import loop
 from mnv1cli.runs.file_sink import FileSink
 from mnv1cli.runs.options import OutputOptions
 from mnv1cli.runs.tally import Tally
-from mnv1cli.types import ImageInfo, ImageRef, PixelSpec, Prediction, Table, Task
+from mnv1cli.types import UNIT_RANGE, ImageInfo, ImageRef, PixelSpec, Prediction, Table, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -65,7 +65,8 @@ class Run:
         return file
 
     def job(self, fingerprint: str = "0" * 64) -> Job:
-        module: Any = SimpleNamespace(handle="made up", fingerprint=fingerprint)
+        facts = {"handle": "made up", "fingerprint": fingerprint, "input_range": UNIT_RANGE}
+        module: Any = SimpleNamespace(**facts)
         model: Any = SimpleNamespace(engine="litert", precision="float32", calibrated=None)
         return MadeUp(module, model, PixelSpec(128), self.task, "features", self.shape, BATCH, 1)
 

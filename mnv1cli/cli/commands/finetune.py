@@ -131,9 +131,10 @@ def finetune(
     """
     with console.session(quiet, verbose) as stream:
         _check(options)
-        from mnv1cli.inference.predictor import Predictor
+        from mnv1cli.inference.reopen import open_predictor
         from mnv1cli.inference.settings import Settings
         from mnv1cli.runs.tally import SOME_FAILED
+        from mnv1cli.training.files import find_begun_module
         from mnv1cli.training.finetune import finetune as train_module
 
         fetch = with_progress(fetch, stream, quiet)
@@ -146,7 +147,9 @@ def finetune(
             fetch=fetch,
         )
         training = FinetuneOptions(**options)
-        result = train_module(Predictor(module, settings), folder, output, training, fetch.bar)
+        made_with = find_begun_module(output) if training.resume else None
+        predictor = open_predictor(module, settings, made_with)
+        result = train_module(predictor, folder, output, training, fetch.bar)
         _print(result, as_json)
         if result.failed:
             raise SystemExit(SOME_FAILED)

@@ -143,11 +143,7 @@ def _require_same_settings(parts: Sequence[Part]) -> None:
     for part in parts[1:]:
         difference = part.metadata.difference(first.metadata)
         if difference:
-            option, value, wanted = difference
-            raise ResultError(
-                f"{part.name} was made with {option} {value}, {first.name} with {wanted}",
-                _ONE_KIND,
-            )
+            raise ResultError(difference.describe(part.name, first.name), _ONE_KIND)
 
 
 def _common_layout(parts: Sequence[Part], form: Format) -> Layout:

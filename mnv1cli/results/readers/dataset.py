@@ -111,16 +111,15 @@ def read_common_head(folder: Folder, names: Sequence[str]) -> PartHead | None:
         if first is None:
             first = PartHead(name, metadata, layout)
             continue
-        both = f"{folder.display_name(first.name)} and {folder.display_name(name)}"
+        both = folder.display_name(first.name), folder.display_name(name)
         difference = first.metadata.difference(metadata)
         if difference is not None:
+            raise ResultError(difference.describe(*both), "keep them in folders of their own")
+        if layout != first.layout:
             raise ResultError(
-                f"{both} were made with different settings: {difference.name} {difference.one} and "
-                f"{difference.other}",
+                f"{both[0]} and {both[1]} have different columns",
                 "keep them in folders of their own",
             )
-        if layout != first.layout:
-            raise ResultError(f"{both} have different columns", "keep them in folders of their own")
     return first
 
 
