@@ -92,7 +92,7 @@ class Predictor:
         """
         output = self._choose_output(task)
         if not _states_shape(output, task):
-            output = self._measure_shape(output)
+            output = self.measure_shape(output)
         shape = compute_row_shape(self.module, output, task)
         if task.command == "classify":
             names = names or self.choose_names(shape[0])
@@ -187,8 +187,8 @@ class Predictor:
             model = open_model(self.module, [output], self.threads, self.settings.engine)
         return gives_probabilities(self.module, output, model)
 
-    def _measure_shape(self, output: Output) -> Output:
-        """Return the output of a layer with its shape, where the signature leaves that open."""
+    def measure_shape(self, output: Output) -> Output:
+        """Return an output with the shape of its values, where the signature leaves that open."""
         size = self.spec.size
         blank = np.zeros((1, size, size, 3), np.float32)
         shape = self._open_model(output)(blank)[output.name].shape

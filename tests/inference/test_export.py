@@ -22,7 +22,7 @@ from mnv1cli.modules import mobilenet
 from mnv1cli.modules.files import LABELS_ASSET
 from mnv1cli.types import Variant
 from tests.modules.test_mobilenet import make_random_variables
-from tests.support import exported
+from tests.support import exported, zoo
 from tests.support.digits import write_digits, write_small_module
 from tests.support.shell import EXAMPLES, mnv1, run
 
@@ -222,6 +222,48 @@ def test_int8_is_the_calibrated_model(small: Path, tmp_path: Path, own_cache: Pa
                       "--precision", "int8")  # fmt: skip
         assert result.exit_code == 2
         assert ".tflite has it" in result.stderr
+
+
+def test_softmax_gives_probabilities(tmp_path: Path) -> None:
+    def end_in_softmax(_features: Any, logits: Any) -> dict[str, Any]:
+        import tensorflow as tf
+
+        return {"default": tf.nn.softmax(logits)}
+
+    module = zoo.write_tf2(tmp_path / "module", end_in_softmax)
+    for options in ((), ("--endpoint", "probabilities")):
+        model = tmp_path / f"model{len(options)}.tflite"
+        run("module", "export", module, "-o", model, *options)
+        require_equal(model, PICTURES, Classifier(module).logits(PICTURES, probabilities=True))
+        (output,) = exported.describe(model)["outputs"]
+        assert (output["name"], output["meaning"]) == ("probabilities", "probabilities")
+    result = mnv1("module", "export", module, "-o", tmp_path / "b.onnx", "--endpoint", "logits")
+    assert result.exit_code == 1
+    assert "gives probabilities, not logits; --endpoint probabilities" in result.stderr
+
+
+def test_map_is_of_features_where_nothing_says_what_it_is(tmp_path: Path) -> None:
+    def keep_map(features: Any, _logits: Any) -> dict[str, Any]:
+        return {"output_0": features[:, None, None, :] + [[[0.0]], [[1.0]]]}
+
+    module = zoo.write_tf2(tmp_path / "module", keep_map)
+    model = tmp_path / "model.onnx"
+    run("module", "export", module, "-o", model)
+    require_equal(model, PICTURES, Classifier(module).embed(PICTURES))
+    assert exported.describe(model)["outputs"][0]["meaning"] == "features"
+
+
+def test_scores_of_a_shape_that_is_not_stated(tmp_path: Path) -> None:
+    def forget_shape(_features: Any, logits: Any) -> dict[str, Any]:
+        import tensorflow as tf
+
+        return {"logits": tf.reshape(logits, tf.concat([tf.shape(logits)[:1], [-1]], 0))}
+
+    module = zoo.write_tf2(tmp_path / "module", forget_shape)
+    model = tmp_path / "model"
+    run("module", "export", module, "-o", model)
+    require_equal(model, PICTURES, Classifier(module).logits(PICTURES))
+    assert exported.describe(model)["outputs"][0]["shape"] == [None, zoo.CLASSES]
 
 
 def test_finetuned_module_keeps_its_classes(tmp_path: Path) -> None:

@@ -32,6 +32,29 @@ def write_savedmodel(source: ExportSource, network: Callable[[Any], Any], target
     """
     import tensorflow as tf
 
+    foreign = (tf.errors.OpError, AssertionError, KeyError, TypeError, ValueError)
+    problem = f"module {source.module.handle} cannot be written as a SavedModel"
+    folder = os.path.join(tempdirs.make_plain_path(target.parent), target.name)
+    try:
+        saved, serve = _make_object(source, network, target)
+    except foreign as error:
+        raise ModuleError(f"{problem}: {describe_error(error)}") from error
+    try:
+        tf.saved_model.save(saved, folder, signatures={SIGNATURE: serve})
+    except tf.errors.OpError as error:
+        # "PATH; REASON [Op:NAME]", and the path is that of a temporary file.
+        reason = error.message.rpartition("; ")[2].partition(" [Op:")[0]
+        raise OutputError(f"cannot write the SavedModel: {reason}") from error
+    except foreign as error:
+        raise ModuleError(f"{problem}: {describe_error(error)}") from error
+
+
+def _make_object(
+    source: ExportSource, network: Callable[[Any], Any], target: Path
+) -> tuple[Any, Any]:
+    """Make the object to save, which can be called, and the function of its signature."""
+    import tensorflow as tf
+
     images = tf.TensorSpec([None, source.image_size, source.image_size, 3], tf.float32, name=INPUT)
     serve = tf.function(
         lambda images: {source.name: network(images)}, autograph=False, input_signature=[images]
@@ -42,18 +65,7 @@ def write_savedmodel(source: ExportSource, network: Callable[[Any], Any], target
     saved.__call__ = tf.function(network, autograph=False, input_signature=[images])
     if source.classes:
         saved.class_names = tf.saved_model.Asset(_write_classes(source, target))
-    folder = os.path.join(tempdirs.make_plain_path(target.parent), target.name)
-    try:
-        tf.saved_model.save(saved, folder, signatures={SIGNATURE: serve})
-    except tf.errors.OpError as error:
-        # "PATH; REASON [Op:NAME]", and the path is that of a temporary file.
-        reason = error.message.rpartition("; ")[2].partition(" [Op:")[0]
-        raise OutputError(f"cannot write the SavedModel: {reason}") from error
-    except (AssertionError, TypeError, ValueError, KeyError) as error:
-        raise ModuleError(
-            f"module {source.module.handle} cannot be written as a SavedModel: "
-            f"{describe_error(error)}"
-        ) from error
+    return saved, serve
 
 
 def _write_classes(source: ExportSource, target: Path) -> str:
