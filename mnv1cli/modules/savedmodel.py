@@ -24,7 +24,7 @@ _INTERNAL = "__"
 
 
 @lru_cache(maxsize=1)
-def load_function(path: Path, image_size: int, dtype: str, channels: int) -> Any:
+def load_function(path: Path, image_size: int, dtype: str = "float32", channels: int = 3) -> Any:
     """Load a model as a concrete function of images [batch, size, size, channels].
 
     The saved object is called if it can be, with `training=False` if it accepts
