@@ -50,8 +50,8 @@ MODULE = option(
     metavar="MODULE",
     envvar="MNV1_MODULE",
     shell_complete=complete_files,
-    help="A directory, a .tar.gz, a handle of the hub or of Kaggle, a family name, 'hub' or "
-    "'bundled'. "
+    help="A directory, a .tar.gz, .tar or .zip, a handle of the hub or of Kaggle, a family name, "
+    "'hub' or 'bundled'. "
     "Default: hub, or bundled where the hub cannot be reached. [env: MNV1_MODULE]",
 )
 IMAGE_SIZE = option(

@@ -42,7 +42,7 @@ class Predictor:
     """A module with its settings; makes jobs, and runs them over images.
 
     Args:
-        module: a directory, a `.tar.gz`, a handle, a family name, "hub" or "bundled"; None for
+        module: a directory, an archive, a handle, a family name, "hub" or "bundled"; None for
             the one that MNV1_MODULE names, else the module on TensorFlow Hub if it is in the cache
             or can be fetched, else the bundled one.
         settings: the settings; None for the defaults.

@@ -91,7 +91,7 @@ def fetch_from_sources(
     raise UnreachableError(
         f"no source serves {handle}",
         "put it into the cache, set MNV1_MIRRORS to a mirror, name its directory or its "
-        ".tar.gz, or use --module bundled",
+        "archive, or use --module bundled",
         failures,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ MODULE_FILES = (
 )
 # The class names of a module that was trained for other classes than ImageNet's.
 LABELS_ASSET = "assets/labels.csv"
+_VARIABLES = "variables"
+_SHARD = re.compile(r"variables\.data-\d{5}-of-(\d{5})")
 # It is in the module's own directory, so that both come and go together.
 CHECKSUMS = ".mnv1-sha256"
 
@@ -33,15 +36,31 @@ _VARINT_BITS = 70
 def find_missing_file(directory: Path) -> str | None:
     """Return the first file that a module must have and `directory` lacks, None if complete.
 
-    A TF2 SavedModel needs no `tfhub_module.pb`.
+    A TF2 SavedModel needs no `tfhub_module.pb`, and variables may be in several files.
     """
     for name in MODULE_FILES:
         if os.path.isfile(directory / name):
             continue
         if name == HUB_MARK and _is_tf2(directory / MODULE_FILES[0]):
             continue
-        return name
+        return _find_missing_shard(directory / _VARIABLES) if name == MODULE_FILES[-1] else name
     return None
+
+
+def _find_missing_shard(folder: Path) -> str | None:
+    """Return the first missing one of the files that share the variables, None if all exist."""
+    names = {path.name for path in folder.glob("variables.data-*") if path.is_file()}
+    totals = {int(match[1]) for name in names if (match := _SHARD.fullmatch(name))} - {0} or {1}
+    missing = [
+        next((name for name in _list_shards(total) if name not in names), None)
+        for total in sorted(totals)
+    ]
+    # Of several sets one is enough: the others are of an older checkpoint.
+    return None if None in missing else f"{_VARIABLES}/{missing[0]}"
+
+
+def _list_shards(total: int) -> Iterator[str]:
+    return (f"variables.data-{i:05}-of-{total:05}" for i in range(total))
 
 
 def _is_tf2(graph: Path) -> bool:

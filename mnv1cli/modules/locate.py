@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mnv1cli.errors import ModuleError, UnreachableError
 from mnv1cli.modules import bundled, cache, catalog, fetch, files, kaggle, unpack
 from mnv1cli.modules.bundled import BUNDLED
+from mnv1cli.modules.formats import recognise
 from mnv1cli.types import FetchOptions
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def locate(
 ) -> LocatedModule:
     """Locate the module that `name` means, and fetch or build it if necessary.
 
-    `name` is a directory, a `.tar.gz` file, a handle, a family name, `hub` or
+    `name` is a directory, an archive, a handle, a family name, `hub` or
     `bundled`. None means the hub's module, else the bundled one with a warning;
     a module that was named is never replaced by another. A module in the cache
     that is not sound, by `is_sound` of its directory, is built or fetched anew.
@@ -70,7 +71,7 @@ def locate(
         return LocatedModule(name, _unpack_archive(path, is_sound))
     raise ModuleError(
         f"no module {name!r}",
-        "name a directory, a .tar.gz file, a handle, a family name such as "
+        "name a directory, an archive (.tar.gz, .tar, .zip), a handle, a family name such as "
         "mobilenet_v1_050_160, 'hub' or 'bundled'",
     )
 
@@ -153,7 +154,7 @@ def find_or_fetch(
     if not sources:
         raise UnreachableError(
             f"module {handle} is not in the cache ({place} {state}), and mnv1 is offline",
-            "put it there, name its directory or its .tar.gz, or use --module bundled",
+            "put it there, name its directory or its archive, or use --module bundled",
         )
 
     def fill(directory: Path) -> None:
@@ -182,7 +183,8 @@ def _describe_state(place: Path) -> str:
 def _check_directory(path: Path, is_sound: Callable[[Path], bool]) -> Path:
     """Return a directory if it is a sound module, else refuse it: nothing can be fetched for it."""
     if missing := files.find_missing_file(path):
-        raise ModuleError(f"{path} is not a module: {missing} is missing")
+        advice = recognise.advise_folder(path)
+        raise ModuleError(f"{path} is not a module: {missing} is missing", advice)
     if not is_sound(path):
         raise ModuleError(
             f"the module in {path} is damaged: {'; '.join(files.find_problems(path))}",
@@ -263,7 +265,12 @@ def _unpack_archive(path: Path, is_sound: Callable[[Path], bool]) -> Path:
         if missing := files.find_missing_file(directory):
             raise ModuleError(f"{path} does not hold a module: {missing} is missing")
 
-    return cache.install(name_archive(path), fill, is_sound)
+    try:
+        unpack.check_form(path)
+        name = name_archive(path)
+    except OSError as error:
+        raise ModuleError(f"cannot read {path}: {error.strerror}") from error
+    return cache.install(name, fill, is_sound)
 
 
 def name_archive(path: Path) -> str:

@@ -172,7 +172,7 @@ def test_plain_http_names_the_option_that_takes_it(
         f"mnv1: error: no source serves {handle} ({handle}?tf-hub-format=compressed: plain http to "
         "modules.example, where the content can be changed on the way, and no checksum of it is "
         "known; --insecure accepts it); put it into the cache, set MNV1_MIRRORS to a mirror, name "
-        "its directory or its .tar.gz, or use --module bundled\n"
+        "its directory or its archive, or use --module bundled\n"
     )
     assert hub.asked == []
     assert mnv1("module", "fetch", handle, "--insecure").exit_code == 0

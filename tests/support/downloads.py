@@ -9,7 +9,7 @@ import pytest
 
 from mnv1cli.errors import SourceError
 from mnv1cli.modules.transfer.connections import DownloadPolicy
-from mnv1cli.modules.transfer.download import GZIP, download
+from mnv1cli.modules.transfer.download import download
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.support.hub import Hub
 
 # A download checks only the two bytes of gzip; the rest matters to who unpacks it.
-BODY = GZIP + bytes(range(256)) * 400
+BODY = b"\x1f\x8b" + bytes(range(256)) * 400
 PLACE = "/m.tgz"
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mnv1cli.errors import ChecksumError, SourceError
+from mnv1cli.modules.formats.recognise import ARCHIVE_HEAD_BYTES, is_archive
 from mnv1cli.modules.transfer import connections, pace
 
 if TYPE_CHECKING:
@@ -23,11 +24,9 @@ _CHUNK = 1 << 16
 MAX_RESUMES = 3
 MAX_BYTES = 2 << 30
 
-GZIP = b"\x1f\x8b"
-
 
 def download(url: str, target: Path, policy: DownloadPolicy, sha256: str | None = None) -> int:
-    """Download a gzip archive to `target`, and return its size in bytes.
+    """Download an archive to `target`, and return its size in bytes.
 
     A transfer that breaks off is resumed where it stopped, if the server can.
 
@@ -163,14 +162,27 @@ class _Transfer:
     def _copy(self, answer: Any, file: Any, start: int) -> None:
         with _make_bar(self._bar, self._total, start, self._url) as bar:
             # Not decoded: a server may call the archive's own gzip an encoding of the transfer.
+            head = b"" if start == 0 else None
             for chunk in answer.raw.stream(_CHUNK, decode_content=False):
-                if not file.tell() and not GZIP.startswith(chunk[:2]) and chunk[:2] != GZIP:
-                    kind = answer.headers.get("Content-Type", "unknown type")
-                    raise SourceError(f"it sent no archive but {kind.partition(';')[0]}")
                 file.write(chunk)
+                if head is not None:
+                    head += chunk
+                    # The mark of a tar is behind its first header.
+                    if len(head) >= ARCHIVE_HEAD_BYTES or is_archive(head):
+                        _check_head(head, answer)
+                        head = None
                 if file.tell() > MAX_BYTES:
                     raise SourceError(f"it sends more than {MAX_BYTES >> 30} GiB")
                 bar.update(len(chunk))
+            if head is not None:
+                _check_head(head, answer)
+
+
+def _check_head(head: bytes, answer: Any) -> None:
+    """Refuse a body that does not begin as an archive."""
+    if not is_archive(head):
+        kind = answer.headers.get("Content-Type", "unknown type")
+        raise SourceError(f"it sent no archive but {kind.partition(';')[0]}")
 
 
 def _parse_length(answer: Any) -> int | None:
