@@ -47,7 +47,16 @@ if TYPE_CHECKING:
     from mnv1cli.inputs.from_python import ImageInputs
     from mnv1cli.runs.tally import Tally
     from mnv1cli.training.finetune import FinetuneResult
-    from mnv1cli.types import Decode, Engine, FloatArray, OnError, Precision, Preprocess, Table
+    from mnv1cli.types import (
+        Decode,
+        Engine,
+        FloatArray,
+        Loader,
+        OnError,
+        Precision,
+        Preprocess,
+        Table,
+    )
 
 
 class Classifier:
@@ -79,6 +88,7 @@ class Classifier:
         labels: str | os.PathLike[str] | None = None,
         engine: Engine | None = None,
         precision: Precision = "float32",
+        loader: Loader | None = None,
         threads: int | None = None,
         batch_size: int = DEFAULT_BATCH,
         max_pixels: int = MAX_PIXELS,
@@ -97,6 +107,7 @@ class Classifier:
             labels=None if labels is None else Path(labels),
             engine=engine,
             precision=precision,
+            loader=loader,
             threads=threads,
             batch_size=batch_size,
             max_pixels=max_pixels,

@@ -24,6 +24,7 @@ Preprocess = Literal["slim", "squash", "square", "pad"]
 Decode = Literal["scaled", "full"]
 OnError = Literal["skip", "row", "fail"]
 Engine = Literal["litert", "tf"]
+Loader = Literal["threads", "tf.data"]
 Precision = Literal["float32", "int8"]
 Command = Literal["classify", "logits", "embed"]
 Runner = Literal["local", "ray"]
@@ -129,12 +130,14 @@ class Batch:
     """Consecutive images, in the order of the input.
 
     `reasons` has an entry per image, empty where it could be read. `pixels` is float32
-    [m, size, size, 3] in [0, 1] for the m readable images, in order.
+    [m, size, size, 3] in [0, 1] for the m readable images, in order. `image_info` has an entry
+    per image where it is wanted.
     """
 
     paths: tuple[bytes, ...]
     reasons: tuple[str, ...]
     pixels: FloatArray
+    image_info: tuple[ImageInfo, ...] = ()
 
 
 class Prediction(NamedTuple):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.pixels import load_pixels
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -26,7 +28,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # The files that take longest, so that no core is left with one of them at the end.
 LONG = (
-    "resume", "run", "full", "locate", "sources", "source_failures", "tf_data", "tf_data_pixels",
+    "resume", "run", "full", "locate", "sources", "source_failures", "loader",
     "run_store", "docs", "accidents", "quantize", "results", "search", "finetune", "build",
     "mobilenet", "benchmark", "convert", "real_library",
 )  # fmt: skip
@@ -92,11 +94,10 @@ def photo_pixels(photos: Path) -> FloatArray:
     """The photos as a module of 128x128 sees them, in the order of their names."""
     import numpy as np
 
-    from mnv1cli.images import decode
     from mnv1cli.types import PixelSpec
 
     spec = PixelSpec(128)
-    return np.stack([decode.load(path.read_bytes(), spec) for path in sorted(photos.iterdir())])
+    return np.stack([load_pixels(path.read_bytes(), spec) for path in sorted(photos.iterdir())])
 
 
 @pytest.fixture(scope="session")

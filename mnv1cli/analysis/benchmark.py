@@ -38,7 +38,7 @@ _TASK = Task("classify")
 _KINDS: tuple[tuple[Engine, Precision], ...] = (
     ("litert", "float32"),
     ("litert", "int8"),
-    # The last one: once TensorFlow is imported, Pillow does not decode for the others.
+    # The last one: TensorFlow's threads would disturb the others.
     ("tf", "float32"),
 )
 _ROUNDS = 3

@@ -118,6 +118,13 @@ _READING_OPTIONS = (
         show_default=True,
         help="int8 is faster and less exact; 'mnv1 module quantize' prepares it.",
     ),
+    option(
+        Group.RUN,
+        "--loader",
+        type=click.Choice(("threads", "tf.data")),
+        help="What decodes the images, with the same bits: threads of this program, or tf.data "
+        "(default with --engine tf), which takes longer to start.",
+    ),
     THREADS,
     BATCH_SIZE,
 )
@@ -143,6 +150,7 @@ class Reading:
     max_bytes: int
     engine: Any
     precision: Any
+    loader: Any
     threads: int | None
     batch_size: int
 
@@ -199,6 +207,7 @@ class Reading:
             labels=labels,
             engine=self.engine or engine,
             precision=self.precision,
+            loader=self.loader,
             threads=self.threads,
             batch_size=self.batch_size,
             fetch=dataclasses.replace(self.fetch, bar=bar),

@@ -1,20 +1,17 @@
-"""An image file decoded to pixels, with Pillow and numpy only.
+"""An image file decoded to pixels: the one way from bytes to an image, for every feeder.
 
 The steps are fixed: bytes, decoder by content, RGB in 8 bits, EXIF orientation,
-crop, bilinear resize, float32. `tf_data.py` takes the same steps in TensorFlow.
-Both give the same bits; what TensorFlow cannot decode exactly is decoded here
-for it too.
+crop, bilinear resize, float32. JPEGs are decoded by libjpeg-turbo, everything else
+by Pillow.
 
-Both accept the same files: an image is accepted when it is complete, as far as
-its markers, checksums and rows show (`formats/`). Damage within compressed
-pixels cannot be detected.
+An image is accepted when it is complete, as far as its markers, checksums and rows
+show (`formats/`), and its decoder notices no damage.
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -22,99 +19,118 @@ from PIL import Image
 from mnv1cli import limits
 from mnv1cli.errors import ImageError
 from mnv1cli.images import exif, opening
-from mnv1cli.images.formats import jpeg, png
+from mnv1cli.images.formats import jpeg, jpeg_pixels, png
 from mnv1cli.images.opening import DAMAGE, describe_error
-from mnv1cli.images.pillow_memory import view_rgbx
-from mnv1cli.images.resize import choose_reduction, crop_and_resize
+from mnv1cli.images.resize import choose_reduction
 
 if TYPE_CHECKING:
     from mnv1cli.images.opening import OpenedImage
-    from mnv1cli.types import ByteArray, FloatArray, PixelSpec
+    from mnv1cli.types import ByteArray, PixelSpec
 
 # Tags of TIFF 6.0, section 8, and of EXIF 2.3, section 4.6.4.
 _ORIENTATION_TAG = 0x0112
 _PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 0x0106, 0
-_TRANSPOSITIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+# The axes that are mirrored for each orientation, after the transposition for those from 5 on.
+_MIRRORED = {1: (), 2: (1,), 3: (0, 1), 4: (0,), 5: (), 6: (1,), 7: (0, 1), 8: (0,)}
 
-# Pixels that are blended at a time: blending takes many times their bytes.
+# Pixels that are blended or copied at a time, which takes many times their bytes.
 _BAND_PIXELS = 1 << 20
 
 _LOADING = threading.Lock()
 
 
-@dataclass(frozen=True, slots=True)
-class JpegHeader:
-    """The header of a JPEG: enough to decode it elsewhere.
+class DecodedImage(NamedTuple):
+    """A decoded image, turned as its EXIF says.
 
-    `data` is the part of the file that a decoder needs. `height` and `width`
-    are those stored, before `orientation`, 1 to 8 as in EXIF, is applied.
+    Attributes:
+        rgbx: RGBX uint8 [h, w, 4]; a JPEG may be at a reduced size.
+        width: the width in pixels of the whole image.
+        height: the height in pixels of the whole image.
+        exif: its EXIF, empty without any.
     """
 
-    data: bytes
-    height: int
+    rgbx: ByteArray
     width: int
-    orientation: int
+    height: int
+    exif: bytes = b""
 
 
-def load(data: bytes, spec: PixelSpec, out: FloatArray | None = None) -> FloatArray:
-    """Decode, crop and resize an image file's bytes to float32 [size, size, 3] in [0, 1].
+def decode(data: bytes, spec: PixelSpec, reuse: bool = False) -> DecodedImage:
+    """Decode an image file's bytes.
 
-    The pixels are written to `out` if it is given.
-
-    Raises:
-        ImageError: `data` is not an image, or a damaged one, or too large.
-    """
-    return crop_and_resize(decode(data, spec), spec, out)
-
-
-def decode(data: bytes, spec: PixelSpec) -> ByteArray:
-    """Decode an image file's bytes to RGBX uint8 [h, w, 4], turned as its EXIF says.
-
-    A JPEG may be decoded at a reduced size, as `resize.choose_reduction` decides.
+    A JPEG may be decoded at a reduced size, as `resize.choose_reduction` decides. With
+    `reuse` its pixels are overwritten by the next call in the same thread.
 
     Raises:
         ImageError: `data` is not an image, or a damaged one, or too large.
     """
-    opened = opening.open_image(data, spec)
-    image = opened.image
+    opened = None if data.startswith(b"\xff\xd8\xff") else opening.open_image(data, spec)
     try:
-        orientation = _read_orientation(image, spec, opened)
-        if opened.format == "TIFF":
-            _remove_orientation_tag(image)
-        elif opened.format == "JPEG":
-            r = choose_reduction(image.height, image.width, spec)
-            image.draft(None, (image.width // r, image.height // r))
-        image.load()
-        opening.check_rows(opened)
-        if opened.format == "PNG":
-            # Its EXIF may come after the pixels.
-            orientation = _read_orientation(image, spec, opened)
-            png.scale_transparent_grey(image, opened.data)
-        return _convert_to_rgbx(_turn(image, orientation))
+        return _decode_with_pillow(opened, spec) if opened else _decode_jpeg(data, spec, reuse)
     except DAMAGE as error:
-        raise ImageError(f"damaged {opened.format}: {describe_error(error)}") from error
+        kind = opened.format if opened else "JPEG"
+        raise ImageError(f"damaged {kind}: {describe_error(error)}") from error
 
 
-def load_from_memory(source: Any, spec: PixelSpec, out: FloatArray | None = None) -> FloatArray:
-    """Crop and resize a PIL image or an array to float32 [size, size, 3] in [0, 1].
+def _decode_jpeg(data: bytes, spec: PixelSpec, reuse: bool) -> DecodedImage:
+    header = jpeg.read(data)
+    height, width = header.height, header.width
+    limits.check_pixels(width, height, spec.max_pixels)
+    r = choose_reduction(height, width, spec)
+    rgbx = jpeg_pixels.decode(header, r, reuse)
+    if rgbx is None:
+        image = opening.open_with_plugin("JPEG", header.data)
+        image.draft(None, (width // r, height // r))
+        image.load()
+        rgbx = _convert_to_rgbx(image)
+    orientation = exif.read_orientation(header.exif, header.xmp) if spec.exif else 1
+    return _turn(rgbx, orientation, (height, width), header.exif)
 
-    An array is uint8 [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]. The pixels are
-    written to `out` if it is given.
+
+def _decode_with_pillow(opened: OpenedImage, spec: PixelSpec) -> DecodedImage:
+    image = opened.image
+    if opened.format == "TIFF":
+        orientation = _read_tag(image) if spec.exif else 1
+        _remove_orientation_tag(image)
+    image.load()
+    opening.check_rows(opened)
+    exif_bytes, xmp = _find_metadata(image)
+    if opened.format == "PNG":
+        png.scale_transparent_grey(image, opened.data)
+    if opened.format == "TIFF":
+        # It is laid out as EXIF is.
+        exif_bytes = opened.data
+    elif opened.format == "HEIF" or not spec.exif:
+        # The container of a HEIC has turned it already; its EXIF says the same once more.
+        orientation = 1
+    else:
+        orientation = exif.read_orientation(exif_bytes, xmp)
+    return _turn(_convert_to_rgbx(image), orientation, exif_bytes=exif_bytes)
+
+
+def _turn(
+    rgbx: ByteArray,
+    orientation: int = 1,
+    size: tuple[int, int] | None = None,
+    exif_bytes: bytes = b"",
+) -> DecodedImage:
+    """Turn pixels as their EXIF says; `size` is the height and width of the whole image before."""
+    height, width = size or rgbx.shape[:2]
+    if orientation >= 5:
+        rgbx, height, width = rgbx.transpose(1, 0, 2), width, height
+    if orientation > 1:
+        rgbx = np.flip(rgbx, _MIRRORED[orientation])
+    return DecodedImage(rgbx, width, height, exif_bytes)
+
+
+def decode_from_memory(source: Any, spec: PixelSpec) -> DecodedImage:
+    """Convert a PIL image, or an array uint8 [h, w], [h, w, 1], [h, w, 3] or [h, w, 4].
 
     Raises:
         ImageError: `source` is of another type, shape or dtype, or too large.
     """
     if not isinstance(source, Image.Image):
-        rgbx = _convert_to_rgbx(Image.fromarray(_check_array(source, spec)))
-        return crop_and_resize(rgbx, spec, out)
+        return _turn(_convert_to_rgbx(Image.fromarray(_check_array(source, spec))))
     limits.check_pixels(source.width, source.height, spec.max_pixels)
     if not source.width or not source.height:
         raise ImageError("cannot be used: it has no pixels")
@@ -122,8 +138,7 @@ def load_from_memory(source: Any, spec: PixelSpec, out: FloatArray | None = None
         # One image may be given several times, and loading it reads its file.
         with _LOADING:
             source.load()
-        rgbx = _convert_to_rgbx(_turn(source, _read_orientation(source, spec)))
-        return crop_and_resize(rgbx, spec, out)
+        return _turn(_convert_to_rgbx(source), _read_tag(source) if spec.exif else 1)
     except DAMAGE as error:
         raise ImageError(f"cannot be used: {describe_error(error)}") from error
 
@@ -144,41 +159,13 @@ def _check_array(source: Any, spec: PixelSpec) -> ByteArray:
     return np.ascontiguousarray(array)
 
 
-def read_plain_jpeg(data: bytes, spec: PixelSpec) -> JpegHeader | None:
-    """Read the header of a JPEG of 1 or 3 components; return None for any other image.
-
-    Raises:
-        ImageError: the JPEG is damaged, or too large.
-    """
-    if not data.startswith(b"\xff\xd8\xff"):
-        return None
-    header = jpeg.read(data)
-    limits.check_pixels(header.width, header.height, spec.max_pixels)
-    if not header.plain:
-        return None
-    orientation = exif.read_orientation(header.exif, header.xmp) if spec.exif else 1
-    return JpegHeader(header.data, header.height, header.width, orientation)
-
-
-def _read_orientation(
-    image: Image.Image, spec: PixelSpec, opened: OpenedImage | None = None
-) -> int:
-    """Read the EXIF orientation, 1 to 8, as far as it is known; `opened` is None in memory.
-
-    It is 1 where it is absent, damaged or not wanted.
-    """
-    # The container of a HEIC has turned it already; its EXIF says the same once more.
-    if not spec.exif or (opened and opened.format == "HEIF"):
-        return 1
-    if opened and opened.format == "JPEG":
-        return exif.read_orientation(opened.exif, opened.xmp)
-    if opened and opened.format != "TIFF":
-        return exif.read_orientation(*_find_metadata(image))
+def _read_tag(image: Image.Image) -> int:
+    """Read the orientation of a TIFF or of an image in memory; 1 where it is absent or damaged."""
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except DAMAGE:
         return 1
-    return value if isinstance(value, int) and value in _TRANSPOSITIONS else 1
+    return value if isinstance(value, int) and value in _MIRRORED else 1
 
 
 def _find_metadata(image: Image.Image) -> tuple[bytes, bytes]:
@@ -210,12 +197,6 @@ def _remove_orientation_tag(image: Image.Image) -> None:
     image.getexif().pop(_ORIENTATION_TAG, None)
 
 
-def _turn(image: Image.Image, orientation: int) -> Image.Image:
-    if orientation not in _TRANSPOSITIONS:
-        return image
-    return image.transpose(_TRANSPOSITIONS[orientation])
-
-
 def _convert_to_rgbx(image: Image.Image) -> ByteArray:
     """Convert an image of any mode to RGBX uint8 [h, w, 4], transparency over white."""
     if image.mode.startswith("I;16"):
@@ -225,7 +206,16 @@ def _convert_to_rgbx(image: Image.Image) -> ByteArray:
     if image.has_transparency_data:
         rgba = np.asarray(image.convert("RGBA"))
         return _blend_over_white(rgba, rgba[:, :, 3:])
-    return view_rgbx(image if image.mode == "RGB" else image.convert("RGB"))
+    if image.size != image.im.size:
+        # The size of a TIFF that is to be turned is, in Pillow, the size after the turn.
+        image = image.copy()
+    rgbx = np.empty((image.height, image.width, 4), np.uint8)
+    step = max(_BAND_PIXELS // image.width, 1)
+    for top in range(0, image.height, step):
+        band = image.crop((0, top, image.width, min(top + step, image.height))).convert("RGB")
+        pixels = np.frombuffer(band.tobytes("raw", "RGBX"), np.uint8)
+        rgbx[top : top + step] = pixels.reshape(-1, image.width, 4)
+    return rgbx
 
 
 def _convert_16_bits(image: Image.Image) -> ByteArray:

@@ -18,7 +18,7 @@ from PIL import Image, ImageFile
 
 from mnv1cli import limits
 from mnv1cli.errors import ImageError
-from mnv1cli.images.formats import gif, heif, jpeg, png, tiff, webp
+from mnv1cli.images.formats import gif, heif, png, tiff, webp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,17 +46,11 @@ DAMAGE = (
 
 @dataclass(slots=True)
 class OpenedImage:
-    """An image that is not decoded yet.
-
-    `format` is one of FORMATS, `data` the bytes that Pillow was given. `exif`
-    and `xmp` are those of a JPEG, of which Pillow is given neither.
-    """
+    """An image that is not decoded yet, with its format, one of FORMATS, and its bytes."""
 
     image: ImageFile.ImageFile
     format: str
     data: bytes
-    exif: bytes = b""
-    xmp: bytes = b""
 
 
 def open_image(data: bytes, spec: PixelSpec) -> OpenedImage:
@@ -66,11 +60,6 @@ def open_image(data: bytes, spec: PixelSpec) -> OpenedImage:
         ImageError: `data` is not an image, or a damaged one, or too large.
     """
     name = _identify(data)
-    if name == "JPEG":
-        header = jpeg.read(data)
-        limits.check_pixels(header.width, header.height, spec.max_pixels)
-        image = _open_with_plugin(name, header.data)
-        return OpenedImage(image, name, header.data, header.exif, header.xmp)
     if name == "PNG":
         data = png.strip_chunks(data)
     elif name == "TIFF":
@@ -80,7 +69,7 @@ def open_image(data: bytes, spec: PixelSpec) -> OpenedImage:
     elif name == "GIF":
         frame = gif.find_first_frame(data)
         limits.check_pixels(frame.width, frame.height, spec.max_pixels)
-    image = _open_with_plugin(name, data)
+    image = open_with_plugin(name, data)
     limits.check_pixels(image.width, image.height, spec.max_pixels)
     _check_tiles(image, name, spec)
     return OpenedImage(image, name, data)
@@ -125,7 +114,12 @@ def _identify(data: bytes) -> str:
     raise ImageError(_describe_unidentified(data))
 
 
-def _open_with_plugin(name: str, data: bytes) -> ImageFile.ImageFile:
+def open_with_plugin(name: str, data: bytes) -> ImageFile.ImageFile:
+    """Open a file with Pillow's plug-in for a format.
+
+    Raises:
+        ImageError: Pillow cannot read it.
+    """
     opener = heif.load_opener() if name == _HEIF else _load_plugin(name)[0]
     file = _CompleteFile(data) if name in ("BMP", "TIFF") else io.BytesIO(data)
     try:
@@ -166,7 +160,7 @@ def _check_gif_rows(opened: OpenedImage) -> None:
     frame = gif.find_first_frame(opened.data)
     if not gif.is_untouched(opened.image, frame, opened.image.info.get("transparency", 0)):
         return
-    image = _open_with_plugin("GIF", gif.make_opaque(opened.data, frame))
+    image = open_with_plugin("GIF", gif.make_opaque(opened.data, frame))
     image.im = Image.new(image.mode, image.size, 255).im
     image.load()
     if gif.is_untouched(image, frame, 255):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,13 +10,12 @@ import numpy as np
 from mnv1cli._version import __version__
 from mnv1cli.errors import ModuleError
 from mnv1cli.images import loader
-from mnv1cli.images.info import read_info
+from mnv1cli.inference import tf_data
 from mnv1cli.inference.ranking import rank_classes, softmax
-from mnv1cli.inputs import prefetch
 from mnv1cli.labels.names import compute_digest, imagenet
 from mnv1cli.results.metadata import RunMetadata
 from mnv1cli.system.threads import ordered_map
-from mnv1cli.types import ImageInfo, Table, Task
+from mnv1cli.types import Table, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from mnv1cli.labels.names import ClassName
     from mnv1cli.modules.hub_module import HubModule
     from mnv1cli.modules.signatures import Output
-    from mnv1cli.types import Batch, FloatArray, ImageRef, PixelSpec, Prediction
+    from mnv1cli.types import Batch, FloatArray, ImageRef, Loader, PixelSpec, Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +40,7 @@ class Job:
         shape: the shape of one image's results: (k,) for the k labels of `classify`.
         batch_size: the number of images that go through the model at once.
         threads: the number of cores to use.
+        loader: what decodes: threads of this program, or tf.data; both give the same bits.
         names: the names of the classes for `classify`, else empty.
         gives_probabilities: the scores of the module are probabilities, not logits.
     """
@@ -54,40 +53,22 @@ class Job:
     shape: tuple[int, ...]
     batch_size: int
     threads: int
+    loader: Loader = "threads"
     names: tuple[ClassName, ...] = ()
     gives_probabilities: bool = False
 
     def compute_tables(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
         """Compute the results for every image, a table per batch, in the order of `refs`."""
-        if self.task.meta:
-            return self._compute_tables_with_info(refs)
-        batches = loader.load_batches(refs, self.spec, self.batch_size, self.threads)
+        load = tf_data.load_batches if self.loader == "tf.data" else loader.load_batches
+        batches = load(refs, self.spec, self.batch_size, self.threads, with_info=self.task.meta)
         return ordered_map(self._compute_table, batches, self.model.workers)
-
-    def _compute_tables_with_info(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
-        """Yield the tables with the info of the images, whose headers are read again for it."""
-        loading: deque[ImageRef] = deque()
-
-        def remember_loading() -> Iterator[ImageRef]:
-            for ref in prefetch.prefetch_remote(refs, self.spec.max_bytes, twice=True):
-                loading.append(ref)
-                yield ref
-
-        def compute(pair: tuple[Batch, list[ImageRef]]) -> Table:
-            batch, loaded = pair
-            image_info = tuple(
-                ImageInfo() if reason else read_info(ref, self.spec)
-                for ref, reason in zip(loaded, batch.reasons, strict=True)
-            )
-            return replace(self._compute_table(batch), image_info=image_info)
-
-        batches = loader.load_batches(remember_loading(), self.spec, self.batch_size, self.threads)
-        pairs = ((batch, [loading.popleft() for _ in batch.paths]) for batch in batches)
-        return ordered_map(compute, pairs, self.model.workers)
 
     def _compute_table(self, batch: Batch) -> Table:
         if self.task.command == "classify":
-            return Table(batch.paths, batch.reasons, predictions=self._rank(batch))
+            predictions = self._rank(batch)
+            return Table(
+                batch.paths, batch.reasons, predictions=predictions, image_info=batch.image_info
+            )
         return Table(batch.paths, batch.reasons, values=self._compute_values(batch))
 
     def metadata(self) -> RunMetadata:

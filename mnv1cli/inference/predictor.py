@@ -115,6 +115,7 @@ class Predictor:
             gives_probabilities=probabilities,
             batch_size=self.settings.batch_size,
             threads=self.threads,
+            loader=self.settings.loader or ("tf.data" if model.engine == "tf" else "threads"),
         )
 
     def predict(

@@ -21,6 +21,7 @@ from mnv1cli.types import (
     Engine,
     FetchOptions,
     InputRange,
+    Loader,
     PixelSpec,
     Precision,
     Preprocess,
@@ -46,6 +47,8 @@ class Settings:
         engine: "litert" (the module compiled) or "tf" (the module as it is); None for "litert"
             where it is installed.
         precision: "float32", or "int8" for a module that was calibrated.
+        loader: "threads" or "tf.data" decode, with the same bits; None for tf.data with the
+            engine "tf", else threads.
         threads: the number of cores to use; None for all that the process may use.
         batch_size: the number of images that go through the model at once.
         max_pixels: the size in pixels above which an image is refused, by its header.
@@ -64,6 +67,7 @@ class Settings:
     labels: Path | None = None
     engine: Engine | None = None
     precision: Precision = "float32"
+    loader: Loader | None = None
     threads: int | None = None
     batch_size: int = DEFAULT_BATCH
     max_pixels: int = MAX_PIXELS
@@ -75,6 +79,7 @@ class Settings:
         check_choice("decode", self.decode, get_args(Decode))
         check_choice("exif", self.exif, (True, False))
         check_choice("engine", self.engine or "litert", get_args(Engine))
+        check_choice("loader", self.loader or "threads", get_args(Loader))
         check_choice("precision", self.precision, get_args(Precision))
         check_choice("batch_size", self.batch_size, range(1, MAX_BATCH + 1))
         threads = 1 if self.threads is None else self.threads

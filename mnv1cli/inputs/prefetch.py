@@ -32,24 +32,20 @@ MAX_BYTES_AHEAD = 256 << 20
 _UNKNOWN = MAX_BYTES_AHEAD // MAX_REQUESTS
 # Images that wait for the consumer, beyond those that it has taken.
 _WAITING = 2 * MAX_REQUESTS
-# An object that is read twice is kept for the second time, unless it is larger.
-_KEPT = 4 << 20
 _POLL_SECONDS = 0.2
 _IDLE_SECONDS = 30.0
 
 
-def prefetch_remote(
-    refs: Iterable[ImageRef], limit: int, twice: bool = False
-) -> Iterator[ImageRef]:
+def prefetch_remote(refs: Iterable[ImageRef], limit: int) -> Iterator[ImageRef]:
     """Yield the same images; from the first one in a store on, they are read ahead.
 
-    Objects of more than `limit` bytes are faults. With `twice` each is read two times.
+    Objects of more than `limit` bytes are faults.
     An exception of the iterator over `refs` is raised here, in its turn.
     """
     iterator = iter(refs)
     for ref in iterator:
         if isinstance(ref.member, RemoteImage):
-            yield from _Window(limit, twice).read_ahead(itertools.chain([ref], iterator))
+            yield from _Window(limit).read_ahead(itertools.chain([ref], iterator))
             return
         yield ref
 
@@ -57,23 +53,17 @@ def prefetch_remote(
 class PrefetchedImage:
     """The reader of an object that is, or will be, read ahead."""
 
-    def __init__(self, remote: RemoteImage, window: _Window, limit: int, twice: bool) -> None:
+    def __init__(self, remote: RemoteImage, window: _Window, limit: int) -> None:
         self.mtime = remote.mtime
         self.cost = min(_UNKNOWN if remote.size is None else remote.size, MAX_BYTES_AHEAD)
         self._remote = remote
         self._window = window
         self._limit = min(limit, max(remote.size or 0, _UNKNOWN))
-        self._twice = twice
         # Taken by whichever reads it first: the window, or a thread that decodes.
         self._claim = threading.Lock()
         self._done = threading.Event()
         self._data: bytes | None = None
         self._failure: BaseException | None = None
-
-    @property
-    def size(self) -> int:
-        """The length in bytes; 0 where it is unknown."""
-        return len(self._data or b"") or self._remote.size or 0
 
     def __call__(self, limit: int) -> bytes:
         """Return the bytes of the object.
@@ -84,8 +74,8 @@ class PrefetchedImage:
         if self._claim.acquire(blocking=False):
             return self._read_now(limit)
         self._done.wait()
-        data = self._data
-        self._forget(data)
+        data, self._data = self._data, None
+        self._window.free(self)
         if self._failure is not None:
             raise self._failure
         if data is None:
@@ -110,28 +100,16 @@ class PrefetchedImage:
 
     def _read_now(self, limit: int) -> bytes:
         try:
-            data = self._remote(limit)
-            if self._twice and len(data) <= _KEPT:
-                self._data = data
+            return self._remote(limit)
         finally:
-            self._twice = False
             self._done.set()
-        return data
-
-    def _forget(self, data: bytes | None) -> None:
-        """Free the room at the first use, and the bytes at the last."""
-        if data is not None and not (self._twice and len(data) <= _KEPT):
-            self._data = None
-        self._twice = False
-        self._window.free(self)
 
 
 class _Window:
     """The objects that are read ahead."""
 
-    def __init__(self, limit: int, twice: bool) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._twice = twice
         self._changed = threading.Condition()
         self._queued: deque[PrefetchedImage] = deque()
         self._held: dict[PrefetchedImage, int] = {}
@@ -179,7 +157,7 @@ class _Window:
     def _prepare(self, ref: ImageRef) -> ImageRef:
         if not isinstance(ref.member, RemoteImage) or ref.problem:
             return ref
-        image = PrefetchedImage(ref.member, self, self._limit, self._twice)
+        image = PrefetchedImage(ref.member, self, self._limit)
         with self._changed:
             self._queued.append(image)
             self._changed.notify()

@@ -14,7 +14,7 @@ from mnv1cli.path_text import display_path
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mnv1cli.types import ImageRef, PixelSpec
+    from mnv1cli.types import FloatArray, ImageRef, PixelSpec
 
 # A crop has this share of the area, and is this many times as wide as it is high.
 _AREA = (0.6, 1.0)
@@ -56,36 +56,37 @@ class Views:
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._refs))
         order = order[steps_done * self.batch_size : self.steps * self.batch_size]
         first = epoch * len(self._refs) + steps_done * self.batch_size
-        side = self._canvas.size
-        signature = (
-            tf.TensorSpec([side, side, 3], tf.float32),
-            tf.TensorSpec([], tf.int64),
-            tf.TensorSpec([], tf.int64),
-        )
-        data = tf.data.Dataset.from_generator(
-            lambda: self._read(order, first), output_signature=signature
-        )
-        # There is no Python in `_draw_view` to convert, and converting leaves files behind.
-        draw_view = tf.autograph.experimental.do_not_convert(self._draw_view)
-        data = data.map(draw_view, num_parallel_calls=self._threads, deterministic=True)
-        yield from data.batch(self.batch_size, drop_remainder=True).prefetch(2)
-        if self._failure is not None:
-            raise self._failure
+        numbers = np.arange(first, first + len(order))
+        data = tf.data.Dataset.from_tensor_slices((order, numbers))
+        # Converting functions for tf.data leaves files behind; there is nothing to convert.
+        read_view = tf.autograph.experimental.do_not_convert(self._read_view)
+        data = data.map(read_view, num_parallel_calls=self._threads, deterministic=True)
+        try:
+            yield from data.batch(self.batch_size, drop_remainder=True).prefetch(2)
+        except tf.errors.OpError:
+            if self._failure is None:
+                raise
+            # TensorFlow makes something else of what Python raises.
+            raise self._failure from None
 
-    def _read(self, order: Any, first: int) -> Iterator[tuple[Any, int, int]]:
-        """Read the images in their order: pixels, position in `refs`, and number to draw by."""
-        refs = (self._refs[i] for i in order.tolist())
-        batches = loader.load_with_pillow(refs, self._canvas, self.batch_size, self._threads)
-        done = 0
-        for batch in batches:
-            for path, reason in zip(batch.paths, batch.reasons, strict=True):
-                if reason:
-                    # Raised by `read_epoch`: TensorFlow would make something else of it.
-                    self._failure = ImageError(f"{display_path(path)}: {reason}")
-                    return
-            for pixels in batch.pixels:
-                yield pixels, order[done], first + done
-                done += 1
+    def _read_view(self, position: Any, number: Any) -> tuple[Any, Any]:
+        """Read the image at a position in `refs`, and draw a view of it."""
+        import tensorflow as tf
+
+        side = self._canvas.size
+        pixels = tf.numpy_function(self._load, [position], tf.float32)
+        return self._draw_view(tf.ensure_shape(pixels, [side, side, 3]), position, number)
+
+    def _load(self, position: Any) -> FloatArray:
+        """Load the canvas of an image; what fails is kept for `read_epoch`."""
+        ref = self._refs[int(position)]
+        pixels = np.empty((self._canvas.size, self._canvas.size, 3), np.float32)
+        try:
+            loader.load_image(ref, self._canvas, pixels)
+        except ImageError as error:
+            self._failure = ImageError(f"{display_path(ref.path)}: {error}")
+            raise self._failure from error
+        return pixels
 
     def _draw_view(self, pixels: Any, position: Any, number: Any) -> tuple[Any, Any]:
         """Cut a random crop out of an image, which may be mirrored; `number` decides both."""

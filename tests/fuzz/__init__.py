@@ -9,5 +9,5 @@ The targets `fuzz_*.py` are for atheris, which is no dependency of the tests:
 and so for `fuzz_exif`, `fuzz_labels`, `fuzz_lists` and `fuzz_archive`. What one
 finds is left in `crash-*`; given as the only argument it is tried again.
 
-`both_decoders` and `mutated_photos` need nothing else, and say how they are run.
+`damage` and `mutated_photos` need nothing else, and say how they are run.
 """

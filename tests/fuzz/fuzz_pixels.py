@@ -14,14 +14,14 @@ def load() -> Callable[[bytes], None]:
     import numpy as np
 
     from mnv1cli.errors import ImageError
-    from mnv1cli.images import decode
     from mnv1cli.types import PixelSpec
+    from tests.support.pixels import load_pixels
 
     spec = PixelSpec(16, "pad", max_pixels=4_000_000)
 
     def target(data: bytes) -> None:
         try:
-            found = decode.load(data, spec)
+            found = load_pixels(data, spec)
             reason = ""
         except ImageError as error:
             found, reason = np.zeros(1, np.float32), str(error)

@@ -4,7 +4,7 @@
 
 The command must end with 0 or 3 and stay below 1.5 GB, refuse what the decoders
 refuse, and give each other file the row that it has in another order, through
-the other decoder, and among other neighbours.
+the other loader, and among other neighbours.
 """
 
 from __future__ import annotations
@@ -27,16 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MOST_BYTES = 1_500_000_000
-# The command, with Pillow for all images, and with tf.data.
+# The command, which notes the memory that it took.
 _PROGRAM = """
-import os, sys
+import sys
 from pathlib import Path
 from mnv1cli.cli import console
-from mnv1cli.images import loader
 from mnv1cli.cli.main import cli
-from mnv1cli.images.tf_data import Stream
 from tests.support.memory import most
-{choice}
 code = 0
 try:
     cli(sys.argv[2:])
@@ -45,11 +42,6 @@ except SystemExit as end:
 Path(sys.argv[1]).write_text(str(most()))
 console.leave(code)
 """
-PILLOW = _PROGRAM.format(choice="loader.MIN_IMAGES = loader.MIN_IMAGES_WITH_TENSORFLOW = 10**9")
-TENSORFLOW = _PROGRAM.format(
-    choice="loader.load_batches = lambda refs, spec, size, workers: "
-    "Stream(spec, size, workers).load_batches(refs)"
-)
 
 
 class Run(NamedTuple):
@@ -78,12 +70,13 @@ def write_photos(photos: Path, folder: Path, count: int, seed: int = 7) -> list[
     return paths
 
 
-def classify(paths: Sequence[Path], program: str, folder: Path) -> Run:
+def classify(paths: Sequence[Path], feeder: str, folder: Path) -> Run:
     """Classify a list of files; return the rows and the reasons."""
     names, errors = folder / "names", folder / "errors.csv"
     names.write_text("\n".join(map(str, paths)))
     peak = folder / "peak"
-    words = [sys.executable, "-c", program, str(peak), "classify", "--module", "bundled", "-q"]
+    words = [sys.executable, "-c", _PROGRAM, str(peak), "classify", "--module", "bundled", "-q"]
+    words += ["--loader", feeder]
     words += ["-f", "csv", "--files-from", str(names), "--errors", str(errors), "--force"]
     started = time.monotonic()
     with open(folder / "stdout", "wb") as out, open(folder / "stderr", "wb") as err:
@@ -101,11 +94,11 @@ def classify(paths: Sequence[Path], program: str, folder: Path) -> Run:
 
 
 def compare(photos: Path, folder: Path, count: int) -> tuple[Run, Run, list[str]]:
-    """Run each decoder in its own order of files; return the runs and the files that differ."""
+    """Run each loader in its own order of files; return the runs and the files that differ."""
     paths = write_photos(photos, folder, count)
-    first = classify(paths, PILLOW, folder)
+    first = classify(paths, "threads", folder)
     shuffled = random.Random(1).sample(paths, len(paths))
-    second = classify(shuffled, TENSORFLOW, folder)
+    second = classify(shuffled, "tf.data", folder)
     different = [
         str(path)
         for path in paths

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from mnv1cli.errors import ImageError
-from mnv1cli.images import decode
 from mnv1cli.types import PixelSpec
 from tests.support import images
 from tests.support.images import SAMPLES, chunk, colours, depths, encode, jpeg, noise, png, png16
+from tests.support.pixels import load_pixels
 
 SPEC = PixelSpec(64)
 UNTURNED = PixelSpec(64, exif=False)
@@ -87,14 +87,14 @@ NO_IMAGE = {
 def test_reason_why_bytes_are_no_image(kind: str, exif: bool) -> None:
     data, reason = NO_IMAGE[kind]
     with pytest.raises(ImageError, match=reason) as caught:
-        decode.load(data, PixelSpec(64, exif=exif))
+        load_pixels(data, PixelSpec(64, exif=exif))
     assert str(caught.value).isprintable()
 
 
 def load_or_explain(data: bytes, spec: PixelSpec) -> str | bytes:
     """Return the reason, or the pixels."""
     try:
-        return decode.load(data, spec).tobytes()
+        return load_pixels(data, spec).tobytes()
     except ImageError as error:
         return str(error)
 

@@ -14,6 +14,7 @@ from mnv1cli.images import decode, file
 from mnv1cli.types import Decode, PixelSpec
 from tests.support import images
 from tests.support.images import SAMPLES, colours, encode
+from tests.support.pixels import load_pixels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,7 @@ def test_reference_pixels_of_photos(shared: Path, photos: Path) -> None:
     reference = np.load(shared / "reference.npz")
     for name, expected in zip(reference["names"][:4], reference["pixels"], strict=True):
         data = file.read_file(os.fsencode(photos / name))
-        np.testing.assert_allclose(decode.load(data, PixelSpec(128)), expected, atol=1e-5)
+        np.testing.assert_allclose(load_pixels(data, PixelSpec(128)), expected, atol=1e-5)
 
 
 # Colour
@@ -34,7 +35,7 @@ def test_reference_pixels_of_photos(shared: Path, photos: Path) -> None:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_colours_of_every_kind_of_file(name: str) -> None:
     np.testing.assert_array_equal(
-        decode.decode(SAMPLES[name].data, SPEC)[:, :, :3], SAMPLES[name].rgb
+        decode.decode(SAMPLES[name].data, SPEC).rgbx[:, :, :3], SAMPLES[name].rgb
     )
 
 
@@ -43,21 +44,21 @@ def test_every_colour_under_every_alpha() -> None:
     rgb = np.dstack([colour, 255 - colour, colour ^ 0x55])
     data = encode(images.with_alpha(rgb, alpha), "PNG")
     np.testing.assert_array_equal(
-        decode.decode(data, SPEC)[:, :, :3], images.over_white(rgb, alpha)
+        decode.decode(data, SPEC).rgbx[:, :, :3], images.over_white(rgb, alpha)
     )
 
 
 def test_white_under_any_alpha_is_white() -> None:
     white = np.full((1, 256, 3), 255, np.uint8)
     data = encode(images.with_alpha(white, np.arange(256, dtype=np.uint8)[None]), "PNG")
-    np.testing.assert_array_equal(decode.decode(data, SPEC)[:, :, :3], white)
+    np.testing.assert_array_equal(decode.decode(data, SPEC).rgbx[:, :, :3], white)
 
 
 @pytest.mark.skipif(not images.HAS_AVIF, reason="this Pillow has no AVIF")
 def test_avif_is_close_to_what_was_encoded() -> None:
     data = encode(Image.fromarray(colours(40, 56)), "AVIF", quality=100, subsampling="4:4:4")
     np.testing.assert_allclose(
-        decode.decode(data, SPEC)[:, :, :3].astype(int), colours(40, 56), atol=4
+        decode.decode(data, SPEC).rgbx[:, :, :3].astype(int), colours(40, 56), atol=4
     )
 
 
@@ -65,7 +66,7 @@ def test_colour_profile_is_ignored() -> None:
     profile = b"no profile at all"
     data = encode(Image.fromarray(colours()), "PNG", icc_profile=profile)
     assert profile in zlib.decompress(data[data.index(b"\0\0", data.index(b"iCCP")) + 2 :])
-    np.testing.assert_array_equal(decode.decode(data, SPEC)[:, :, :3], colours())
+    np.testing.assert_array_equal(decode.decode(data, SPEC).rgbx[:, :, :3], colours())
 
 
 # Reduction
@@ -86,10 +87,10 @@ def test_jpeg_is_decoded_at_its_reduction(
     kind: str, size: int, resolution: Decode, shape: tuple[int, ...]
 ) -> None:
     data = encode(Image.fromarray(colours(501, 603)).convert(kind), "JPEG")
-    decoded = decode.decode(data, PixelSpec(size, "squash", resolution))
+    decoded = decode.decode(data, PixelSpec(size, "squash", resolution)).rgbx
     assert decoded.shape == (*shape, 4)
 
 
 def test_other_formats_are_decoded_whole() -> None:
     data = encode(Image.fromarray(colours(501, 603)), "PNG")
-    assert decode.decode(data, PixelSpec(16)).shape == (501, 603, 4)
+    assert decode.decode(data, PixelSpec(16)).rgbx.shape == (501, 603, 4)

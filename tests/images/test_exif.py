@@ -119,5 +119,5 @@ TURNED: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("kind", TURNED)
 def test_wherever_a_file_keeps_its_orientation_it_is_found(kind: str) -> None:
     data = TURNED[kind]()
-    turned, upright = (decode.decode(data, PixelSpec(64, exif=exif)) for exif in (True, False))
+    turned, upright = (decode.decode(data, PixelSpec(64, exif=exif)).rgbx for exif in (True, False))
     assert turned.shape[:2] == upright.shape[1::-1]

@@ -18,16 +18,15 @@ from PIL import GifImagePlugin, Image, ImageFile
 from mnv1cli import limits
 from mnv1cli.errors import ImageError
 from mnv1cli.images import decode, file, loader, opening
-from mnv1cli.images.tf_data import Stream
 from mnv1cli.inputs.listing import Listing
 from mnv1cli.types import ImageRef, PixelSpec
 from tests.conftest import ROOT
 from tests.support import images
 from tests.support.images import SAMPLES, colours, encode, jpeg
+from tests.support.pixels import load_pixels
 from tests.support.reading import unpack_batches, write_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 SPEC = PixelSpec(64)
@@ -75,22 +74,11 @@ def test_what_is_never_unpacked_does_no_harm(bombs: dict[str, list[dict[str, Any
 # Limits
 
 
-def decoders() -> dict[str, Callable[[list[ImageRef], PixelSpec], list[str]]]:
-    """Return functions that read images' reasons, with either decoder."""
-
-    def pool(refs: list[ImageRef], spec: PixelSpec) -> list[str]:
-        return [
-            read.reason for read in unpack_batches(loader.load_with_pillow(refs, spec, 4, 2), spec)
-        ]
-
-    def stream(refs: list[ImageRef], spec: PixelSpec) -> list[str]:
-        return [read.reason for read in unpack_batches(Stream(spec, 4, 2).load_batches(refs), spec)]
-
-    return {"pool": pool, "stream": stream}
+def read_reasons(refs: list[ImageRef], spec: PixelSpec) -> list[str]:
+    return [read.reason for read in unpack_batches(loader.load_batches(refs, spec, 4, 2), spec)]
 
 
-@pytest.mark.parametrize("path", ["pool", "stream"])
-def test_limit_of_pixels_holds_for_every_format_and_in_memory(path: str, tmp_path: Path) -> None:
+def test_limit_of_pixels_holds_for_every_format_and_in_memory(tmp_path: Path) -> None:
     size = images.HEIGHT * images.WIDTH
     files = {
         name: sample.data
@@ -101,26 +89,25 @@ def test_limit_of_pixels_holds_for_every_format_and_in_memory(path: str, tmp_pat
     refs.append(ImageRef(len(refs), b"", source=colours()))
     refs.append(ImageRef(len(refs), b"", source=Image.fromarray(colours())))
     assert len(refs) > 30
-    reasons = decoders()[path](refs, PixelSpec(64, max_pixels=size))
+    reasons = read_reasons(refs, PixelSpec(64, max_pixels=size))
     assert reasons == [""] * len(refs)
-    reasons = decoders()[path](refs, PixelSpec(64, max_pixels=size - 1))
+    reasons = read_reasons(refs, PixelSpec(64, max_pixels=size - 1))
     assert reasons == ["too large: 19x13 is more than 246 pixels (--max-pixels)"] * len(refs)
 
 
-@pytest.mark.parametrize("path", ["pool", "stream"])
-def test_limit_of_bytes_holds_before_a_file_is_read(path: str, tmp_path: Path) -> None:
+def test_limit_of_bytes_holds_before_a_file_is_read(tmp_path: Path) -> None:
     data = jpeg(40, 56)
     refs = write_files(tmp_path, {"a.jpg": data, "b.jpg": data + bytes(1), "c.jpg": b""})
     sparse = tmp_path / "d.jpg"
     sparse.write_bytes(data)
     os.truncate(sparse, 3_100_000_000)
     refs.append(ImageRef(3, os.fsencode(sparse)))
-    reasons = decoders()[path](refs, PixelSpec(64, max_bytes=len(data)))
+    reasons = read_reasons(refs, PixelSpec(64, max_bytes=len(data)))
     assert reasons[0] == ""
     assert reasons[1].startswith("too large: the file has ")
     assert reasons[2] == "the file is empty"
     assert reasons[3] == "too large: the file has 3.1 GB (--max-bytes)"
-    assert decoders()[path](refs[3:], SPEC) == ["too large: the file has 3.1 GB (--max-bytes)"]
+    assert read_reasons(refs[3:], SPEC) == ["too large: the file has 3.1 GB (--max-bytes)"]
 
 
 def test_file_that_grows_meanwhile_is_read_up_to_the_limit(
@@ -160,18 +147,18 @@ def test_words_for_a_limit(limit: int, words: str) -> None:
 def test_limit_of_pillow_is_neither_heeded_nor_changed(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = decode.load(SAMPLES[name].data, SPEC)
+    expected = load_pixels(SAMPLES[name].data, SPEC)
     if "WebP" in name:
         pytest.skip("Pillow looks at its own limit within")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        np.testing.assert_array_equal(decode.load(SAMPLES[name].data, SPEC), expected)
+        np.testing.assert_array_equal(load_pixels(SAMPLES[name].data, SPEC), expected)
     assert Image.MAX_IMAGE_PIXELS == 50
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    np.testing.assert_array_equal(decode.load(SAMPLES[name].data, SPEC), expected)
+    np.testing.assert_array_equal(load_pixels(SAMPLES[name].data, SPEC), expected)
     with pytest.raises(ImageError, match="too large"):
-        decode.load(SAMPLES[name].data, PixelSpec(64, max_pixels=3))
+        load_pixels(SAMPLES[name].data, PixelSpec(64, max_pixels=3))
 
 
 CUT = {
@@ -191,7 +178,7 @@ def test_cut_file_is_refused_though_pillow_is_told_to_load_it(
     for forgiving in (False, True):
         monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", forgiving)
         try:
-            found = decode.decode(data, SPEC)[:, :, :3]
+            found = decode.decode(data, SPEC).rgbx[:, :, :3]
         except ImageError as error:
             reasons.append(str(error))
         else:
@@ -205,7 +192,7 @@ def test_pixels_do_not_depend_on_how_pillow_loads_gifs(monkeypatch: pytest.Monke
     sample = SAMPLES["palette GIF, transparent"]
     for strategy in GifImagePlugin.LoadingStrategy:
         monkeypatch.setattr(GifImagePlugin, "LOADING_STRATEGY", strategy)
-        np.testing.assert_array_equal(decode.decode(sample.data, SPEC)[:, :, :3], sample.rgb)
+        np.testing.assert_array_equal(decode.decode(sample.data, SPEC).rgbx[:, :, :3], sample.rgb)
 
 
 def test_warnings_that_are_errors_are_reasons() -> None:
@@ -215,7 +202,7 @@ def test_warnings_that_are_errors_are_reasons() -> None:
         for at in range(8, len(data), 7):
             harmed = bytes(data[:at]) + b"\xff" + bytes(data[at + 1 :])
             with contextlib.suppress(ImageError):
-                decode.load(harmed, SPEC)
+                load_pixels(harmed, SPEC)
 
 
 def test_no_plugin_is_imported_before_its_format_comes() -> None:
@@ -259,9 +246,8 @@ def special(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[bytes, str]
 
 
 @pytest.mark.parametrize("how", ["named", "list"])
-@pytest.mark.parametrize("path", ["pool", "stream"])
 def test_pipes_sockets_and_devices_are_not_opened(
-    special: dict[bytes, str], path: str, how: str, monkeypatch: pytest.MonkeyPatch
+    special: dict[bytes, str], how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if how == "named":
         names = [name for name in special if name != b"in"]
@@ -279,7 +265,7 @@ def test_pipes_sockets_and_devices_are_not_opened(
         return genuine(path, *args)
 
     monkeypatch.setattr(os, "open", watched)
-    reasons = decoders()[path](refs, SPEC)
+    reasons = read_reasons(refs, SPEC)
     for name, reason in zip(names, reasons, strict=True):
         assert reason.startswith(special[name]), (name, reason)
     assert not set(names) & set(opened)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
-from mnv1cli.images import exif
-from mnv1cli.images.info import read_info
+from mnv1cli.images import exif, loader
 from mnv1cli.types import ImageInfo, ImageRef, PixelSpec
 from tests.conftest import ROOT
 from tests.support.images import HAS_AVIF, encode, jpeg
@@ -42,7 +42,12 @@ def read_one_info(folder: Path, data: bytes, spec: PixelSpec = SPEC) -> ImageInf
     file = folder / "image"
     file.write_bytes(data)
     os.utime(file, (1_700_000_000, 1_700_000_000))
-    return read_info(ImageRef(0, os.fsencode(file)), spec)
+    return load_info(ImageRef(0, os.fsencode(file)), spec)
+
+
+def load_info(ref: ImageRef, spec: PixelSpec = SPEC) -> ImageInfo:
+    (info,) = loader.load_batch([ref], spec, with_info=True).image_info
+    return info
 
 
 @pytest.mark.parametrize(
@@ -84,14 +89,35 @@ def test_exif_that_was_cut_tells_nothing_or_the_same(length: int) -> None:
     assert exif.read_time_taken(whole[:length]) in ("", TAKEN)
 
 
-def test_what_is_no_image_has_a_time_alone(tmp_path: Path) -> None:
-    assert read_one_info(tmp_path, b"no image") == ImageInfo(None, None, "2023-11-14T22:13:20Z", "")
-    assert read_info(ImageRef(0, b"missing"), SPEC) == ImageInfo()
+def test_exif_of_a_heic_is_not_needed_for_its_size(tmp_path: Path) -> None:
+    file = tmp_path / "x.heic"
+    pillow_heif.from_pillow(Image.new("RGB", (40, 30))).save(file, quality=-1)
+    assert read_one_info(tmp_path, file.read_bytes()) == ImageInfo(
+        40, 30, "2023-11-14T22:13:20Z", ""
+    )
+
+
+def test_what_is_no_image_has_no_info(tmp_path: Path) -> None:
+    assert read_one_info(tmp_path, b"no image") == ImageInfo()
+    assert load_info(ImageRef(0, b"missing")) == ImageInfo()
 
 
 def test_images_from_memory_have_a_size() -> None:
-    assert read_info(ImageRef(0, b"", Image.new("L", (5, 7))), SPEC) == ImageInfo(5, 7)
-    assert read_info(ImageRef(0, b"", np.zeros((7, 5, 3), "u1")), SPEC) == ImageInfo(5, 7)
+    assert load_info(ImageRef(0, b"", Image.new("L", (5, 7)))) == ImageInfo(5, 7)
+    assert load_info(ImageRef(0, b"", np.zeros((7, 5, 3), "u1"))) == ImageInfo(5, 7)
+
+
+def test_file_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+    system_open = os.open
+
+    def open_and_note(path: Any, *more: Any) -> int:
+        opened.append(path)
+        return system_open(path, *more)
+
+    monkeypatch.setattr(os, "open", open_and_note)
+    read_one_info(tmp_path, jpeg(30, 40))
+    assert opened == [os.fsencode(tmp_path / "image")]
 
 
 @pytest.fixture

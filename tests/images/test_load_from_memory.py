@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from mnv1cli.errors import ImageError
-from mnv1cli.images import decode
 from mnv1cli.images.resize import crop_and_resize
 from mnv1cli.types import PixelSpec, Preprocess
 from tests.support import images
 from tests.support.images import colours, jpeg
 from tests.support.oriented import ORIENTED, sixteen_bits
+from tests.support.pixels import load_pixels
 
 if TYPE_CHECKING:
     from mnv1cli.types import ByteArray
@@ -45,7 +45,7 @@ def test_array_is_an_image(shape: str, preprocess: Preprocess) -> None:
     array, rgb = ARRAYS[shape]
     before = array.copy()
     expected = crop_and_resize(images.rgbx(rgb), spec)
-    np.testing.assert_array_equal(decode.load_from_memory(array, spec), expected)
+    np.testing.assert_array_equal(load_pixels(array, spec), expected)
     np.testing.assert_array_equal(array, before)
 
 
@@ -74,7 +74,7 @@ def test_pil_image_of_every_mode(mode: str) -> None:
     image, rgb = PIL_IMAGES[mode]
     assert image.mode == mode
     expected = crop_and_resize(images.rgbx(rgb), SPEC)
-    np.testing.assert_array_equal(decode.load_from_memory(image, SPEC), expected)
+    np.testing.assert_array_equal(load_pixels(image, SPEC), expected)
 
 
 @pytest.mark.parametrize("exif", [True, False])
@@ -84,9 +84,9 @@ def test_opened_pil_image_is_its_file(kind: str, orientation: int, exif: bool) -
     spec = PixelSpec(64, decode="full", exif=exif)
     data = ORIENTED[kind](exif=images.orientation_exif(orientation))
     with Image.open(io.BytesIO(data)) as image:
-        np.testing.assert_array_equal(decode.load_from_memory(image, spec), decode.load(data, spec))
+        np.testing.assert_array_equal(load_pixels(image, spec), load_pixels(data, spec))
         # Again, now that Pillow has loaded it.
-        np.testing.assert_array_equal(decode.load_from_memory(image, spec), decode.load(data, spec))
+        np.testing.assert_array_equal(load_pixels(image, spec), load_pixels(data, spec))
 
 
 NOT_IN_MEMORY: dict[str, Any] = {
@@ -116,7 +116,7 @@ NOT_IN_MEMORY: dict[str, Any] = {
 @pytest.mark.parametrize("kind", NOT_IN_MEMORY)
 def test_what_is_no_image_in_memory_is_refused(kind: str, preprocess: Preprocess) -> None:
     with pytest.raises(ImageError):
-        decode.load_from_memory(NOT_IN_MEMORY[kind], PixelSpec(64, preprocess))
+        load_pixels(NOT_IN_MEMORY[kind], PixelSpec(64, preprocess))
 
 
 def test_damaged_pil_image_is_refused() -> None:
@@ -124,4 +124,4 @@ def test_damaged_pil_image_is_refused() -> None:
         Image.open(io.BytesIO(jpeg(200, 300)[:-2000])) as image,
         pytest.raises(ImageError, match="truncated"),
     ):
-        decode.load_from_memory(image, SPEC)
+        load_pixels(image, SPEC)

@@ -1,29 +1,35 @@
-"""Pillow first, tf.data when there are many: the results do not depend on the decoder."""
+"""Images through threads and through tf.data: the bits of `decode.load`, in order."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import os
 import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from mnv1cli.errors import MissingInputError
+from mnv1cli.errors import ImageError, MissingInputError
 from mnv1cli.images import loader
-from mnv1cli.images.tf_data import Stream
-from mnv1cli.types import ImageRef, PixelSpec
-from tests.support.images import jpeg
+from mnv1cli.types import Decode, ImageRef, PixelSpec, Preprocess
+from tests.support.images import SAMPLES, colours, encode, jpeg
+from tests.support.pixels import load_pixels
 from tests.support.reading import (
+    FEEDERS,
     KINDS,
     SPEC,
     Endless,
+    Read,
+    Stopped,
     find_differences,
     number_refs,
     read_alone,
@@ -33,12 +39,17 @@ from tests.support.reading import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from mnv1cli.types import Batch
+    from tests.support.reading import Feeder
 
-PATIENCE = 60.0
+PROMPT_SECONDS = 10.0
+
+
+@pytest.fixture(params=FEEDERS)
+def load(request: pytest.FixtureRequest) -> Feeder:
+    return FEEDERS[request.param]
 
 
 @pytest.fixture(scope="module")
@@ -46,215 +57,158 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ImageRef]:
     return write_mixture(tmp_path_factory.mktemp("mixture"))
 
 
-class Watched(Stream):
-    """A stream that signals when it takes over."""
-
-    begun = threading.Event()
-
-    def load_batches(self, refs: Iterable[ImageRef]) -> Iterator[Batch]:
-        self.begun.set()
-        return super().load_batches(refs)
+def test_kinds_are_those_of_the_mixture(mixture: dict[str, ImageRef]) -> None:
+    assert sorted(KINDS) == sorted(mixture)
 
 
-def make_few_count_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make five images count as many, however small."""
-    monkeypatch.setattr(loader, "MIN_MEAN_BYTES", 0)
-    monkeypatch.setattr(loader, "MIN_IMAGES", 4)
-    monkeypatch.setattr(loader, "MIN_IMAGES_WITH_TENSORFLOW", 4)
+@pytest.fixture(scope="module")
+def files(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> list[ImageRef]:
+    """Write every kind of file, and photos where there are any."""
+    samples = {name: sample.data for name, sample in SAMPLES.items()}
+    folder = tmp_path_factory.mktemp("files")
+    refs = write_files(folder, {**samples, "large": jpeg(901, 1200)})
+    with contextlib.suppress(pytest.skip.Exception):
+        photos = sorted(os.fsencode(path) for path in request.getfixturevalue("photos").iterdir())
+        refs += [ImageRef(index, path) for index, path in enumerate(photos[:24], len(refs))]
+    return refs
 
 
-@pytest.fixture
-def stream(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Return the event that tf.data takes over; it is prepared from the fifth image on."""
-    make_few_count_as_many(monkeypatch)
-    monkeypatch.setattr(loader, "Stream", Watched)
-    Watched.begun = threading.Event()
-    return Watched.begun
-
-
-def repeat_until_takeover(
-    stream: threading.Event, refs: Iterable[ImageRef], after: int, given: list[ImageRef]
-) -> Iterator[ImageRef]:
-    """Yield the refs again and again until the stream has begun, and then `after` more of them."""
-    deadline = time.monotonic() + PATIENCE
-    left = after
-    for ref in itertools.cycle(refs):
-        if stream.is_set():
-            left -= 1
-        assert time.monotonic() < deadline, "nobody took over"
-        if left < 0:
-            return
-        given.append(ref)
-        yield ref
-        # Not faster than the images are read, so that memory stays small.
-        time.sleep(0.0005)
-
-
-@pytest.mark.parametrize("batch_size", [1, 5, 16])
-def test_handover_moves_no_row_and_changes_no_bit(
-    mixture: dict[str, ImageRef], stream: threading.Event, batch_size: int
+@pytest.mark.parametrize(("resolution", "exif"), [("scaled", True), ("full", False)])
+@pytest.mark.parametrize("preprocess", get_args(Preprocess))
+def test_files_have_the_bits_of_pixels_alone(
+    load: Feeder, files: list[ImageRef], preprocess: Preprocess, resolution: Decode, exif: bool
 ) -> None:
-    given: list[ImageRef] = []
-    refs = repeat_until_takeover(stream, number_refs(mixture, KINDS), 40, given)
-    expected = {kind: read_alone(mixture[kind], SPEC) for kind in KINDS}
-    count = 0
-    for result, kind in zip(
-        unpack_batches(loader.load_batches(refs, SPEC, batch_size, 2)),
-        itertools.cycle(KINDS),
-        strict=False,
-    ):
-        assert result.equals(expected[kind]), (count, kind)
-        count += 1
-    assert stream.is_set()
-    assert count == len(given)
+    spec = PixelSpec(64, preprocess, resolution, exif)
+    results = list(unpack_batches(load(files, spec, 8, 2), spec))
+    assert [result.reason for result in results] == [""] * len(files)
+    assert find_differences(results, files, spec) == []
 
 
+@pytest.mark.parametrize("feeder", FEEDERS)
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(st.lists(st.sampled_from(KINDS), max_size=30), st.integers(1, 20), st.integers(1, 4))
+def test_images_keep_their_order_whatever_lies_between(
+    mixture: dict[str, ImageRef], feeder: str, kinds: list[str], batch_size: int, workers: int
+) -> None:
+    refs = number_refs(mixture, kinds)
+    results = unpack_batches(FEEDERS[feeder](refs, SPEC, batch_size, workers))
+    assert find_differences(results, refs, SPEC) == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
 def test_batches_are_no_larger_than_asked_for(
-    mixture: dict[str, ImageRef], stream: threading.Event
+    load: Feeder, mixture: dict[str, ImageRef], batch_size: int
 ) -> None:
-    refs = repeat_until_takeover(stream, number_refs(mixture, KINDS), 40, [])
-    lengths = [len(batch.paths) for batch in loader.load_batches(refs, SPEC, 7, 2)]
-    assert max(lengths) == 7
-    assert min(lengths) > 0
+    refs = number_refs(mixture, KINDS)
+    lengths = [len(batch.paths) for batch in load(refs, SPEC, batch_size, 2)]
+    assert sum(lengths) == len(KINDS)
+    assert max(lengths) <= batch_size
 
 
-@pytest.mark.parametrize("after", [0, 1, 13])
-def test_what_the_refs_raise_after_the_handover_comes_in_its_turn(
-    mixture: dict[str, ImageRef], stream: threading.Event, after: int
+def test_a_handful_of_images_is_spread_over_the_workers(load: Feeder, tmp_path: Path) -> None:
+    refs = write_files(tmp_path, {f"{i}.jpg": jpeg(20, 20) for i in range(10)})
+    assert len(list(load(refs, SPEC, 1000, 2))) > 1
+
+
+@pytest.mark.parametrize("size", [64, 128])
+def test_batches_of_bad_images_have_no_rows(
+    load: Feeder, mixture: dict[str, ImageRef], size: int
 ) -> None:
-    given: list[ImageRef] = []
-    error = MissingInputError("no more")
+    refs = number_refs(mixture, ["missing", "text", "problem"])
+    for batch in load(refs, PixelSpec(size), 8, 2):
+        assert all(batch.reasons)
+        assert batch.pixels.shape == (0, size, size, 3)
+        assert batch.pixels.dtype == np.float32
+
+
+def test_no_images_are_no_batches(load: Feeder) -> None:
+    assert list(load([], SPEC, 8, 2)) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_image_is_read_or_refused_with_its_reason(
+    mixture: dict[str, ImageRef], kind: str
+) -> None:
+    try:
+        out = np.full((64, 64, 3), np.nan, np.float32)
+        loader.load_image(mixture[kind], SPEC, out)
+        result = Read(mixture[kind].path, "", out)
+    except ImageError as error:
+        result = Read(mixture[kind].path, str(error), None)
+    assert result.equals(read_alone(mixture[kind], SPEC))
+
+
+def test_opened_pil_image_may_be_given_several_times(load: Feeder) -> None:
+    data = encode(Image.fromarray(colours(600, 800)), "PNG")
+    with Image.open(io.BytesIO(data)) as image:
+        refs = [ImageRef(i, b"", source=image) for i in range(12)]
+        results = list(unpack_batches(load(refs, SPEC, 4, 2)))
+    expected = Read(b"", "", load_pixels(data, SPEC))
+    assert all(result.equals(expected) for result in results)
+
+
+@pytest.mark.parametrize("error", [ValueError("of Python"), MissingInputError("ours"), Stopped()])
+@pytest.mark.parametrize("kinds", [[], ["jpeg"], ["missing", "jpeg", "cut jpeg"], KINDS])
+def test_what_the_refs_raise_comes_in_its_turn(
+    load: Feeder, mixture: dict[str, ImageRef], kinds: list[str], error: BaseException
+) -> None:
+    refs = number_refs(mixture, kinds)
 
     def failing() -> Iterator[ImageRef]:
-        yield from repeat_until_takeover(stream, number_refs(mixture, KINDS), after, given)
+        yield from refs
         raise error
 
-    results: list[bytes] = []
-    with pytest.raises(MissingInputError) as caught:
-        results.extend(walk_paths(loader.load_batches(failing(), SPEC, 4, 2)))
+    stream = unpack_batches(load(failing(), SPEC, 8, 2))
+    assert find_differences(itertools.islice(stream, len(refs)), refs, SPEC) == []
+    with pytest.raises(type(error)) as caught:
+        next(stream)
     assert caught.value is error
-    assert results == [ref.path for ref in given]
 
 
-def walk_paths(batches: Iterable[Batch]) -> Iterator[bytes]:
-    for batch in batches:
-        yield from batch.paths
-
-
-@settings(derandomize=True, deadline=None, max_examples=15)
-@given(st.integers(0, 12), st.booleans())
-def test_few_images_and_what_their_refs_raise(
-    mixture: dict[str, ImageRef], count: int, fails: bool
+@pytest.mark.parametrize("kind", ["jpeg", "png", "array", "problem"])
+def test_refs_are_read_little_ahead_and_no_more_after_closing(
+    load: Feeder, mixture: dict[str, ImageRef], kind: str
 ) -> None:
-    refs = number_refs(mixture, KINDS[:count])
-
-    def possibly_failing() -> Iterator[ImageRef]:
-        yield from refs
-        if fails:
-            raise LookupError("no more")
-
-    results = unpack_batches(loader.load_batches(possibly_failing(), SPEC, 16, 2))
-    assert find_differences(itertools.islice(results, count), refs, SPEC) == []
-    with pytest.raises(LookupError if fails else StopIteration):
-        next(results)
-
-
-def test_images_that_end_while_the_stream_is_made_ready_are_all_there(
-    mixture: dict[str, ImageRef], stream: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for count in (4, 5, 6, 9):
-        refs = number_refs(mixture, KINDS[:count])
-        assert (
-            find_differences(unpack_batches(loader.load_batches(refs, SPEC, 2, 2)), refs, SPEC)
-            == []
-        )
-    wait_for(list_preparing())
-
-
-def list_preparing() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name == "mnv1-tensorflow"]
-
-
-def wait_for(threads: list[threading.Thread]) -> None:
-    """Wait until the work of a test has ended, so that it does not disturb the next one."""
+    before = set(threading.enumerate())
+    refs = Endless(mixture[kind])
+    stream = load(refs, SPEC, 8, 2)
+    assert refs.taken == 0
+    next(stream)
+    threads = {t for t in set(threading.enumerate()) - before if t.name == "mnv1-ordered"}
+    time.sleep(0.2)
+    assert refs.taken < 100
+    stream.close()  # type: ignore[attr-defined]
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(PROMPT_SECONDS)
         assert not thread.is_alive()
-
-
-def test_closing_after_the_handover_takes_no_more_refs(
-    mixture: dict[str, ImageRef], stream: threading.Event
-) -> None:
-    refs = Endless(mixture["jpeg"])
-    batches = loader.load_batches(refs, SPEC, 4, 2)
-    deadline = time.monotonic() + PATIENCE
-    while not stream.is_set():
-        next(batches)
-        assert time.monotonic() < deadline
-    next(batches)
-    batches.close()  # type: ignore[attr-defined]
-    time.sleep(0.5)
+    time.sleep(0.05)
     count = refs.taken
-    time.sleep(0.1)
+    time.sleep(0.05)
     assert refs.taken == count
 
 
-def test_without_tensorflow_pillow_does_all(
-    mixture: dict[str, ImageRef], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_few_count_as_many(monkeypatch)
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
-    refs = number_refs(mixture, KINDS * 4)
-    assert (
-        find_differences(unpack_batches(loader.load_batches(refs, SPEC, 16, 2)), refs, SPEC) == []
-    )
-    wait_for(list_preparing())
+def test_name_of_any_bytes_is_read(load: Feeder, tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/\xff\n'.jpg"
+    with open(path, "wb") as file:
+        file.write(jpeg(30, 40))
+    (result,) = unpack_batches(load([ImageRef(0, path)], SPEC, 8, 2))
+    assert (result.path, result.reason) == (path, "")
 
 
-COUNTED = """
-import sys, threading
+MANY = """
+import sys
 from mnv1cli.images import loader
 from mnv1cli.types import ImageRef, PixelSpec
-count, many, worth, path = *map(int, sys.argv[1:4]), sys.argv[4].encode()
-loader.MIN_IMAGES, loader.MIN_MEAN_BYTES = many or loader.MIN_IMAGES, worth
-refs = [ImageRef(i, path) for i in range(count)]
-found = sum(len(batch.paths) for batch in loader.load_batches(refs, PixelSpec(32), 16, 2))
-assert found == count, found
-for thread in threading.enumerate():
-    if thread.name == "mnv1-tensorflow":
-        thread.join()
+refs = (ImageRef(i, sys.argv[1].encode()) for i in range(30_000))
+assert sum(len(batch.paths) for batch in loader.load_batches(refs, PixelSpec(8), 16, 2)) == 30_000
 print("tensorflow" in sys.modules)
 """
 
 
-@pytest.mark.parametrize(
-    ("count", "many", "worth", "imported"),
-    [
-        (300, 0, 0, "False"),
-        (20, 20, 0, "False"),
-        (21, 20, 0, "True"),
-        # The image has fewer bytes than are worth it, or as many.
-        (21, 20, 10_000, "False"),
-        (21, 20, 300, "True"),
-    ],
-)
-def test_only_many_images_of_some_size_pay_for_tensorflow(
-    tmp_path: Path, count: int, many: int, worth: int, imported: str
-) -> None:
-    (ref,) = write_files(tmp_path, {"a.jpg": jpeg(20, 20)})
-    assert 300 < os.stat(ref.path).st_size < 10_000
-    numbers = [str(number) for number in (count, many, worth)]
-    words = [sys.executable, "-c", COUNTED, *numbers, os.fsdecode(ref.path)]
+def test_however_many_images_do_without_tensorflow(tmp_path: Path) -> None:
+    (ref,) = write_files(tmp_path, {"a.jpg": jpeg(16, 16)})
+    words = [sys.executable, "-c", MANY, os.fsdecode(ref.path)]
     run = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.strip() == imported
-
-
-@pytest.mark.parametrize("preprocess", ["slim", "pad"])
-def test_photos_have_the_same_bits_through_both(photos: Path, preprocess: str) -> None:
-    paths = sorted(photos.iterdir())[:24]
-    refs = [ImageRef(i, os.fsencode(path)) for i, path in enumerate(paths)]
-    spec = PixelSpec(128, preprocess)  # type: ignore[arg-type]
-    first = [batch.pixels for batch in loader.load_batches(refs, spec, 16, 2)]
-    then = [batch.pixels for batch in Stream(spec, 16, 2).load_batches(refs)]
-    np.testing.assert_array_equal(np.concatenate(first), np.concatenate(then))
+    assert (run.stdout.strip(), run.stderr) == ("False", "")

@@ -24,6 +24,10 @@ UNTURNED = PixelSpec(64, exif=False)
 ORIENTATIONS = range(1, 9)
 
 
+def read_rgb(data: bytes, spec: PixelSpec = SPEC) -> ByteArray:
+    return decode.decode(data, spec).rgbx[:, :, :3]
+
+
 def turn_upright(stored: ByteArray, orientation: int) -> ByteArray:
     """Turn pixels as EXIF defines: its value names the edges where row 0 and column 0 belong."""
     h, w = stored.shape[:2]
@@ -46,19 +50,17 @@ def turn_upright(stored: ByteArray, orientation: int) -> ByteArray:
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("kind", ORIENTED)
 def test_orientation_is_applied(kind: str, orientation: int) -> None:
-    stored = decode.decode(ORIENTED[kind](), SPEC)[:, :, :3]
+    stored = read_rgb(ORIENTED[kind]())
     turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
-    np.testing.assert_array_equal(
-        decode.decode(turned, SPEC)[:, :, :3], turn_upright(stored, orientation)
-    )
+    np.testing.assert_array_equal(read_rgb(turned), turn_upright(stored, orientation))
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("kind", ORIENTED)
 def test_orientation_is_left_without_exif(kind: str, orientation: int) -> None:
-    stored = decode.decode(ORIENTED[kind](), SPEC)[:, :, :3]
+    stored = read_rgb(ORIENTED[kind]())
     turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
-    np.testing.assert_array_equal(decode.decode(turned, UNTURNED)[:, :, :3], stored)
+    np.testing.assert_array_equal(read_rgb(turned, UNTURNED), stored)
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
@@ -67,10 +69,8 @@ def test_orientation_after_the_pixels_of_a_png(orientation: int) -> None:
     exif = chunk(b"eXIf", images.orientation_exif(orientation).tobytes().removeprefix(b"Exif\0\0"))
     end = chunk(b"IEND", b"")
     late = data.removesuffix(end) + exif + end
-    np.testing.assert_array_equal(
-        decode.decode(late, SPEC)[:, :, :3], turn_upright(colours(), orientation)
-    )
-    np.testing.assert_array_equal(decode.decode(late, UNTURNED)[:, :, :3], colours())
+    np.testing.assert_array_equal(read_rgb(late), turn_upright(colours(), orientation))
+    np.testing.assert_array_equal(read_rgb(late, UNTURNED), colours())
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 255, 65535])
@@ -78,7 +78,8 @@ def test_orientation_after_the_pixels_of_a_png(orientation: int) -> None:
 def test_unknown_orientation_is_none(kind: str, orientation: int) -> None:
     turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
     np.testing.assert_array_equal(
-        decode.decode(turned, SPEC)[:, :, :3], decode.decode(ORIENTED[kind](), SPEC)[:, :, :3]
+        read_rgb(turned),
+        read_rgb(ORIENTED[kind]()),
     )
 
 
@@ -99,5 +100,6 @@ DAMAGED_EXIF = {
 def test_damaged_exif_leaves_the_image_readable(kind: str, damage: str) -> None:
     data = ORIENTED[kind](exif=b"Exif\0\0" + DAMAGED_EXIF[damage])
     np.testing.assert_array_equal(
-        decode.decode(data, SPEC)[:, :, :3], decode.decode(ORIENTED[kind](), SPEC)[:, :, :3]
+        read_rgb(data),
+        read_rgb(ORIENTED[kind]()),
     )

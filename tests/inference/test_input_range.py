@@ -10,10 +10,10 @@ import pytest
 
 from mnv1cli import Classifier
 from mnv1cli.errors import OptionError, ResultError
-from mnv1cli.images import decode
 from mnv1cli.inference.tf_model import TensorFlowModel
 from mnv1cli.modules import artifacts
 from mnv1cli.types import InputRange, PixelSpec
+from tests.support.pixels import load_pixels
 from tests.support.shell import BUNDLED, EXAMPLES, mnv1, run
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def compute_logits(tmp_path: Path, *words: object) -> FloatArray:
 def test_the_module_is_fed_the_range_by_both_engines(
     text: str, pair: tuple[float, float], tmp_path: Path, bundled_module: HubModule
 ) -> None:
-    pixels = [decode.load(p.read_bytes(), PixelSpec(128)) for p in sorted(EXAMPLES.iterdir())]
+    pixels = [load_pixels(p.read_bytes(), PixelSpec(128)) for p in sorted(EXAMPLES.iterdir())]
     low, high = pair
     mapped = (low + np.stack(pixels) * (high - low)).astype(np.float32)
     expected = TensorFlowModel(bundled_module, [bundled_module.logits()])(mapped)["logits"]

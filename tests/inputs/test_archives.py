@@ -16,14 +16,12 @@ import pytest
 from mnv1cli.analysis import synthetic_photos
 from mnv1cli.api import Classifier
 from mnv1cli.errors import ImageError
-from mnv1cli.images import loader
-from mnv1cli.images.tf_data import Stream
 from mnv1cli.inputs import archives
 from mnv1cli.inputs.archives import Archive, Member
 from mnv1cli.inputs.listing import Listing
 from mnv1cli.types import PixelSpec
 from tests.runs.test_resume import Cut, cut_at
-from tests.support.reading import unpack_batches
+from tests.support.reading import FEEDERS, unpack_batches
 from tests.support.shell import mnv1
 
 if TYPE_CHECKING:
@@ -237,8 +235,7 @@ def test_archive_through_tensorflow_gives_the_same(folder: Path, tmp_path: Path)
     with contextlib.closing(Listing([os.fsencode(packed(folder, tmp_path / "x.tgz"))])) as listing:
         refs = list(listing)
     spec = PixelSpec(64)
-    plain = list(unpack_batches(loader.load_with_pillow(iter(refs), spec, 4, 2), spec))
-    found = list(unpack_batches(Stream(spec, 4, 2).load_batches(iter(refs)), spec))
+    plain, found = (list(unpack_batches(feed(refs, spec, 4, 2), spec)) for feed in FEEDERS.values())
     assert len(found) == 7
     assert all(a.equals(b) for a, b in zip(plain, found, strict=True))
 

@@ -11,7 +11,6 @@ import pytest
 
 from mnv1cli.errors import ImageError
 from mnv1cli.images import loader
-from mnv1cli.images.loader import _measure_mean_bytes
 from mnv1cli.inputs import prefetch
 from mnv1cli.limits import TooLargeError
 from mnv1cli.storage.stores import RemoteImage
@@ -118,19 +117,6 @@ def test_what_is_larger_than_was_known_is_not_held(
         content(ref, 150)
 
 
-@pytest.mark.parametrize(
-    ("twice", "kept", "requests"), [(True, 99, 1), (True, 1, 2), (False, 9, 2)]
-)
-def test_what_is_wanted_twice_is_asked_for_once(
-    web: WebServer, monkeypatch: pytest.MonkeyPatch, twice: bool, kept: int, requests: int
-) -> None:
-    monkeypatch.setattr(prefetch, "_KEPT", kept)
-    web.answers["/0"] = Answer(b"some bytes")
-    (ref,) = prefetch.prefetch_remote(refs(web, 1), LIMIT, twice)
-    assert content(ref) == content(ref) == b"some bytes"
-    assert web.gets("/0") == requests
-
-
 def test_closing_early_leaves_no_thread(web: WebServer) -> None:
     web.answers = {f"/{i}": Answer(b"x", delay=0.05) for i in range(500)}
     found = prefetch.prefetch_remote(refs(web, 500), LIMIT)
@@ -162,12 +148,3 @@ def await_the_end_of_threads() -> None:
     while own_threads():
         assert time.monotonic() < end, own_threads()
         time.sleep(0.05)
-
-
-def test_lengths_count_for_the_choice_of_the_decoder(web: WebServer) -> None:
-    web.answers["/0"] = Answer(bytes(500))
-    (known,) = refs(web, 1, size=70_000)
-    (unknown,) = prefetch.prefetch_remote(refs(web, 1), LIMIT)
-    content(unknown)
-    assert _measure_mean_bytes([known]) == 70_000
-    assert _measure_mean_bytes([ImageRef(0, b"a.zip!/b.jpg", member=lambda _: b"")]) == 0

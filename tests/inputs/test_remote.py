@@ -14,13 +14,13 @@ import pytest
 from mnv1cli import Classifier
 from mnv1cli.errors import MissingInputError
 from mnv1cli.images import loader
-from mnv1cli.images.tf_data import Stream
 from mnv1cli.inputs.listing import InputOptions, Listing
 from mnv1cli.storage.stores import RemoteImage
 from mnv1cli.types import ImageRef, PixelSpec
 from tests.conftest import ROOT
 from tests.support import webserver
 from tests.support.objectstore import ObjectStore, object_store
+from tests.support.reading import FEEDERS
 from tests.support.shell import mnv1, rows
 from tests.support.webserver import Answer, WebServer
 
@@ -101,15 +101,13 @@ def test_rows_and_faults_are_those_of_the_same_files_on_disk(
     assert "1 skipped by suffix (.txt 1)" in there.stderr
 
 
-def test_tfdata_and_pillow_give_the_same_bits_as_from_disk(bucket: ObjectStore, disk: Path) -> None:
+def test_every_feeder_gives_the_same_bits_as_from_disk(bucket: ObjectStore, disk: Path) -> None:
     spec = PixelSpec(128)
     there = list(Listing([b"s3://photos-bucket/photos"]))
     here = list(Listing([os.fsencode(disk / "photos")]))
-    expected = list(loader.load_with_pillow(here, spec, 16, 2))
-    for found in (
-        list(loader.load_with_pillow(there, spec, 16, 2)),
-        list(Stream(spec, 16, 2).load_batches(there)),
-    ):
+    expected = list(loader.load_batches(here, spec, 16, 2))
+    for feed in FEEDERS.values():
+        found = list(feed(there, spec, 16, 2))
         assert [r for b in found for r in b.reasons] == [r for b in expected for r in b.reasons]
         one, other = (np.concatenate([b.pixels for b in some]) for some in (found, expected))
         np.testing.assert_array_equal(one, other)
@@ -234,7 +232,7 @@ def test_an_object_that_goes_meanwhile_is_a_fault(object_store: ObjectStore) -> 
     object_store.put("going", {"a.jpg": COFFEE, "b.jpg": ROCKET})
     refs = list(Listing([b"s3://going"]))
     object_store.client.delete_object(Bucket="going", Key="a.jpg")
-    (batch,) = loader.load_with_pillow(refs, PixelSpec(128), 16, 1)
+    (batch,) = loader.load_batches(refs, PixelSpec(128), 16, 1)
     assert batch.reasons == ("no such file", "")
 
 

@@ -124,12 +124,12 @@ def ask_library(
     folder: Path, photos: list[Path], handles: list[str], places: dict[str, Path]
 ) -> tuple[Any, dict[str, Any]]:
     """Run the library in a process of its own; return its facts, and its outputs by name."""
-    from mnv1cli.images import decode
     from mnv1cli.types import PixelSpec
+    from tests.support.pixels import load_pixels
 
     pixels = {size: folder / f"{size}.npy" for size in set(MODULES.values())}
     for size, file in pixels.items():
-        np.save(file, [decode.load(photo.read_bytes(), PixelSpec(size)) for photo in photos])
+        np.save(file, [load_pixels(photo.read_bytes(), PixelSpec(size)) for photo in photos])
     load = {name: (str(places[name]), str(pixels[size])) for name, size in MODULES.items()}
     outputs, task_file, result_file = (folder / n for n in ("out.npz", "task.json", "result.json"))
     task = {"outputs": str(outputs), "resolve": handles, "load": load, "keras": KERAS}

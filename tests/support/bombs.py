@@ -18,6 +18,7 @@ from PIL import Image
 
 from tests.support import images, memory
 from tests.support.images import chunk, colours, encode, jpeg, png, png_of_rows
+from tests.support.pixels import load_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,7 +137,6 @@ def tiff(width: int, height: int, *more: Entry, compression: int = 1) -> bytes:
 
 def main() -> None:
     from mnv1cli.errors import ImageError
-    from mnv1cli.images import decode
     from mnv1cli.types import PixelSpec
 
     for kind in (claims, slow, harmless):
@@ -144,7 +144,7 @@ def main() -> None:
             before = memory.most(forget=True)
             started = time.process_time()
             try:
-                decode.load(data, PixelSpec(64))
+                load_pixels(data, PixelSpec(64))
                 reason = ""
             except ImageError as error:
                 reason = str(error)

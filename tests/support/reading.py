@@ -10,18 +10,26 @@ import numpy as np
 from PIL import Image
 
 from mnv1cli.errors import ImageError
-from mnv1cli.images import decode, file
+from mnv1cli.images import file, loader
+from mnv1cli.inference import tf_data
 from mnv1cli.types import ImageRef, PixelSpec
 from tests.support import images
 from tests.support.images import SAMPLES, colours, grey_jpeg, jpeg
+from tests.support.pixels import load_pixels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from mnv1cli.types import Batch, FloatArray
 
+    Feeder = Callable[[Iterable[ImageRef], PixelSpec, int, int], Iterator[Batch]]
+
 SPEC = PixelSpec(64)
+FEEDERS: dict[str, Feeder] = {
+    "threads": loader.load_batches,
+    "tf.data": tf_data.load_batches,
+}
 
 KINDS = [
     "jpeg", "another jpeg", "grey jpeg", "png", "bad tables", "cut jpeg", "cut png", "text",
@@ -64,8 +72,8 @@ def read_alone(ref: ImageRef, spec: PixelSpec = SPEC) -> Read:
         if ref.problem:
             raise ImageError(ref.problem)
         if ref.source is not None:
-            return Read(ref.path, "", decode.load_from_memory(ref.source, spec))
-        return Read(ref.path, "", decode.load(file.read_file(ref.path), spec))
+            return Read(ref.path, "", load_pixels(ref.source, spec))
+        return Read(ref.path, "", load_pixels(file.read_file(ref.path), spec))
     except ImageError as error:
         return Read(ref.path, str(error), None)
 

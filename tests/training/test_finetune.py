@@ -12,7 +12,6 @@ import pytest
 
 from mnv1cli import Classifier
 from mnv1cli.errors import OptionError, OutputError, ResumeError
-from mnv1cli.images import decode
 from mnv1cli.modules import mobilenet, unpack, weights
 from mnv1cli.modules.files import compute_fingerprint
 from mnv1cli.modules.inspection import open_module
@@ -23,6 +22,7 @@ from mnv1cli.training.options import FinetuneOptions
 from mnv1cli.types import PixelSpec, Variant
 from tests.modules.test_mobilenet import make_random_variables
 from tests.support.digits import compute_logits, write_digits, write_small_module
+from tests.support.pixels import load_pixels
 from tests.support.shell import mnv1, rows
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def test_tensorflow_itself_gives_the_same_logits(
     names = sorted(digits.rglob("*.png"))[::23]
     table = rows(mnv1("logits", *names, "--module", out, "-f", "csv").stdout)
     wanted = np.array([[float(row[str(i)]) for i in range(10)] for row in table])
-    images = np.stack([decode.load(path.read_bytes(), PixelSpec(64)) for path in names])
+    images = np.stack([load_pixels(path.read_bytes(), PixelSpec(64)) for path in names])
     np.testing.assert_allclose(compute_logits(out, images), wanted, atol=1e-3)
 
 
@@ -123,7 +123,7 @@ def test_groups_of_photos(photos: Path, tmp_path: Path, kinds: dict[str, tuple[s
     predictions = rows(mnv1("classify", *names, "--module", out, "-f", "csv").stdout)
     assert {row["label"] for row in predictions} == set(kinds)
     scores = rows(mnv1("logits", *names, "--module", out, "-f", "csv").stdout)
-    images = np.stack([decode.load(path.read_bytes(), PixelSpec(128)) for path in names])
+    images = np.stack([load_pixels(path.read_bytes(), PixelSpec(128)) for path in names])
     wanted = np.array([[float(row[str(i)]) for i in range(len(kinds))] for row in scores])
     np.testing.assert_allclose(compute_logits(out, images), wanted, atol=1e-3)
 

@@ -1,9 +1,9 @@
-"""The checks of a JPEG that libjpeg leaves to its callers: whether it is complete, and its EXIF.
+"""The segments of a JPEG: its size, its EXIF, and the part of the file that decoders need.
 
-libjpeg paints missing parts grey, and does not report them. Here the segments of
-the file are read, the coded pixels are searched for markers, and whatever does
-not affect the pixels is left out, so that every decoder sees the same. The
-layout is that of ITU-T T.81, annex B.
+libjpeg says itself where coded pixels are damaged (`jpeg_pixels.py`). It does not
+see that scans are missing, and it has no bounds. So the segments are read here,
+and whatever does not affect the pixels is left out. The layout is that of ITU-T
+T.81, annex B.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from mnv1cli.errors import ImageError
 
@@ -24,42 +23,46 @@ _MAX_SEGMENTS = 100_000
 # Meaningless bytes between two segments.
 _MAX_GAP = 1 << 16
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
-_SOF0, _SOF1, _SOF2, _DHT, _JPG, _DAC = 0xC0, 0xC1, 0xC2, 0xC4, 0xC8, 0xCC
-_RST0, _RST7, _SOI, _EOI, _SOS, _DQT, _DRI = 0xD0, 0xD7, 0xD8, 0xD9, 0xDA, 0xDB, 0xDD
-_APP0, _APP1, _APP14, _APP15, _COM, _TEM = 0xE0, 0xE1, 0xEE, 0xEF, 0xFE, 0x01
+_SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_DHT, _DAC, _EOI, _SOS, _DQT, _APP0, _APP1, _APP14 = 0xC4, 0xCC, 0xD9, 0xDA, 0xDB, 0xE0, 0xE1, 0xEE
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, _DAC}
-_BARE = frozenset(range(_RST0, _RST7 + 1)) | {_TEM}
-_KNOWN = _FRAMES | {_DHT, _DAC, _SOS, _DQT, 0xDC, _DRI, _COM, *range(_APP0, _APP15 + 1)}
-_PROGRESSIVE = (_SOF2, 0xC6, 0xCA, 0xCE)
+_SEQUENTIAL, _PROGRESSIVE = (0xC0, 0xC1), (0xC2, 0xC6, 0xCA, 0xCE)
+# Markers without a segment: restarts, and one for temporary use.
+_BARE = frozenset((*range(0xD0, 0xD8), 0x01))
+# Segments of applications, and comments.
+_NOTES = frozenset((*range(_APP0, 0xF0), 0xFE))
 _ALL = (1 << 64) - 1
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
-_END = b"\xff\xd9"
+END = b"\xff\xd9"
 
 
-class _Component(NamedTuple):
-    """A component and its sampling factors."""
-
-    id: int
-    horizontal: int
-    vertical: int
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Jpeg:
-    """A JPEG that is complete, as far as its markers show.
+    """A JPEG as far as its segments show.
 
-    `data` is the part that decoders need. `height` and `width` are in pixels,
-    as stored. A `plain` JPEG has 1 or 3 components in 8 bits, baseline,
-    extended or progressive with Huffman codes, as nearly all have. `exif` and
-    `xmp` are the contents of those segments.
+    Attributes:
+        data: the part of the file that decoders need.
+        height: the height in pixels, as stored.
+        width: the width in pixels, as stored.
+        colours: the number of components.
+        exif: the contents of the EXIF segments.
+        xmp: the contents of the XMP segment.
+        components: the number of blocks in a unit (MCU) by the id of each component.
+        tables: the contents of the segments with Huffman codes.
+        scan: the header of the scan, if it is the only one and sequential; else empty.
+        start: the place in `data` at which the coded pixels of that scan begin.
     """
 
     data: bytes
-    height: int
-    width: int
-    plain: bool
-    exif: bytes
-    xmp: bytes
+    height: int = 0
+    width: int = 0
+    colours: int = 0
+    exif: bytes = b""
+    xmp: bytes = b""
+    components: dict[int, int] = field(default_factory=dict)
+    tables: list[bytes] = field(default_factory=list)
+    scan: bytes = b""
+    start: int = 0
 
 
 @dataclass(slots=True)
@@ -67,53 +70,41 @@ class _State:
     """The part of a JPEG read so far; `dropped` are ranges of the file that no decoder needs."""
 
     data: bytes
+    jpeg: Jpeg
     dropped: list[tuple[int, int]] = field(default_factory=list)
     exif: list[bytes] = field(default_factory=list)
-    xmp: bytes = b""
     kind: int = 0
-    height: int = 0
-    width: int = 0
-    components: tuple[_Component, ...] = ()
-    # The largest number of blocks across and down that a component has in a unit (MCU).
-    across: int = 1
-    down: int = 1
     # A bit for each of the 64 frequencies that came, by component and by the bits still missing.
     seen: dict[tuple[int, int], int] = field(default_factory=dict)
-    interval: int = 0
     scans: int = 0
-    pixel_bytes: int = 0
 
 
 def read(data: bytes) -> Jpeg:
-    """Read a JPEG's segments up to its end; what follows the end is ignored.
+    """Read a JPEG's segments: up to its pixels if they are in one scan, else up to its end.
 
     Raises:
         ImageError: its end or another part is missing, or its segments are damaged.
     """
-    state = _State(data)
+    state = _State(data, Jpeg(data))
     place = 2
     try:
         for _ in range(_MAX_SEGMENTS):
             start, place = place, _find_marker(data, place)
-            if place > start:
-                state.dropped.append((start, place))
+            state.dropped.append((start, place))
             marker = data[place + 1]
             if marker == _EOI:
-                break
+                _check_complete(state)
+                return _cut(state, place + len(END))
             place = _read_segment(state, marker, place)
-        else:
-            raise _damaged(f"more than {_MAX_SEGMENTS:,} segments")
+            if state.jpeg.scan:
+                return _cut(state, len(data))
     except (IndexError, ValueError, struct.error):
-        raise _truncated() from None
-    _check_complete(state)
-    return _make_result(state, place)
+        raise damaged("truncated, its end is missing") from None
+    raise damaged(f"more than {_MAX_SEGMENTS:,} segments")
 
 
-def _truncated() -> ImageError:
-    return ImageError("damaged JPEG: truncated, its end is missing")
-
-
-def _damaged(what: str) -> ImageError:
+def damaged(what: str) -> ImageError:
+    """Return the error for a damaged JPEG."""
     return ImageError(f"damaged JPEG: {what}")
 
 
@@ -124,8 +115,8 @@ def _find_marker(data: bytes, place: int) -> int:
     match = _MARKER.search(data, place, place + _MAX_GAP)
     if match is None:
         if place + _MAX_GAP < len(data):
-            raise _damaged("its segments do not follow each other")
-        raise _truncated()
+            raise damaged("its segments do not follow each other")
+        raise IndexError
     return match.start()
 
 
@@ -135,23 +126,21 @@ def _read_segment(state: _State, marker: int, place: int) -> int:
     if marker in _BARE:
         state.dropped.append((place, place + 2))
         return place + 2
-    if marker not in _KNOWN:
-        raise _damaged(f"a segment of the unknown kind {marker:02X}")
     end = place + 2 + (data[place + 2] << 8 | data[place + 3])
     content = data[place + 4 : end]
     if end > len(data):
-        raise _truncated()
-    if _APP0 <= marker <= _APP15 or marker == _COM:
+        raise IndexError
+    if marker in _NOTES:
         if not _affects_pixels(state, marker, content):
             state.dropped.append((place, end))
     elif marker == _SOS:
         return _read_scan(state, content, end)
     elif marker in _FRAMES:
         _read_frame(state, marker, content)
-    elif marker == _DRI:
-        state.interval = content[0] << 8 | content[1]
+    elif marker == _DHT:
+        state.jpeg.tables.append(content)
     elif marker == _DQT and len(content) < (129 if content[0] >> 4 else 65):
-        raise _damaged("a quantisation table is too short")
+        raise damaged("a quantisation table is too short")
     return end
 
 
@@ -160,7 +149,7 @@ def _affects_pixels(state: _State, marker: int, content: bytes) -> bool:
     if marker == _APP1 and content.startswith(_EXIF):
         state.exif.append(content[len(_EXIF) :])
     elif marker == _APP1 and content.startswith(_XMP):
-        state.xmp = content[len(_XMP) :]
+        state.jpeg.xmp = content[len(_XMP) :]
     # These two determine the colours.
     return (marker == _APP0 and content.startswith(b"JFIF\0")) or (
         marker == _APP14 and content.startswith(b"Adobe")
@@ -169,41 +158,37 @@ def _affects_pixels(state: _State, marker: int, content: bytes) -> bool:
 
 def _read_frame(state: _State, marker: int, content: bytes) -> None:
     if state.kind:
-        raise _damaged("it has two headers")
+        raise damaged("it has two headers")
     bits, height, width, count = struct.unpack_from(">BHHB", content)
-    fields = [struct.unpack_from("BBB", content, 6 + 3 * i) for i in range(count)]
-    components = tuple(_Component(i, size >> 4, size & 15) for i, size, _ in fields)
     if bits != 8 or count not in (1, 3, 4):
         raise ImageError(f"a JPEG of {count} colours with {bits} bits each, which is not read")
-    if not all(1 <= c.horizontal <= 4 and 1 <= c.vertical <= 4 for c in components):
-        raise _damaged("its header makes no sense")
+    factors = {content[6 + 3 * i]: content[7 + 3 * i] for i in range(count)}
+    if not all(1 <= f >> 4 <= 4 and 1 <= f & 15 <= 4 for f in factors.values()):
+        raise damaged("its header makes no sense")
     if not height or not width:
-        raise _damaged("its header names no size")
-    state.kind, state.height, state.width, state.components = marker, height, width, components
-    state.across = max(c.horizontal for c in components)
-    state.down = max(c.vertical for c in components)
+        raise damaged("its header names no size")
+    state.kind, state.jpeg.colours = marker, count
+    state.jpeg.height, state.jpeg.width = height, width
+    state.jpeg.components = {i: (f >> 4) * (f & 15) for i, f in factors.items()}
 
 
 def _read_scan(state: _State, content: bytes, start: int) -> int:
-    """Search a scan for markers; return the place of its end."""
+    """Read the header of a scan; return the place of its end."""
+    jpeg = state.jpeg
     ids = set(content[1 : 1 + 2 * content[0] : 2])
     state.scans += 1
     if not state.kind:
-        raise _damaged("its pixels come before its header")
-    if state.scans > MAX_SCANS or state.scans * state.width * state.height > _MAX_WORK:
-        size = f"{state.width}x{state.height}"
+        raise damaged("its pixels come before its header")
+    if state.kind in _SEQUENTIAL and state.scans == 1 and ids >= jpeg.components.keys():
+        jpeg.scan, jpeg.start = content, start
+        return start
+    if state.scans > MAX_SCANS or state.scans * jpeg.width * jpeg.height > _MAX_WORK:
+        size = f"{jpeg.width}x{jpeg.height}"
         raise ImageError(f"a JPEG of {size} in {state.scans} scans or more would take too long")
-    restarts = []
-    for match in _MARKER.finditer(state.data, start):
-        marker = state.data[match.start() + 1]
-        if not _RST0 <= marker <= _RST7:
-            break
-        restarts.append(marker)
-    else:
-        raise _truncated()
+    match = _SCAN_END.search(state.data, start)
+    if match is None:
+        raise IndexError
     _record_frequencies(state, ids, content)
-    _check_restarts(state, ids, restarts)
-    state.pixel_bytes += match.start() - start
     return match.start()
 
 
@@ -218,60 +203,27 @@ def _record_frequencies(state: _State, ids: set[int], content: bytes) -> None:
     for i in ids:
         earlier = state.seen.get((i, before), 0)
         if before and frequencies & ~earlier:
-            raise _damaged("some of its scans are missing")
+            raise damaged("some of its scans are missing")
         state.seen[i, before] = earlier & ~frequencies
         state.seen[i, after] = state.seen.get((i, after), 0) | frequencies
 
 
-def _check_restarts(state: _State, ids: set[int], restarts: list[int]) -> None:
-    """Check the number and order of the restart markers in a scan; one more may close it."""
-    expected = 0
-    if state.interval:
-        expected = -(-_count_units(state, ids) // state.interval) - 1
-    if len(restarts) - expected not in (0, 1) or any(
-        marker != _RST0 + i % 8 for i, marker in enumerate(restarts)
-    ):
-        raise _damaged("a part of its pixels is missing")
-
-
-def _count_units(state: _State, ids: set[int]) -> int:
-    """Count the units (MCUs) that a scan of these components has (T.81, A.2)."""
-    if len(ids) == 1:
-        return sum(_count_blocks(state, c) for c in state.components if c.id in ids)
-    return -(-state.width // (8 * state.across)) * -(-state.height // (8 * state.down))
-
-
-def _count_blocks(state: _State, component: _Component) -> int:
-    """Count the blocks of 8 x 8 pixels that a component has (T.81, A.1.1)."""
-    width = -(-state.width * component.horizontal // state.across)
-    height = -(-state.height * component.vertical // state.down)
-    return -(-width // 8) * -(-height // 8)
-
-
 def _check_complete(state: _State) -> None:
-    """Check that each component has pixels, and that there are enough bytes for the size."""
+    """Check that every component has pixels."""
     if not state.kind:
-        raise _damaged("it has no header")
-    if any(state.seen.get((component.id, 0)) != _ALL for component in state.components):
-        raise _damaged("some of its scans are missing")
-    # A block has at least two codes of one bit; in a progressive JPEG at least one.
-    least = {_SOF0: 2, _SOF1: 2, _SOF2: 1}.get(state.kind, 0)
-    if 8 * state.pixel_bytes < least * sum(_count_blocks(state, c) for c in state.components):
-        raise _damaged(f"too few bytes for {state.width}x{state.height} pixels")
+        raise damaged("it has no header")
+    if any(state.seen.get((i, 0)) != _ALL for i in state.jpeg.components):
+        raise damaged("some of its scans are missing")
 
 
-def _make_result(state: _State, end: int) -> Jpeg:
-    parts = []
-    start = 0
+def _cut(state: _State, end: int) -> Jpeg:
+    """Leave out of the data what no decoder needs, and everything from `end` on."""
+    jpeg, parts, start = state.jpeg, [], 0
     for first, last in state.dropped:
         parts.append(state.data[start:first])
         start = last
-    parts.append(state.data[start : end + len(_END)])
-    return Jpeg(
-        data=b"".join(parts),
-        height=state.height,
-        width=state.width,
-        plain=state.kind in (_SOF0, _SOF1, _SOF2) and len(state.components) in (1, 3),
-        exif=b"".join(state.exif),
-        xmp=state.xmp,
-    )
+    parts.append(state.data[start:end])
+    jpeg.data = b"".join(parts)
+    jpeg.exif = b"".join(state.exif)
+    jpeg.start -= len(state.data) - len(jpeg.data)
+    return jpeg

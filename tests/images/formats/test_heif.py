@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,8 @@ from PIL import Image
 from mnv1cli.errors import ImageError
 from mnv1cli.images import decode, opening
 from mnv1cli.images.formats import heif
-from mnv1cli.images.tf_data import Stream
-from mnv1cli.types import ImageRef, PixelSpec
+from mnv1cli.types import PixelSpec
 from tests.support.images import HAS_AVIF, colours, encode, jpeg, orientation_exif
-from tests.support.reading import unpack_batches
 from tests.support.shell import mnv1
 
 if TYPE_CHECKING:
@@ -46,7 +43,7 @@ def picture() -> Image.Image:
 
 
 def decode_heic(data: bytes, spec: PixelSpec = SPEC) -> ByteArray:
-    return decode.decode(data, spec)[:, :, :3]
+    return decode.decode(data, spec).rgbx[:, :, :3]
 
 
 def test_pixels_are_close_to_what_was_encoded(picture: Image.Image) -> None:
@@ -81,15 +78,6 @@ def test_file_that_was_cut_is_refused(picture: Image.Image, length: float) -> No
 def test_claimed_size_is_limited(picture: Image.Image) -> None:
     with pytest.raises(ImageError, match="64x48 is more than 3,000 pixels"):
         decode_heic(encode_heic(picture), PixelSpec(32, max_pixels=3000))
-
-
-def test_both_paths_give_the_same(picture: Image.Image, tmp_path: Path) -> None:
-    file = tmp_path / "x.heic"
-    file.write_bytes(encode_heic(picture))
-    refs = [ImageRef(0, os.fsencode(file))]
-    (found,) = unpack_batches(Stream(SPEC, 4, 1).load_batches(iter(refs)), SPEC)
-    assert found.pixels is not None
-    np.testing.assert_array_equal(found.pixels, decode.load(file.read_bytes(), SPEC))
 
 
 @pytest.mark.skipif(not HAS_AVIF, reason="this Pillow has no AVIF")

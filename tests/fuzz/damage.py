@@ -1,0 +1,134 @@
+"""Photos damaged as disks and networks damage them: how many get another label unnoticed.
+
+    python -m tests.fuzz.damage PHOTOS... [--count N] [--seed N]
+
+For each kind of damage it prints the number of photos that it fits, of those that were
+accepted, and of those whose first label changed; the exit code is 1 where they are too many.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mnv1cli.errors import ImageError
+from mnv1cli.inference.predictor import Predictor
+from mnv1cli.types import PixelSpec, Task
+from tests.support.pixels import load_pixels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mnv1cli.types import FloatArray
+
+END = b"\xff\xd9"
+PAGE = 4096
+LOST = 2000
+
+
+def find_pixels(data: bytes) -> tuple[int, int]:
+    """Find the first byte of the coded pixels of a JPEG, and the one behind the last."""
+    scan = data.rindex(b"\xff\xda")
+    return scan + 2 + int.from_bytes(data[scan + 2 : scan + 4], "big"), data.rindex(END)
+
+
+def flip_bit(data: bytes, chance: random.Random) -> bytes:
+    """Flip a bit of the coded pixels."""
+    harmed = bytearray(data)
+    harmed[chance.randrange(*find_pixels(data))] ^= 1 << chance.randrange(8)
+    return bytes(harmed)
+
+
+def zero_page(data: bytes, chance: random.Random) -> bytes | None:
+    """Zero a page of the file that is within the coded pixels, if there is one."""
+    start, end = find_pixels(data)
+    pages = range(-(-start // PAGE) * PAGE, end - PAGE + 1, PAGE)
+    if not pages:
+        return None
+    place = chance.choice(pages)
+    return data[:place] + bytes(PAGE) + data[place + PAGE :]
+
+
+def cut_quarter(data: bytes, chance: random.Random) -> bytes:
+    """Cut a file after its first quarter, and close it."""
+    return data[: len(data) // 4] + END
+
+
+def lose_middle(data: bytes, chance: random.Random) -> bytes | None:
+    """Lose bytes near the middle of the coded pixels, if there are enough."""
+    start, end = find_pixels(data)
+    if end - start < 2 * LOST:
+        return None
+    place = (start + end - LOST) // 2 + chance.randrange(-LOST // 4, LOST // 4)
+    return data[:place] + data[place + LOST :]
+
+
+KINDS: dict[str, Callable[[bytes, random.Random], bytes | None]] = {
+    "one bit flipped": flip_bit,
+    "a page of 4 KiB zeroed": zero_page,
+    "cut at a quarter, closed": cut_quarter,
+    "2,000 bytes missing": lose_middle,
+}
+# The photos of 500 that may be accepted with another label. Not every flipped bit shows.
+ALLOWED = dict(zip(KINDS, (20, 5, 5, 5), strict=True))
+SPEC = PixelSpec(128)
+
+
+class Outcome(NamedTuple):
+    """The numbers of photos that were damaged, accepted, and accepted with another label."""
+
+    damaged: int
+    accepted: int
+    changed: int
+
+
+def measure(photos: Sequence[bytes], kind: str, count: int, seed: int = 0) -> Outcome:
+    """Damage `count` photos in the same way, and compare their labels with the right ones."""
+    pixels: list[FloatArray] = []
+    owners: list[int] = []
+    damaged = 0
+    for i in range(count):
+        harmed = KINDS[kind](photos[i % len(photos)], random.Random(f"{kind} {seed} {i}"))
+        damaged += harmed is not None
+        try:
+            pixels.append(load_pixels(harmed or b"", SPEC))
+            owners.append(i % len(photos))
+        except ImageError:
+            continue
+    if not pixels:
+        return Outcome(damaged, 0, 0)
+    labels = compute_labels(pixels)
+    expected = compute_labels([load_pixels(photos[i], SPEC) for i in owners])
+    return Outcome(damaged, len(pixels), int((labels != expected).sum()))
+
+
+def compute_labels(pixels: Sequence[FloatArray]) -> np.ndarray:
+    """Compute the first label of each image, with the bundled module."""
+    job = Predictor("bundled").make_job(Task("logits"))
+    batches = [np.stack(pixels[i : i + 16]) for i in range(0, len(pixels), 16)]
+    return np.concatenate([job.model(batch)[job.output].argmax(axis=1) for batch in batches])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photos", nargs="+", type=Path)
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    photos = [file.read_bytes() for path in options.photos for file in sorted(path.iterdir())]
+    too_many = False
+    for kind, allowed in ALLOWED.items():
+        outcome = measure(photos, kind, options.count, options.seed)
+        numbers = f"{outcome.damaged:6} {outcome.accepted:9} {outcome.changed:8}"
+        sys.stdout.write(f"{kind:26}{numbers} of at most {allowed * options.count // 500}\n")
+        too_many |= outcome.changed > allowed * options.count / 500
+    return int(too_many)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
