@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli.errors import ModuleError
+from mnv1cli.errors import Mnv1Error, ModuleError
 from mnv1cli.inference.litert_model import LiteRTModel
 from mnv1cli.inference.tf_model import TensorFlowModel
 from mnv1cli.modules.artifacts import CompiledModel
@@ -136,7 +136,15 @@ def _check(
 
     size = outputs[0].images.shape[1]
     images = np.random.default_rng(0).random((3, size, size, 3), dtype=np.float32)
-    expected, computed = reference(images), model(images)
+    expected = reference(images)
+    try:
+        computed = model(images)
+    except Mnv1Error as error:
+        # For so few images it is not the memory, whatever LiteRT says: it lacks an operation.
+        raise ModuleError(
+            f"module {module.handle} can be compiled for LiteRT, but LiteRT cannot run it",
+            "--engine tf runs it as it is",
+        ) from error
     for name, values in expected.items():
         limit = _TOLERANCE * max(1.0, float(np.abs(values).max()))
         if not np.allclose(computed[name], values, rtol=0, atol=limit, equal_nan=True):

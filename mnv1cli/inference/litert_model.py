@@ -100,7 +100,11 @@ class _Interpreter:
         # A view, so that the pixels are copied once. Rows beyond n hold older images: running
         # them as well costs less than making the interpreter ready for another n.
         self._interpreter.tensor(self._images)()[:n] = pixels
-        self._interpreter.invoke()
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise ModuleError(f"LiteRT cannot run the compiled module: {reason}") from error
         return [self._interpreter.get_tensor(index)[:n] for index in self._results]
 
     def _resize(self, shape: Sequence[int]) -> None:

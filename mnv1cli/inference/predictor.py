@@ -208,7 +208,7 @@ def _states_shape(output: Output, task: Task) -> bool:
     """Return whether the signature states what is wanted of the shape of an output's rows."""
     sides = output.result.shape[1:]
     # Of a layer that is averaged only the length counts.
-    return bool(sides) and min(sides[-1:] if task.pool else sides) > 0
+    return bool(sides) and -1 not in (sides[-1:] if task.pool else sides)
 
 
 def choose_module_name(module: str | os.PathLike[str] | None) -> str | None:

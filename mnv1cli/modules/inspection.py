@@ -173,12 +173,13 @@ def _read_tf2(located: LocatedModule, graph: Any, image_size: int | None) -> _De
     Raises:
         ModuleError: it serves nothing, or something else than images.
     """
-    name = savedmodel.choose_signature(graph.signature_def) or savedmodel.SERVING
+    names = savedmodel.list_signatures(graph.signature_def)
+    name = savedmodel.choose_signature(names) or savedmodel.SERVING
     inputs = _read_specs(graph.signature_def[name].inputs)
     named = _read_specs(graph.signature_def[name].outputs)
     callable_ = savedmodel.is_callable(graph)
-    images = [spec for spec in inputs.values() if len(spec.shape) == 4]
-    # What is called may take a flag for training beside the images.
+    images = [spec for spec in inputs.values() if spec.shape]
+    # What is called may take scalars beside the images, such as a flag for training.
     if len(inputs) > 1 and not (callable_ and len(images) == 1):
         raise ModuleError(
             f"module {located.handle} takes {', '.join(inputs)}, and not only images",
@@ -187,7 +188,9 @@ def _read_tf2(located: LocatedModule, graph: Any, image_size: int | None) -> _De
     if not inputs and not callable_:
         raise ModuleError(
             f"module {located.handle} has neither a call nor a signature that serves",
-            IMAGES_REMEDY,
+            f"it has {', '.join(names)}, and none is {savedmodel.SERVING!r}"
+            if names
+            else IMAGES_REMEDY,
         )
     # A model that can be called, but has no signature, does not say what it takes.
     taken = next(iter(images or inputs.values()), TensorSpec("", "float32", (-1, -1, -1, 3)))

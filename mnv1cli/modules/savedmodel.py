@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ SERVING = "serving_default"
 
 # Calling what another program has saved can end in any of them, or in an error of TensorFlow's.
 _PROBLEMS = (TypeError, ValueError, LookupError, AttributeError, AssertionError, RuntimeError)
+# The lines of TensorFlow's errors that say nothing, and those that say what failed.
+_HEADINGS = ("Graph execution error", "Detected at node", "File ", "<stack traces")
+_NAMED_ERROR = re.compile(r"[A-Za-z]+Error: ")
 # Signatures of this kind are TensorFlow's own.
 _INTERNAL = "__"
 
@@ -72,10 +76,15 @@ def _list_calls(loaded: Any) -> list[Any]:
 
 def choose_signature(names: Iterable[str]) -> str | None:
     """Choose the signature that serves: `serving_default`, else the only one; None without it."""
-    own = [name for name in names if not name.startswith(_INTERNAL)]
+    own = list_signatures(names)
     if SERVING in own:
         return SERVING
     return own[0] if len(own) == 1 else None
+
+
+def list_signatures(names: Iterable[str]) -> list[str]:
+    """List the signatures that are not TensorFlow's own."""
+    return sorted(name for name in names if not name.startswith(_INTERNAL))
 
 
 def is_callable(graph: Any) -> bool:
@@ -113,10 +122,7 @@ def describe_error(error: Exception) -> str:
     """Return the telling line of an error of TensorFlow's, without the headings before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines and lines[0].startswith("in user code"):
-        return lines[-1][:300]
-    telling = [
-        line
-        for line in lines
-        if line and not line.startswith(("Graph execution error", "Detected at node", "File "))
-    ]
+        named = [line for line in lines if _NAMED_ERROR.match(line)]
+        return (named or lines)[-1][:300]
+    telling = [line for line in lines if not line.startswith(_HEADINGS)]
     return (telling or [type(error).__name__])[0][:300]
