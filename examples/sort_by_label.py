@@ -3,6 +3,7 @@
     python sort_by_label.py PHOTOS SORTED            copy
     python sort_by_label.py PHOTOS SORTED --link     hard links, no space taken
     python sort_by_label.py PHOTOS SORTED --move
+    python sort_by_label.py PHOTOS SORTED --module MODULE
 
 PHOTOS/summer/a.jpg of a cat becomes SORTED/Egyptian cat/summer/a.jpg: the
 folders stay, so photos of the same name do not collide. An existing file is
@@ -29,10 +30,11 @@ PLACE: dict[str, Callable[[str, str], object]] = {
 }
 
 
-def sort_photos(source: str, target: str, place: Callable[[str, str], object]) -> int:
+def sort_photos(
+    classifier: Classifier, source: str, target: str, place: Callable[[str, str], object]
+) -> int:
     """Place every photo below `source`, and return how many could not be placed."""
     failed = 0
-    classifier = Classifier()
     # The whole list before the first file moves, because the folder is walked as photos are read.
     for photo in list(classifier.iter_classify(source, top=1, on_error="row")):
         if photo.error:
@@ -59,6 +61,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Sort photos into folders by what they show.")
     parser.add_argument("source", metavar="PHOTOS")
     parser.add_argument("target", metavar="SORTED")
+    parser.add_argument("--module", help="as in 'mnv1 classify'")
+    parser.add_argument("--image-size", type=int, help="as in 'mnv1 classify'")
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--link", dest="action", action="store_const", const="link", default="copy")
     action.add_argument("--move", dest="action", action="store_const", const="move")
@@ -66,10 +70,12 @@ def main() -> int:
     if not os.path.isdir(options.source):
         parser.error(f"no such folder: {options.source!a}")
     try:
-        return 3 if sort_photos(options.source, options.target, PLACE[options.action]) else 0
+        classifier = Classifier(options.module, image_size=options.image_size)
+        failed = sort_photos(classifier, options.source, options.target, PLACE[options.action])
     except (Mnv1Error, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+    return 3 if failed else 0
 
 
 if __name__ == "__main__":

@@ -66,19 +66,23 @@ def evaluate_images(
 
 
 def evaluate_result(
-    file: ResultSource, truth: Path | None = None, labels: Path | None = None
+    file: ResultSource,
+    truth: Path | None = None,
+    labels: Path | None = None,
+    module: str | None = None,
 ) -> tuple[Evaluation, ResolvedTruth]:
     """Evaluate a result of classify or logits; return the evaluation, and its truth.
 
     `truth` is a list of what the images show; without it the names of their folders are the
-    truth. `labels` has the names of classes where they are not ImageNet's.
+    truth. `labels` has the names of classes where they are neither ImageNet's nor those of the
+    result's module, and `module` says where that is now.
 
     Raises:
         MissingInputError: there is no such file.
         ResultError: it cannot be read, or is no result of classify or logits.
         LabelsError: names or truth do not fit, or the truth of no image is known.
     """
-    saved = SavedPredictions(file)
+    saved = SavedPredictions(file, module)
     names = saved.names(labels)
     resolved = ResolvedTruth(saved.folder_truth() if truth is None else ListTruth(truth), names)
     evaluation = evaluate_tables(saved.tables(names), resolved, names, saved.failed)

@@ -21,12 +21,14 @@ from mnv1cli.labels.names import (
 )
 from mnv1cli.path_text import display_path
 from mnv1cli.results.readers import open_result
+from mnv1cli.runs.existing import find_result_module
 from mnv1cli.types import Layout, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from mnv1cli.inference.result_module import ResultModule
     from mnv1cli.labels.names import ClassName
     from mnv1cli.storage.location import ResultSource
     from mnv1cli.types import Prediction
@@ -37,15 +39,17 @@ _REMEDY = f"make it with --top {TOP} and without --min-probability, or give logi
 class SavedPredictions:
     """The first five labels of each image in an existing result.
 
-    `failed` is the number of images that failed, as far as the result has been read.
+    `module` says where the module of the result is, if it has been moved. `failed` is the number
+    of images that failed, as far as the result has been read.
 
     Raises:
         MissingInputError: there is no such file.
         ResultError: it cannot be read, or holds something else.
     """
 
-    def __init__(self, file: ResultSource) -> None:
+    def __init__(self, file: ResultSource, module: str | None = None) -> None:
         self._file = file
+        self._named = module
         self._result = open_result(file)
         self._metadata = self._result.metadata
         self._layout = self._result.layout or Layout((0,), labels=True)
@@ -53,7 +57,9 @@ class SavedPredictions:
         self._refuse()
 
     def names(self, own: Path | None) -> tuple[ClassName, ...]:
-        """Return the names of the result's classes: from the file `own`, else ImageNet's.
+        """Return the names of the result's classes.
+
+        They are in the file `own`, else ImageNet's or those that the result's module brings.
 
         Raises:
             LabelsError: they are not the names that the result was made with.
@@ -65,9 +71,13 @@ class SavedPredictions:
         for names in built_in if own is None else (read_labels(own),):
             if digest == compute_digest(names):
                 return names
-        raise LabelsError(
-            f"{self._file} was made with other class names", "give them with --labels FILE"
-        )
+        module = self._module
+        if own is not None or module is None or module.has_built_in_names:
+            what = f"{self._file} was made with other class names"
+            raise LabelsError(what, "give them with --labels FILE")
+        if names_of_module := module.find_class_names(digest, self._named):
+            return names_of_module
+        raise self._explain_lack(module)
 
     def tables(self, names: tuple[ClassName, ...]) -> Iterator[Table]:
         """Yield the predictions of the images that did not fail."""
@@ -86,14 +96,36 @@ class SavedPredictions:
         return SavedTruth(self._result.paths())
 
     def _names_of_scores(self, own: Path | None) -> tuple[ClassName, ...]:
-        names = choose_built_in(self._layout.shape[-1]) if own is None else read_labels(own)
+        module = self._module
+        names = None if own is None else read_labels(own)
+        if own is None and module is not None and not module.has_built_in_names:
+            names = module.find_class_names(None, self._named)
+        names = names or choose_built_in(self._layout.shape[-1])
         if self._layout.shape != (len(names),):
+            if own is None and module is not None and not module.is_on_disk(self._named):
+                raise self._explain_lack(module)
             numbers = " x ".join(map(str, self._layout.shape))
             raise LabelsError(
                 f"{self._file} has {numbers} numbers per image, but there are {len(names)} names",
                 "give scores of the classes, and your own names with --labels FILE",
             )
         return names
+
+    @property
+    def _module(self) -> ResultModule | None:
+        """The module that the result was made with, None where it does not say."""
+        return None if self._metadata is None else find_result_module(self._file, self._metadata)
+
+    def _explain_lack(self, module: ResultModule) -> LabelsError:
+        """Return the error of a result whose class names are nowhere."""
+        if module.is_on_disk(self._named):
+            what = f"{self._file} was made with other class names than module {module.handle} has"
+            return LabelsError(what, "give them with --labels FILE")
+        return LabelsError(
+            f"{self._file} was made with module {module.handle}, which has its class names and is "
+            "not there any more, or has changed",
+            "give them with --labels FILE, or name the module with --module where it is now",
+        )
 
     def _rank(self, table: Table, names: tuple[ClassName, ...]) -> Table:
         output = self._metadata.output if self._metadata else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from dataclasses import dataclass
@@ -9,14 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mnv1cli.errors import ModuleError, ResultError, UnreachableError
+from mnv1cli.labels.names import compute_digest, read_labels
 from mnv1cli.modules import bundled, cache, catalog, files, kaggle, locate
 from mnv1cli.modules.bundled import BUNDLED
+from mnv1cli.modules.files import LABELS_ASSET
 from mnv1cli.modules.locate import ARCHIVE
 from mnv1cli.storage.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from mnv1cli.labels.names import ClassName
     from mnv1cli.storage.location import ResultSource
 
 log = logging.getLogger(__name__)
@@ -79,16 +83,41 @@ class ResultModule:
         if not self.handle:
             yield BUNDLED
 
-    def find_directory(self) -> Path | None:
-        """Return the module's directory on this machine; None where it has none any more.
+    @property
+    def has_built_in_names(self) -> bool:
+        """True for the modules of ImageNet's classes that mnv1 knows by name."""
+        return self.handle == BUNDLED or catalog.parse_family_name(self.handle) is not None
 
-        Nothing is fetched or built for it.
+    def find_class_names(
+        self, digest: str | None, module: str | None = None
+    ) -> tuple[ClassName, ...] | None:
+        """Return the names of its own classes that the module brings, None where it cannot say.
+
+        They have the digest of `compute_digest`; without one the module must have the fingerprint.
+        The module is looked for as `module`, and where the metadata say; nothing is fetched.
+
+        Raises:
+            LabelsError: a file of class names is damaged.
         """
-        for name in self.list_names():
+        for name in filter(None, (module, *self.list_names())):
             path = _find_local(name, self.image_size)
-            if path is not None and files.compute_fingerprint(path) == self.fingerprint:
-                return path
+            if path is None or (digest is None and not self._is_at(path)):
+                continue
+            # The hub's library numbers a file whose name another one has.
+            for file in sorted((path / LABELS_ASSET).parent.glob(f"{Path(LABELS_ASSET).name}*")):
+                names = read_labels(file)
+                if digest in (None, compute_digest(names)):
+                    return names
         return None
+
+    def is_on_disk(self, module: str | None = None) -> bool:
+        """Return whether the module is on this machine, as `module` or where the metadata say."""
+        names = filter(None, (module, *self.list_names()))
+        paths = (_find_local(name, self.image_size) for name in names)
+        return any(path is not None and self._is_at(path) for path in paths)
+
+    def _is_at(self, path: Path) -> bool:
+        return files.compute_fingerprint(path) == self.fingerprint
 
     def explain_failure(self, error: ModuleError) -> ModuleError:
         """Return the error of a run that needs the module, where `error` is why it has none."""
@@ -154,7 +183,10 @@ def _has_cache_name(name: str) -> bool:
 
 
 def _find_local(name: str, image_size: int) -> Path | None:
-    """Return the directory of the module that `name` means; None where it is still to be made."""
+    """Return the directory of the module that `name` means; None where this machine has none.
+
+    An archive is unpacked for it.
+    """
     if name == BUNDLED:
         return cache.find_cached(bundled.make_cache_name(image_size))
     if _is_handle(name):
@@ -162,5 +194,7 @@ def _find_local(name: str, image_size: int) -> Path | None:
         return cache.find_cached(handle) or kaggle.find_directory(kaggle.parse_handle(handle))
     path = Path(name)
     if path.is_file():
-        return cache.find_cached(locate.name_archive(path))
+        with contextlib.suppress(ModuleError):
+            return locate.locate(name).path
+        return None
     return path if cache.is_complete(path) else None

@@ -267,12 +267,7 @@ def _unpack_archive(path: Path, is_sound: Callable[[Path], bool]) -> Path:
 
     try:
         unpack.check_form(path)
-        name = name_archive(path)
+        name = f"{ARCHIVE}:{files.hash_file(path)[:32]}"
     except OSError as error:
         raise ModuleError(f"cannot read {path}: {error.strerror}") from error
     return cache.install(name, fill, is_sound)
-
-
-def name_archive(path: Path) -> str:
-    """Name the module of an archive in the cache, by the content of the archive."""
-    return f"{ARCHIVE}:{files.hash_file(path)[:32]}"

@@ -11,7 +11,6 @@ from mnv1cli.analysis.evaluation import TOP, Evaluation
 from mnv1cli.analysis.saved_predictions import SavedPredictions, rank_table
 from mnv1cli.analysis.truth import ListTruth, ResolvedTruth
 from mnv1cli.errors import OptionError, ResultError
-from mnv1cli.labels.names import choose_labels
 from mnv1cli.path_text import parse_path
 from mnv1cli.results.readers import open_result
 from mnv1cli.results.readers.similarities import SimilarityRows, group_entries
@@ -99,9 +98,14 @@ class LabelGallery:
     """
 
     def __init__(
-        self, file: ResultSource, truth: Truth | None = None, labels_file: Path | None = None
+        self,
+        file: ResultSource,
+        truth: Truth | None = None,
+        labels_file: Path | None = None,
+        module: str | None = None,
     ) -> None:
         self.total = 0
+        self._module = module
         self.evaluation: Evaluation | None = None
         self.remarks: list[str] = []
         self._truth = truth
@@ -138,10 +142,8 @@ class LabelGallery:
                 f"{file} holds {output}, which no page can show",
                 "give what classify, logits or similar wrote",
             )
-        if layout and not layout.labels:
-            return choose_labels(layout.shape[-1], labels_file)
-        if labels_file or self._truth:
-            return SavedPredictions(file).names(labels_file)
+        if labels_file or self._truth or (layout and not layout.labels):
+            return SavedPredictions(file, self._module).names(labels_file)
         return ()
 
     def _evaluate(self, file: ResultSource, truth: Truth) -> None:

@@ -44,6 +44,7 @@ class ReportOptions:
         truth: a list of what the images show.
         truth_folders: take the names of the images' folders for what they show.
         labels: a file of class names.
+        module: the module of the results, which has its class names, where it has been moved.
         base: the folder that relative paths start from.
     """
 
@@ -53,6 +54,7 @@ class ReportOptions:
     truth: Path | None = None
     truth_folders: bool = False
     labels: Path | None = None
+    module: str | None = None
     base: Path | None = None
 
 
@@ -135,7 +137,7 @@ def _open_gallery(
     rows = open_similarities(results) if isinstance(results, Path) else None
     if rows is None:
         truth = choose_truth(results, options.truth, options.truth_folders, folders)
-        return LabelGallery(results, truth, options.labels)
+        return LabelGallery(results, truth, options.labels, options.module)
     for name, given in (
         ("--truth", options.truth),
         ("--truth-folders", options.truth_folders),

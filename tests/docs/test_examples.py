@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mnv1cli.modules import locate
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -152,6 +153,33 @@ def test_job_array_does_what_one_run_does(
     run("mnv1", "merge", parts / "0.csv", parts / "1.csv", "-o", merged)
     run("mnv1", "classify", album, "-o", whole)
     assert merged.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (sys.executable, "sort_by_label.py", "{album}", "sorted"),
+        pytest.param(
+            ("sh", "photos_of.sh", "cat", "{album}"),
+            marks=pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed"),
+        ),
+        ("sh", "classify_new.sh", "{album}", "labels.csv"),
+        ("sh", "slurm_shard.sh", "{album}", "parts"),
+    ],
+    ids=lambda words: words[1],
+)
+def test_scripts_take_a_module_that_overrides_the_environment(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "1")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(locate.locate("bundled").path, tmp_path / "mine")
+    program, script, *arguments = (word.format(album=album) for word in words)
+    line = (program, EXAMPLES / script, *arguments, "--module")
+    run(*line, "mine", module="nowhere")
+    refused = run(*line, "elsewhere", check=False)
+    assert b"no module 'elsewhere'" in refused.stderr
 
 
 def test_exported_model_is_run_without_mnv1(album: Path, tmp_path: Path) -> None:

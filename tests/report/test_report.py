@@ -126,7 +126,7 @@ def test_own_labels(folder: Path) -> None:
     page = make_page(folder / "x.npy", "--labels", folder / "names.txt")
     assert page.entries()[0]["labels"] == ["<ash>", "elm", "oak"]
     result = mnv1("report", folder / "x.npy", "-o", folder / "y.html")
-    assert "name your own with --labels FILE" in result.stderr
+    assert "give them with --labels FILE" in result.stderr
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])

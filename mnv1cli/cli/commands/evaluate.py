@@ -99,7 +99,7 @@ def evaluate(
         read = result if not isinstance(result, Location) else None
         files = EvaluationFiles(per_class, confusion, mistakes, (truth, read, labels), force)
         if result is not None:
-            evaluation, resolved = evaluate_result(result, truth, labels)
+            evaluation, resolved = evaluate_result(result, truth, labels, reading.module)
         else:
             progress = console.progress(stream, quiet)
             evaluation, resolved = _evaluate_images(reading, truth, labels, progress)

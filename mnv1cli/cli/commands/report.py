@@ -9,7 +9,7 @@ import click
 from mnv1cli.cli import console
 from mnv1cli.cli.help import Group, GroupedCommand, option
 from mnv1cli.cli.options import FORCE, LABELS, QUIET, VERBOSE
-from mnv1cli.cli.param_types import FILE, LOCATION
+from mnv1cli.cli.param_types import FILE, LOCATION, complete_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +40,14 @@ if TYPE_CHECKING:
     type=FILE,
     help="Folder that relative paths start from. Default: the current folder, else that of "
     "RESULTS.",
+)
+@option(
+    Group.MODULE,
+    "--module",
+    metavar="MODULE",
+    shell_complete=complete_files,
+    help="The module that RESULTS was made with, for its class names. Default: where its metadata "
+    "says.",
 )
 @option(
     Group.OUTPUT,
@@ -82,6 +90,7 @@ def report(
     truth: Path | None,
     truth_folders: bool,
     labels: Path | None,
+    module: str | None,
     base: Path | None,
     sort: str | None,
     limit: int,
@@ -106,6 +115,7 @@ def report(
             truth=truth,
             truth_folders=truth_folders,
             labels=labels,
+            module=module,
             base=base,
         )
         progress = console.progress(stream, quiet)
