@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import OutputError, WeightsError
 from mnv1cli.modules import catalog, files, mobilenet, unpack, weights
+from mnv1cli.modules.formats import checkpoints, recognise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +29,8 @@ def build_module(
 ) -> str:
     """Write a TF1 Hub module to `output`, which must not exist; return its fingerprint.
 
-    The variables come from a TF-Slim `checkpoint` (a prefix, a folder or a
-    `.tgz`) or from an `npz` file. Without `image_size` it is the one in the
+    The variables come from a TF-Slim `checkpoint` (a prefix, a file, a folder or an
+    archive) or from an `npz` file. Without `image_size` it is the one in the
     file's name, as in mobilenet_v1_1.0_160, else 128 pixels. With `as_tar` the
     output is a `.tar.gz` as the hub serves it.
 
@@ -43,8 +44,11 @@ def build_module(
         raise OutputError(f"cannot write {output}: there is no folder {output.parent}")
     source = checkpoint or npz
     assert source is not None
-    variables = weights.read_weights(source) if npz else _read_checkpoint(source)
-    named = catalog.parse_archive_name(source.name)
+    if npz:
+        variables, names = weights.read_weights(source), [source.name]
+    else:
+        variables, names = _read_checkpoint(source)
+    named = next(filter(None, map(catalog.parse_archive_name, names)), None)
     size = image_size or (named.image_size if named else None)
     variant = weights.infer_variant(variables, depth_multiplier, size)
     # Beside the target, so that the rename stays on one disk.
@@ -60,22 +64,26 @@ def build_module(
     return fingerprint
 
 
-def _read_checkpoint(source: Path) -> dict[str, Any]:
-    if source.suffix not in (".tgz", ".gz"):
-        if not source.is_dir() and not list(source.parent.glob(f"{source.name}*")):
-            raise WeightsError(f"no such checkpoint: {source}")
-        return weights.read_checkpoint(source)
-    with _unpack(source) as folder:
-        return weights.read_checkpoint(folder)
+def _read_checkpoint(source: Path) -> tuple[dict[str, Any], list[str]]:
+    """Read a checkpoint; return its variables, and the names that may contain its image size."""
+    with _unpack(source) as place:
+        prefix = checkpoints.find_checkpoint(place)
+        return weights.read_checkpoint(prefix), [source.name, prefix.name]
 
 
 @contextlib.contextmanager
 def _unpack(source: Path) -> Iterator[Path]:
-    if not source.is_file():
-        raise WeightsError(f"no such checkpoint: {source}")
+    """Unpack an archive for as long as its checkpoint is read; yield other paths as they are."""
+    if not source.is_file() or not recognise.is_archive(recognise.read_head(source)):
+        yield source
+        return
     with tempfile.TemporaryDirectory(prefix="mnv1-") as folder:
         unpack.unpack_archive(source, Path(folder))
-        yield Path(folder)
+        try:
+            yield Path(folder)
+        except WeightsError as error:
+            # The folder is gone by the time that anybody reads of it.
+            raise WeightsError(error.what.replace(folder, str(source)), error.remedy) from error
 
 
 def _pack(directory: Path, target: Path) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5.0
+_UNPACKED = ".unpacked"
 # The suffix of the note, beside a module's directory, that no source served it; and its life.
 _UNREACHABLE = ".unreachable"
 _UNREACHABLE_SECONDS = 24 * 60 * 60
@@ -83,7 +84,8 @@ def fetch_from_sources(
         except ChecksumError:
             raise
         except ModuleError as error:
-            failures.append(f"{source.url}: {kaggle_login.explain(error)}")
+            reason = kaggle_login.explain(error).replace(f"{directory / _UNPACKED}", "what it sent")
+            failures.append(f"{source.url}: {reason}")
             _clear(directory)
         else:
             log.info("fetched %s from %s", handle, describe_source(source))
@@ -104,7 +106,7 @@ def _fetch_from(
     Raises:
         ModuleError: the source serves neither.
     """
-    unpacked = directory / ".unpacked"
+    unpacked = directory / _UNPACKED
     if local := kaggle.find_directory(source.kaggle):
         shutil.copytree(local, unpacked)
     else:

@@ -5,12 +5,11 @@ The names are those of TF-Slim's `mobilenet_v1.py`.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import WeightsError
-from mnv1cli.modules.formats import checkpoint_variables
+from mnv1cli.modules.formats import checkpoint_variables, checkpoints
 from mnv1cli.types import Variant
 
 if TYPE_CHECKING:
@@ -137,25 +136,15 @@ def read_weights(path: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read the network's variables from a checkpoint, or from the only one below a folder.
+    """Read the network's variables from the checkpoint that a path means, as `find_checkpoint`.
 
-    `path` may be the checkpoint's prefix or any of its files. Names may begin with
-    a scope. Other variables are left out: the optimizer's slots, averages, the
-    global step.
+    Names may begin with a scope. Other variables are left out: the optimizer's slots,
+    averages, the global step.
 
     Raises:
         WeightsError: there is no checkpoint, or it cannot be read.
     """
-    return checkpoint_variables.read_variables(_find_checkpoint_prefix(path), _NAMES)
-
-
-def _find_checkpoint_prefix(path: Path) -> str:
-    if not path.is_dir():
-        return re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", str(path))
-    indexes = sorted(path.rglob("*.index"))
-    if len(indexes) != 1:
-        raise WeightsError(f"{path} holds {len(indexes)} checkpoints, not one")
-    return str(indexes[0].with_suffix(""))
+    return checkpoint_variables.read_variables(checkpoints.find_checkpoint(path), _NAMES)
 
 
 def remove_head(variables: Variables) -> dict[str, Any]:

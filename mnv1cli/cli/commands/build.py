@@ -20,7 +20,7 @@ _PATH = click.Path(path_type=Path)
     "--checkpoint",
     metavar="PATH",
     type=_PATH,
-    help="A TF-Slim checkpoint, or its .tgz archive.",
+    help="A TF-Slim checkpoint: its prefix, any of its files, its folder, or an archive of it.",
 )
 @option(
     Group.INPUT,

@@ -9,13 +9,17 @@ too, has their names. Reading either runs nothing of the module.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import WeightsError
+from mnv1cli.system import tempdirs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from pathlib import Path
 
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VALUE = "VARIABLE_VALUE"
@@ -23,7 +27,7 @@ _VALUE = "VARIABLE_VALUE"
 _MAX_BYTES = 2 << 30
 
 
-def read_variables(prefix: str, names: Collection[str]) -> dict[str, Any]:
+def read_variables(prefix: Path, names: Collection[str]) -> dict[str, Any]:
     """Read the variables with these names, in any scope, from the checkpoint at `prefix`.
 
     A variable without a scope is preferred to others of its name. Names that are
@@ -36,13 +40,30 @@ def read_variables(prefix: str, names: Collection[str]) -> dict[str, Any]:
     from google.protobuf.message import DecodeError
 
     try:
-        reader = tf.train.load_checkpoint(prefix)
+        reader = tf.train.load_checkpoint(_make_plain_prefix(prefix))
         keys = _match_names(_read_names(reader), frozenset(names))
         _check_size(reader, keys)
         return {name: reader.get_tensor(key) for name, key in keys.items()}
     except (tf.errors.OpError, RuntimeError, ValueError, DecodeError, UnicodeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise WeightsError(f"the checkpoint {prefix} cannot be read: {reason}") from error
+
+
+def _make_plain_prefix(prefix: Path) -> str:
+    """Return a prefix that TensorFlow reads literally, through links where it would not."""
+    name = prefix.name
+    pattern = name.replace("-?????-of-", "")
+    if pattern.isascii() and not set(pattern) & set("*?[]\\"):
+        return f"{tempdirs.make_plain_path(prefix.parent)}/{name}"
+    digest = hashlib.sha256(os.fsencode(os.path.abspath(prefix))).hexdigest()
+    folder = tempdirs.make_scratch_dir() / digest
+    folder.mkdir(exist_ok=True)
+    for file in prefix.parent.iterdir():
+        if file.name == name or file.name.startswith(f"{name}."):
+            link = folder / f"model{file.name.removeprefix(name)}"
+            if not link.is_symlink():
+                link.symlink_to(os.path.abspath(file))
+    return f"{folder}/model"
 
 
 def _read_names(reader: Any) -> dict[str, str]:

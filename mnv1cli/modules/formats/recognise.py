@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -113,7 +114,7 @@ def recognise_file(path: Path) -> Form | None:
         return _recognise_zip(path)
     if head.startswith(_GZIP) or is_tar(head):
         return None
-    if _CHECKPOINT_NAME.fullmatch(path.name) or _read_end(path) == _CHECKPOINT_END:
+    if _CHECKPOINT_NAME.fullmatch(path.name) or has_table_end(path):
         return _CHECKPOINT
     return _recognise_message(path, head)
 
@@ -177,8 +178,9 @@ def _list_first(folder: Path) -> list[Path]:
     return sorted(itertools.islice(folder.iterdir(), 1000))
 
 
-def _read_end(path: Path) -> bytes:
+def has_table_end(path: Path) -> bool:
+    """Return whether a file ends as a table of TensorFlow, the format of checkpoints."""
     with path.open("rb") as file:
-        file.seek(0, 2)
+        file.seek(0, os.SEEK_END)
         file.seek(max(0, file.tell() - len(_CHECKPOINT_END)))
-        return file.read()
+        return file.read() == _CHECKPOINT_END
