@@ -9,13 +9,16 @@ import contextlib
 import glob
 import itertools
 import os
+from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
 from mnv1cli.errors import MissingInputError, NoImagesError, OptionError
 from mnv1cli.inputs import globs
-from mnv1cli.inputs.archives import Archive, is_archive
-from mnv1cli.inputs.path_lists import read_paths
+from mnv1cli.inputs.archives import Shelf, is_archive, join_member, open_archive, split_member
+from mnv1cli.inputs.passes import WantedMember
+from mnv1cli.inputs.path_lists import is_ready, read_path_groups
 from mnv1cli.inputs.remote import find_images
 from mnv1cli.inputs.shards import Shard, ShardSelection
 from mnv1cli.inputs.walk import ImageFilter, ListedImage, walk_folder
@@ -28,9 +31,11 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterator, Sequence
 
+    from mnv1cli.inputs.archive import Archive
+
 STDIN = b"-"
-# Separates an archive from the name of a file in it.
-MEMBER_SEPARATOR = b"!/"
+# Entries of a list that are read ahead, so that a pass through a packed archive serves them all.
+_MAX_AHEAD = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,8 @@ class Listing:
         self._filter = ImageFilter(self._options.recursive)
         shard = self._options.shard
         self.shard_selection = None if shard is None else ShardSelection(shard)
-        self._opened: list[BinaryIO | Archive] = []
+        self._opened: list[BinaryIO] = []
+        self._shelf = Shelf()
         sources = [*map(self._open_input, inputs), *map(self._open_list, lists)]
         self._images = itertools.chain.from_iterable(sources)
 
@@ -85,9 +91,10 @@ class Listing:
         return self._filter.skipped
 
     def close(self) -> None:
-        """Close archives, and the lists where not all of them were read."""
+        """Close the lists where not all of them were read, and archives until they are read."""
         for file in self._opened:
             file.close()
+        self._shelf.close()
 
     def require_images(self) -> None:
         """Look for the first image.
@@ -113,6 +120,8 @@ class Listing:
         if is_remote(name):
             images = find_images(name, self._filter.accepts, self._options.recursive)
             return self._list_remote(name, images)
+        if (member := split_member(name)) is not None:
+            return self._open_member(name, *member)
         try:
             os.lstat(name)
         except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -133,7 +142,18 @@ class Listing:
     def _open_existing(self, name: bytes) -> Iterator[ListedImage]:
         if os.path.isdir(name):
             return self._list_folder(name)
-        return self._list_archive(name) if is_archive(name) else iter([ListedImage(name)])
+        if is_archive(name):
+            return self._list_archive(name, open_archive(name))
+        return iter([ListedImage(name)])
+
+    def _open_member(self, path: bytes, name: bytes, inside: bytes) -> Iterator[ListedImage]:
+        """List the file, or the files in the folder, that is called `inside` in an archive."""
+        archive = self._shelf.get(name)
+        if archive.has_folder(inside) and not archive.has_file(inside):
+            return self._list_archive(name, archive, inside.rstrip(b"/"))
+        if archive.has_file(inside) or archive.damage:
+            return iter([ListedImage(path, read=archive.open_member(inside))])
+        raise MissingInputError(f"no such file in {display_path(name)}: {display_path(inside)}")
 
     def _expand_glob(self, pattern: bytes) -> Iterator[ListedImage]:
         """List what a shell would put in the pattern's place, but for links to folders.
@@ -146,6 +166,9 @@ class Listing:
             raise MissingInputError(f"nothing matches {display_path(pattern)}")
         if globs.is_recursive(pattern):
             return (ListedImage(name) for name in matches if not os.path.isdir(name))
+        for name in filter(is_archive, matches):
+            # A missing library shows before any work.
+            open_archive(name)
         inputs = (name for name in matches if not (os.path.islink(name) and os.path.isdir(name)))
         return itertools.chain.from_iterable(map(self._open_existing, inputs))
 
@@ -165,20 +188,19 @@ class Listing:
         else:
             yield from itertools.chain([first], images)
 
-    def _list_archive(self, name: bytes) -> Iterator[ListedImage]:
-        """List the images in an archive, by the rules for folders."""
+    def _list_archive(
+        self, name: bytes, archive: Archive, folder: bytes = b""
+    ) -> Iterator[ListedImage]:
+        """List the images in an archive, or in a folder of it, by the rules for folders."""
+        start = folder + b"/" if folder else b""
         is_empty = True
-        try:
-            archive = Archive(name)
-        except OSError as error:
-            raise MissingInputError(f"{display_path(name)}: {error.strerror}") from error
-        self._opened.append(archive)
-        for member in archive.list_members(self._filter.accepts):
+        for member in archive.list_members(
+            lambda inside: inside.startswith(start) and self._filter.accepts(inside[len(start) :])
+        ):
             is_empty = False
-            path = name + MEMBER_SEPARATOR + member.name if member.name else name
-            yield ListedImage(path, member.problem, member.read)
+            yield ListedImage(join_member(name, member.name), member.problem, member.read)
         if is_empty:
-            self.empty_inputs.append(name)
+            self.empty_inputs.append(join_member(name, folder))
 
     def _open_list(self, name: bytes) -> Iterator[ListedImage]:
         """Read the paths in a file or on stdin; the file is opened before any work."""
@@ -199,11 +221,36 @@ class Listing:
 
     def _read_list(self, file: BinaryIO, name: str) -> Iterator[ListedImage]:
         with file if file is not self._options.stdin else contextlib.nullcontext():
-            for path in read_paths(file, name, self._options.null):
-                if get_scheme(path) and not is_remote(path) and not os.path.lexists(path):
-                    yield ListedImage(path, "not a URI that can be read")
-                    continue
-                if is_remote(path):
-                    # A missing library shows with the first such path, before any work.
-                    open_filesystem(get_scheme(path))
-                yield ListedImage(path, read=RemoteImage(path) if is_remote(path) else None)
+            groups = read_path_groups(file, name, self._options.null)
+            for group in groups:
+                images = deque(map(self._list_entry, group))
+                self._read_ahead(images, groups, file)
+                while images:
+                    # Not kept here: what nobody is going to read need not wait in memory.
+                    yield images.popleft()
+
+    def _read_ahead(
+        self, images: deque[ListedImage], groups: Iterator[list[bytes]], file: BinaryIO
+    ) -> None:
+        """Add the next entries, as far as they are ready, where packed archives are read."""
+        start = 0
+        while (
+            any(isinstance(image.read, WantedMember) for image in islice(images, start, None))
+            and len(images) < _MAX_AHEAD
+            and is_ready(file)
+        ):
+            start = len(images)
+            images.extend(map(self._list_entry, next(groups, ())))
+
+    def _list_entry(self, path: bytes) -> ListedImage:
+        """Return the image of an entry in a list, which is not looked for yet."""
+        if is_remote(path):
+            # A missing library shows with the first such path, before any work.
+            open_filesystem(get_scheme(path))
+            return ListedImage(path, read=RemoteImage(path))
+        if (member := split_member(path)) is not None:
+            archive, inside = member
+            return ListedImage(path, read=self._shelf.get(archive).open_member(inside))
+        if get_scheme(path) and not os.path.lexists(path):
+            return ListedImage(path, "not a URI that can be read")
+        return ListedImage(path)

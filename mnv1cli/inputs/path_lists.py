@@ -3,45 +3,71 @@
 from __future__ import annotations
 
 import codecs
+import io
 import itertools
 import os
+import select
 from typing import TYPE_CHECKING, BinaryIO
 
 from mnv1cli.errors import OptionError
+from mnv1cli.inputs.archives import split_member
 from mnv1cli.storage.location import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CHUNK = 1 << 16
+_READY_MILLISECONDS = 200
 
 
-def read_paths(file: BinaryIO, name: str, null: bool) -> Iterator[bytes]:
-    """Read the paths in a list called `name`, as they arrive; with `null` they end with NUL.
+def read_path_groups(file: BinaryIO, name: str, null: bool) -> Iterator[list[bytes]]:
+    """Read the paths in a list called `name`, in groups as they arrive.
+
+    With `null` paths end with NUL.
 
     Raises:
         OptionError: the list has NUL bytes, and `null` is false.
     """
-    for record in _strip_mark(_read_records(file, b"\0" if null else b"\n")):
-        if b"\0" in record:
-            raise OptionError(
-                f"the list {name} has NUL bytes",
-                "add -0 if they end its paths; else it is no list of paths in UTF-8",
-            )
-        path = record if null else _strip_return(record)
-        if path:
-            yield path
+    is_start = True
+    for records in _read_records(file, b"\0" if null else b"\n"):
+        group: list[bytes] = []
+        for record in _strip_mark(iter(records)) if is_start else records:
+            if b"\0" in record:
+                if group:
+                    yield group
+                raise OptionError(
+                    f"the list {name} has NUL bytes",
+                    "add -0 if they end its paths; else it is no list of paths in UTF-8",
+                )
+            path = record if null else _strip_return(record)
+            if path:
+                group.append(path)
+        is_start = False
+        if group:
+            yield group
 
 
-def _read_records(file: BinaryIO, separator: bytes) -> Iterator[bytes]:
+def is_ready(file: BinaryIO) -> bool:
+    """Return whether a list can be read on without waiting longer than a moment."""
+    try:
+        poll = select.poll()
+        poll.register(file.fileno(), select.POLLIN)
+        return bool(poll.poll(_READY_MILLISECONDS))
+    except (AttributeError, OSError, ValueError):
+        # Not a file of the system's, or not a system that can tell.
+        return isinstance(file, io.BytesIO)
+
+
+def _read_records(file: BinaryIO, separator: bytes) -> Iterator[list[bytes]]:
     """Yield the non-empty records of a file as they arrive: a slow writer must not delay them."""
     read = getattr(file, "read1", file.read)
     tail = b""
     while chunk := read(_CHUNK):
         *records, tail = (tail + chunk).split(separator)
-        yield from filter(None, records)
+        if records := list(filter(None, records)):
+            yield records
     if tail:
-        yield tail
+        yield [tail]
 
 
 def _strip_mark(records: Iterator[bytes]) -> Iterator[bytes]:
@@ -57,6 +83,6 @@ def _strip_return(path: bytes) -> bytes:
     bare = path.removesuffix(b"\r")
     if bare == path or os.path.lexists(path):
         return path
-    if is_remote(bare):
+    if is_remote(bare) or split_member(bare) is not None:
         return bare
     return bare if not bare or os.path.lexists(bare) else path

@@ -7,12 +7,11 @@ import io
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from mnv1cli.errors import ImageError
+from mnv1cli.errors import ImageError, OptionError
 from mnv1cli.images import decode
 from mnv1cli.images.file import read_file, read_image
 from mnv1cli.inputs import prefetch
-from mnv1cli.inputs.archives import Archive, is_archive
-from mnv1cli.inputs.listing import MEMBER_SEPARATOR
+from mnv1cli.inputs.archives import Shelf, split_member
 from mnv1cli.storage.location import is_remote
 from mnv1cli.storage.stores import RemoteImage
 from mnv1cli.system import cpu
@@ -77,39 +76,24 @@ def _encode(rgbx: ByteArray, side: int) -> Thumbnail:
     return Thumbnail(f"data:image/{form.lower()};base64,{text}", *image.size)
 
 
-def _refs(paths: Iterable[bytes], folders: Sequence[bytes]) -> Iterator[ImageRef]:
-    """Refer to each path: to files first, then to archives, each of which is read once."""
-    archives: dict[bytes, dict[bytes, bytes]] = {}
-    for path in paths:
-        if is_remote(path):
-            yield ImageRef(0, path, member=RemoteImage(path))
-            continue
-        place = _locate(path, folders)
-        archive, inside, name = place.partition(MEMBER_SEPARATOR)
-        if inside and not os.path.lexists(place) and is_archive(archive):
-            archives.setdefault(archive, {})[name] = path
-        else:
-            yield ImageRef(0, path, source=place)
-    for archive, names in archives.items():
-        yield from _member_refs(archive, names)
+def _refs(paths: Iterable[bytes], folders: Sequence[bytes]) -> list[ImageRef]:
+    """Refer to each path: to files first, then to files in archives."""
+    shelf = Shelf()
+    # All at once: a packed archive is read once for all that are wanted of it.
+    return [_make_ref(path, folders, shelf) for path in paths]
 
 
-def _member_refs(archive: bytes, names: dict[bytes, bytes]) -> Iterator[ImageRef]:
-    """Refer to images of an archive; `names` has the path of each by its name there."""
-    problem = "no such file in its archive"
-    reader = None
+def _make_ref(path: bytes, folders: Sequence[bytes], shelf: Shelf) -> ImageRef:
+    if is_remote(path):
+        return ImageRef(0, path, member=RemoteImage(path))
+    place = _locate(path, folders)
+    if (member := split_member(place)) is None:
+        return ImageRef(0, path, source=place)
+    archive, name = member
     try:
-        reader = Archive(archive)
-    except OSError as error:
-        problem = f"its archive cannot be read: {error.strerror}"
-    for member in reader.list_members(names.__contains__) if reader else ():
-        if not member.name:
-            problem = member.problem
-        elif member.name in names:
-            path = names.pop(member.name)
-            yield ImageRef(0, path, problem=member.problem, member=member.read)
-    for path in names.values():
-        yield ImageRef(0, path, problem=problem)
+        return ImageRef(0, path, member=shelf.get(archive).open_member(name))
+    except OptionError as error:
+        return ImageRef(0, path, problem=str(error))
 
 
 def _locate(path: bytes, folders: Sequence[bytes]) -> bytes:
@@ -119,8 +103,4 @@ def _locate(path: bytes, folders: Sequence[bytes]) -> bytes:
 
 
 def _exists(place: bytes) -> bool:
-    archive, inside, _ = place.partition(MEMBER_SEPARATOR)
-    try:
-        return os.path.lexists(place) or bool(inside and is_archive(archive))
-    except ValueError:
-        return False
+    return os.path.lexists(place) or split_member(place) is not None

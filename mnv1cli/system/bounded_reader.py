@@ -5,12 +5,23 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+from mnv1cli.system.unpackers import UnpackedStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mnv1cli.system.unpackers import Decompressor
 
 # The most bytes between two members of a tar file, for long names and the like, and at its end.
 MAX_HEADER = 8 << 10
 MAX_TAIL = 1 << 20
 _CHUNK = 1 << 20
+# Contents may have this many bytes, and beyond it this many times their packed bytes. No gzip
+# has more; a bzip2 of nothing but zeros has a million times as many.
+_ALWAYS_UNPACKED = 1 << 30
+_MAX_RATIO = 1_000
 
 
 class ExcessError(Exception):
@@ -71,8 +82,27 @@ class BoundedGzipReader(BoundedReader):
         super().__init__(gzip.GzipFile(fileobj=self._packed, mode="rb"))
 
 
+class BoundedUnpacker(BoundedReader):
+    """The contents of a packed file of any kind, read in bounded time and memory."""
+
+    def __init__(self, packed: IO[bytes], open_decompressor: Callable[[], Decompressor]) -> None:
+        self._packed = _Packed(packed, self)
+        super().__init__(UnpackedStream(self._packed, open_decompressor))
+
+    def read(self, size: int = -1) -> bytes:
+        """Read bytes, but never use memory for more than is allowed.
+
+        Raises:
+            ExcessError: the file has more bytes than is allowed, or is a decompression bomb.
+        """
+        data = super().read(size)
+        if self.position > _ALWAYS_UNPACKED + _MAX_RATIO * self._packed.position:
+            raise ExcessError(f"it unpacks to more than {_MAX_RATIO:,} times its size")
+        return data
+
+
 class _Packed(BoundedReader):
-    """The packed bytes of a gzip file, allowed to be hardly more than its contents."""
+    """The packed bytes of a file, allowed to be hardly more than its contents."""
 
     def __init__(self, file: IO[bytes], unpacked: BoundedReader) -> None:
         super().__init__(file)

@@ -16,8 +16,9 @@ import pytest
 from mnv1cli.analysis import synthetic_photos
 from mnv1cli.api import Classifier
 from mnv1cli.errors import ImageError
-from mnv1cli.inputs import archives
-from mnv1cli.inputs.archives import Archive, Member
+from mnv1cli.inputs import archives, packed_tar
+from mnv1cli.inputs.archive import Member
+from mnv1cli.inputs.archives import open_archive
 from mnv1cli.inputs.listing import Listing
 from mnv1cli.types import PixelSpec
 from tests.runs.test_resume import Cut, cut_at
@@ -59,7 +60,7 @@ def everything(name: bytes) -> bool:
 
 
 def found(path: Path) -> list[Member]:
-    archive = Archive(os.fsencode(path))
+    archive = open_archive(os.fsencode(path))
     members = list(archive.list_members(everything))
     archive.close()
     return members
@@ -67,7 +68,7 @@ def found(path: Path) -> list[Member]:
 
 def content(path: Path, limit: int = 1 << 20) -> dict[bytes, bytes | str]:
     """Each file's bytes, or why it has none."""
-    archive = Archive(os.fsencode(path))
+    archive = open_archive(os.fsencode(path))
     result: dict[bytes, bytes | str] = {}
     for member in archive.list_members(everything):
         try:
@@ -180,7 +181,7 @@ def test_no_archive_is_told(tmp_path: Path) -> None:
 def test_packed_members_that_fill_memory_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "_MAX_PACKED_BYTES", 100)
+    monkeypatch.setattr(packed_tar, "MAX_MEMBER", 100)
     path = made(tmp_path / "x.tgz", {b"large.jpg": bytes(101), b"small.jpg": bytes(100)})
     result = content(path)
     assert "unpack it" in str(result[b"large.jpg"])
