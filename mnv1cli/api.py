@@ -12,13 +12,21 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 from mnv1cli.analysis.evaluate import evaluate_images
 from mnv1cli.analysis.search import find_similar
 from mnv1cli.analysis.search_index import Index
-from mnv1cli.analysis.truth import choose_truth
+from mnv1cli.analysis.truth import FolderTruth, ListTruth, choose_truth
 from mnv1cli.cluster.fill import fill_dataset
-from mnv1cli.errors import OptionError
+from mnv1cli.inference.arguments import (
+    check_choice,
+    check_text,
+    check_type,
+    take_flag,
+    take_integer,
+    take_path,
+    take_share,
+)
 from mnv1cli.inference.predictor import Predictor
 from mnv1cli.inference.quantize import quantize
 from mnv1cli.inference.reopen import keep_module, reopen_predictor
-from mnv1cli.inference.settings import Settings, check_choice, make_input_range
+from mnv1cli.inference.settings import Settings, make_input_range
 from mnv1cli.inputs import from_python
 from mnv1cli.runs.dataset_sink import DatasetSink
 from mnv1cli.runs.options import OutputOptions
@@ -58,21 +66,22 @@ if TYPE_CHECKING:
         Table,
     )
 
+_TRUTHS = (str, os.PathLike, FolderTruth, ListTruth, type(None))
+
 
 class Classifier:
     """A module with its settings, loaded once and used many times.
 
-    Images are paths, folders (walked as on the command line), PIL images or uint8 arrays
-    [h, w], [h, w, 3] or [h, w, 4]; one of them or an iterable of them. `on_error` is "fail"
-    (raise `ImageError`), "skip", or "row" (keep its place, with an `error`).
+    Images are paths (also of folders, archives, and files in them as `photos.zip!/a.jpg`), PIL
+    images, uint8 arrays [h, w], [h, w, 3] or [h, w, 4], the bytes of an image file, or files
+    opened with "rb"; one of them or an iterable. `on_error` is "fail" (raise `ImageError`),
+    "skip", or "row" (keep its place, with an `error`).
 
-    `module` is as in `Predictor`, and the settings are those of `Settings`. `fetch` holds
-    `offline` (never open a connection, as with MNV1_OFFLINE=1), `insecure` (accept a module
-    over plain http even if its checksum is unknown), `trust_module` (accept a module whose
-    graph does more than compute) and a stream for a progress bar in one value.
+    `module` is as in `Predictor`, the settings are those of `Settings`, and `fetch` has the
+    last three, which are as in `FetchOptions`, and a stream for a progress bar in one value.
 
     Raises:
-        OptionError: a setting has no such value.
+        OptionError: a setting has no such value; raised by methods for their arguments, too.
         ModuleError: there is no such module, or it cannot be used.
     """
 
@@ -104,7 +113,7 @@ class Classifier:
             exif=exif,
             image_size=image_size,
             input_range=make_input_range(input_range),
-            labels=None if labels is None else Path(labels),
+            labels=None if labels is None else Path(take_path("labels", labels)),
             engine=engine,
             precision=precision,
             loader=loader,
@@ -112,7 +121,7 @@ class Classifier:
             batch_size=batch_size,
             max_pixels=max_pixels,
             max_bytes=max_bytes,
-            fetch=fetch or FetchOptions(offline, None, insecure, trust_module),
+            fetch=_make_fetch(offline, insecure, trust_module) if fetch is None else fetch,
         )
         self.predictor = Predictor(module, settings)
 
@@ -146,19 +155,16 @@ class Classifier:
         self, images: ImageInputs, probabilities: bool = False, on_error: OnError = "fail"
     ) -> FloatArray:
         """Return the scores of every image, float32 [n, classes]; NaN rows for "row"."""
-        task = Task("logits", probabilities=probabilities)
-        return self.predictor.predict_array(task, images, on_error)
+        return self.predictor.predict_array(_make_logits_task(probabilities), images, on_error)
 
     def embed(
         self, images: ImageInputs, endpoint: str = "", pool: bool = True, on_error: OnError = "fail"
     ) -> FloatArray:
         """Return the feature vector of every image, float32 [n, features].
 
-        `endpoint` names another layer, which is averaged over height and width. With `pool`
-        false it is not averaged, and the array is [n, h, w, c].
+        `endpoint` names another layer, averaged over height and width; [n, h, w, c] without `pool`.
         """
-        task = Task("embed", endpoint=endpoint, pool=pool)
-        return self.predictor.predict_array(task, images, on_error)
+        return self.predictor.predict_array(_make_embed_task(endpoint, pool), images, on_error)
 
     def iter_classify(
         self,
@@ -168,24 +174,21 @@ class Classifier:
         min_probability: float = 0.0,
     ) -> Iterator[Classified]:
         """Yield what `classify` returns, image by image, in constant memory."""
-        if top < 1 or not 0 <= min_probability <= 1:
-            raise OptionError(f"top={top} and min_probability={min_probability} make no sense")
-        task = Task("classify", top=top, min_probability=min_probability)
-        for table in self.predictor.predict(task, images, on_error):
-            yield from _to_classified(table)
+        task = _make_classify_task(top, min_probability)
+        return _to_classified(self.predictor.predict(task, images, on_error))
 
     def iter_logits(
         self, images: ImageInputs, probabilities: bool = False, on_error: OnError = "fail"
     ) -> Iterator[Vector]:
         """Yield what `logits` returns, image by image, in constant memory."""
-        task = Task("logits", probabilities=probabilities)
-        return _to_vectors(self.predictor.predict(task, images, on_error))
+        tables = self.predictor.predict(_make_logits_task(probabilities), images, on_error)
+        return _to_vectors(tables)
 
     def iter_embed(
         self, images: ImageInputs, endpoint: str = "", pool: bool = True, on_error: OnError = "fail"
     ) -> Iterator[Vector]:
         """Yield what `embed` returns, image by image, in constant memory."""
-        task = Task("embed", endpoint=endpoint, pool=pool)
+        task = _make_embed_task(endpoint, pool)
         return _to_vectors(self.predictor.predict(task, images, on_error))
 
     def fill(
@@ -210,8 +213,9 @@ class Classifier:
             ClusterError: the cluster cannot be reached, or fails.
         """
         check_choice("runner", runner, get_args(Runner))
-        task, refs = task or Task("classify"), from_python.make_refs(images)
-        folder = Location(f"{os.fspath(dataset).rstrip('/')}/")
+        check_type("task", task := task or Task("classify"), Task, "pass a Task")
+        refs = from_python.make_refs(images, self.predictor.spec.max_bytes)
+        folder = Location(f"{take_path('dataset', dataset).rstrip('/')}/")
         sink = DatasetSink(folder, task, OutputOptions())
         predictor = keep_module(self.predictor, sink.earlier_module())
         return fill_dataset(predictor, task, refs, sink, runner, address, progress)
@@ -232,13 +236,14 @@ class Classifier:
         Raises:
             LabelsError: the truth of no image is known.
         """
-        refs = from_python.make_refs(images)
+        check_type("truth", truth, _TRUTHS, "pass the path of a CSV, a FolderTruth or a ListTruth")
+        refs = from_python.make_refs(images, self.predictor.spec.max_bytes)
         return evaluate_images(self.predictor, refs, choose_truth(truth, images), progress)
 
     def similar(
         self, index: str | os.PathLike[str], images: ImageInputs, top: int = 5
     ) -> list[list[Match]]:
-        """Return the `top` images of an index that are most similar to each image, by cosine.
+        """Return the `top` images most similar to each image, by cosine.
 
         `index` is a file or a dataset that `embed` wrote; `as_for` has its settings.
 
@@ -246,8 +251,8 @@ class Classifier:
             ResultError: the index was made with other settings than these.
             ImageError: an image cannot be used.
         """
-        source = to_result_source(Location(os.fspath(index)))
-        return find_similar(self.predictor, Index(source), images, top)
+        source = to_result_source(Location(take_path("index", index)))
+        return find_similar(self.predictor, Index(source), images, take_integer("top", top, 1))
 
     def quantize(
         self, images: ImageInputs, samples: int = 200, seed: int = 0, endpoint: str = ""
@@ -256,7 +261,10 @@ class Classifier:
 
         `endpoint` names a layer to calibrate instead of logits and feature vector.
         """
-        return quantize(self.predictor, from_python.make_refs(images), samples, seed, endpoint)
+        check_text("endpoint", endpoint)
+        numbers = take_integer("samples", samples, 1), take_integer("seed", seed, 0)
+        refs = from_python.make_refs(images, self.predictor.spec.max_bytes)
+        return quantize(self.predictor, refs, *numbers, endpoint)
 
     def finetune(self, folder: str | Path, output: str | Path, **options: Any) -> FinetuneResult:
         """Train the module for the classes that `folder` has folders of, and write it to `output`.
@@ -264,12 +272,35 @@ class Classifier:
         `options` are the fields of `FinetuneOptions`, and `progress`, a stream for a bar.
         """
         progress, training = options.pop("progress", None), FinetuneOptions(**options)
-        return finetune(self.predictor, Path(folder), Path(output), training, progress)
+        paths = Path(take_path("folder", folder)), Path(take_path("output", output))
+        return finetune(self.predictor, *paths, training, progress)
 
 
-def _to_classified(table: Table) -> Iterator[Classified]:
-    for path, error, predictions in zip(table.paths, table.errors, table.predictions, strict=True):
-        yield Classified(os.fsdecode(path), predictions, error)
+def _make_fetch(offline: bool, insecure: bool, trust_module: bool) -> FetchOptions:
+    flags = {"offline": offline, "insecure": insecure, "trust_module": trust_module}
+    offline, insecure, trust = (take_flag(name, flag) for name, flag in flags.items())
+    return FetchOptions(offline, None, insecure, trust)
+
+
+def _make_classify_task(top: int, min_probability: float) -> Task:
+    share = take_share("min_probability", min_probability)
+    return Task("classify", top=take_integer("top", top, 1), min_probability=share)
+
+
+def _make_logits_task(probabilities: bool) -> Task:
+    return Task("logits", probabilities=take_flag("probabilities", probabilities))
+
+
+def _make_embed_task(endpoint: str, pool: bool) -> Task:
+    check_text("endpoint", endpoint)
+    return Task("embed", endpoint=endpoint, pool=take_flag("pool", pool))
+
+
+def _to_classified(tables: Iterator[Table]) -> Iterator[Classified]:
+    for table in tables:
+        rows = zip(table.paths, table.errors, table.predictions, strict=True)
+        for path, error, predictions in rows:
+            yield Classified(os.fsdecode(path), predictions, error)
 
 
 def _to_vectors(tables: Iterator[Table]) -> Iterator[Vector]:

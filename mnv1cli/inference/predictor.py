@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from mnv1cli.errors import ImageError, SignatureError
+from mnv1cli.inference.arguments import check_choice, take_path
 from mnv1cli.inference.image_input import settle_image_size
 from mnv1cli.inference.job import Job, compute_row_shape
 from mnv1cli.inference.models import open_model
 from mnv1cli.inference.probe import gives_probabilities, read_outcome
-from mnv1cli.inference.settings import Settings, check_choice
+from mnv1cli.inference.settings import Settings
 from mnv1cli.inputs import from_python
 from mnv1cli.labels.names import choose_labels, imagenet_without_background
 from mnv1cli.modules.inspection import open_module
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from mnv1cli.labels.names import ClassName
     from mnv1cli.modules.hub_module import HubModule
     from mnv1cli.modules.signatures import Output
-    from mnv1cli.types import FloatArray, Table, Task
+    from mnv1cli.types import FloatArray, ImageRef, Table, Task
 
 # The environment variable that names the module where nothing else does.
 MODULE_VARIABLE = "MNV1_MODULE"
@@ -125,8 +126,10 @@ class Predictor:
 
         Raises:
             ImageError: an image cannot be used and `on_error` is "fail"; names its path.
+            OptionError: `images` or `on_error` is of a wrong type.
         """
-        return self._run(self.make_job(task), images, on_error)
+        refs = self._make_refs(images, on_error)
+        return _handle_errors(self.make_job(task).compute_tables(refs), on_error)
 
     def predict_array(
         self, task: Task, images: ImageInputs, on_error: OnError = "fail"
@@ -138,15 +141,18 @@ class Predictor:
 
         Raises:
             ImageError: an image cannot be used and `on_error` is "fail"; names its path.
+            OptionError: `images` or `on_error` is of a wrong type.
         """
+        refs = self._make_refs(images, on_error)
         job = self.make_job(task)
-        tables = self._run(job, images, on_error)
+        tables = _handle_errors(job.compute_tables(refs), on_error)
         parts = [table.values for table in tables if table.values is not None]
         return np.concatenate(parts) if parts else np.empty((0, *job.shape), np.float32)
 
-    def _run(self, job: Job, images: ImageInputs, on_error: OnError) -> Iterator[Table]:
+    def _make_refs(self, images: ImageInputs, on_error: OnError) -> Iterator[ImageRef]:
+        """Check the arguments, before the module is compiled, and make refs of the images."""
         check_choice("on_error", on_error, get_args(OnError))
-        return _handle_errors(job.compute_tables(from_python.make_refs(images)), on_error)
+        return from_python.make_refs(images, self.spec.max_bytes)
 
     def _choose_output(self, task: Task) -> Output:
         if task.command != "embed":
@@ -218,7 +224,7 @@ def choose_module_name(module: str | os.PathLike[str] | None) -> str | None:
     """
     if module is None:
         return os.environ.get(MODULE_VARIABLE) or None
-    return os.fspath(module)
+    return take_path("module", module)
 
 
 def _handle_errors(tables: Iterator[Table], on_error: OnError) -> Iterator[Table]:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import TYPE_CHECKING, get_args
+from pathlib import Path
+from typing import get_args
 
 from mnv1cli.errors import OptionError
+from mnv1cli.inference.arguments import (
+    check_choice,
+    check_type,
+    take_flag,
+    take_integer,
+    take_path,
+)
 from mnv1cli.system import cpu
 from mnv1cli.types import (
     DEFAULT_BATCH,
@@ -26,10 +34,6 @@ from mnv1cli.types import (
     Precision,
     Preprocess,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,16 +81,27 @@ class Settings:
     def __post_init__(self) -> None:
         check_choice("preprocess", self.preprocess, get_args(Preprocess))
         check_choice("decode", self.decode, get_args(Decode))
-        check_choice("exif", self.exif, (True, False))
-        check_choice("engine", self.engine or "litert", get_args(Engine))
-        check_choice("loader", self.loader or "threads", get_args(Loader))
+        if self.engine is not None:
+            check_choice("engine", self.engine, get_args(Engine))
+        if self.loader is not None:
+            check_choice("loader", self.loader, get_args(Loader))
         check_choice("precision", self.precision, get_args(Precision))
-        check_choice("batch_size", self.batch_size, range(1, MAX_BATCH + 1))
-        threads = 1 if self.threads is None else self.threads
-        check_choice("threads", threads, range(1, MAX_THREADS + 1))
-        check_choice("max_pixels", self.max_pixels, range(1, MAX_LIMIT))
-        check_choice("max_bytes", self.max_bytes, range(1, MAX_LIMIT))
-        object.__setattr__(self, "input_range", make_input_range(self.input_range))
+        check_type("fetch", self.fetch, FetchOptions, "pass a FetchOptions")
+        self._set("exif", take_flag("exif", self.exif))
+        for name, high in (("threads", MAX_THREADS), ("image_size", MAX_LIMIT)):
+            if (value := getattr(self, name)) is not None:
+                self._set(name, take_integer(name, value, 1, high))
+        for name, high in (
+            ("batch_size", MAX_BATCH), ("max_pixels", MAX_LIMIT), ("max_bytes", MAX_LIMIT),
+        ):  # fmt: skip
+            self._set(name, take_integer(name, getattr(self, name), 1, high))
+        if self.labels is not None:
+            self._set("labels", Path(take_path("labels", self.labels)))
+        self._set("input_range", make_input_range(self.input_range))
+
+    def _set(self, name: str, value: object) -> None:
+        """Set a field to the plain type of its value, such as int for an integer of numpy's."""
+        object.__setattr__(self, name, value)
 
     @property
     def cores(self) -> int:
@@ -115,18 +130,3 @@ def make_input_range(value: object) -> InputRange:
     raise OptionError(
         f"input_range={value!r} is not valid", "use two finite numbers, the lower one first"
     )
-
-
-def check_choice(name: str, value: object, choices: Collection[object]) -> None:
-    """Refuse a value that is not one of `choices`.
-
-    Raises:
-        OptionError: names the setting, its value and the choices.
-    """
-    if isinstance(value, str | int) and value in choices:
-        return
-    if isinstance(choices, range):
-        remedy = f"use {choices[0]} to {choices[-1]}"
-    else:
-        remedy = f"use one of {', '.join(map(str, choices))}"
-    raise OptionError(f"{name}={value!r} is not valid", remedy)

@@ -9,22 +9,18 @@ import contextlib
 import glob
 import itertools
 import os
-from collections import deque
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
 from mnv1cli.errors import MissingInputError, NoImagesError, OptionError
 from mnv1cli.inputs import globs
 from mnv1cli.inputs.archives import Shelf, is_archive, join_member, open_archive, split_member
-from mnv1cli.inputs.passes import WantedMember
-from mnv1cli.inputs.path_lists import is_ready, read_path_groups
+from mnv1cli.inputs.list_entries import list_entries
 from mnv1cli.inputs.remote import find_images
 from mnv1cli.inputs.shards import Shard, ShardSelection
 from mnv1cli.inputs.walk import ImageFilter, ListedImage, walk_folder
 from mnv1cli.path_text import display_path
 from mnv1cli.storage.location import SCHEMES, get_scheme, is_remote
-from mnv1cli.storage.stores import RemoteImage, open_filesystem
 from mnv1cli.types import ImageRef
 
 if TYPE_CHECKING:
@@ -34,8 +30,6 @@ if TYPE_CHECKING:
     from mnv1cli.inputs.archive import Archive
 
 STDIN = b"-"
-# Entries of a list that are read ahead, so that a pass through a packed archive serves them all.
-_MAX_AHEAD = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,36 +215,4 @@ class Listing:
 
     def _read_list(self, file: BinaryIO, name: str) -> Iterator[ListedImage]:
         with file if file is not self._options.stdin else contextlib.nullcontext():
-            groups = read_path_groups(file, name, self._options.null)
-            for group in groups:
-                images = deque(map(self._list_entry, group))
-                self._read_ahead(images, groups, file)
-                while images:
-                    # Not kept here: what nobody is going to read need not wait in memory.
-                    yield images.popleft()
-
-    def _read_ahead(
-        self, images: deque[ListedImage], groups: Iterator[list[bytes]], file: BinaryIO
-    ) -> None:
-        """Add the next entries, as far as they are ready, where packed archives are read."""
-        start = 0
-        while (
-            any(isinstance(image.read, WantedMember) for image in islice(images, start, None))
-            and len(images) < _MAX_AHEAD
-            and is_ready(file)
-        ):
-            start = len(images)
-            images.extend(map(self._list_entry, next(groups, ())))
-
-    def _list_entry(self, path: bytes) -> ListedImage:
-        """Return the image of an entry in a list, which is not looked for yet."""
-        if is_remote(path):
-            # A missing library shows with the first such path, before any work.
-            open_filesystem(get_scheme(path))
-            return ListedImage(path, read=RemoteImage(path))
-        if (member := split_member(path)) is not None:
-            archive, inside = member
-            return ListedImage(path, read=self._shelf.get(archive).open_member(inside))
-        if get_scheme(path) and not os.path.lexists(path):
-            return ListedImage(path, "not a URI that can be read")
-        return ListedImage(path)
+            yield from list_entries(file, name, self._options.null, self._shelf)
