@@ -20,8 +20,8 @@ from mnv1cli.inference.arguments import (
     check_type,
     take_flag,
     take_integer,
+    take_number,
     take_path,
-    take_share,
 )
 from mnv1cli.inference.predictor import Predictor
 from mnv1cli.inference.quantize import quantize
@@ -251,8 +251,8 @@ class Classifier:
             ResultError: the index was made with other settings than these.
             ImageError: an image cannot be used.
         """
-        source = to_result_source(Location(take_path("index", index)))
-        return find_similar(self.predictor, Index(source), images, take_integer("top", top, 1))
+        source = Index(to_result_source(Location(take_path("index", index))))
+        return find_similar(self.predictor, source, images, take_integer("top", top, 1))
 
     def quantize(
         self, images: ImageInputs, samples: int = 200, seed: int = 0, endpoint: str = ""
@@ -272,8 +272,11 @@ class Classifier:
         `options` are the fields of `FinetuneOptions`, and `progress`, a stream for a bar.
         """
         progress, training = options.pop("progress", None), FinetuneOptions(**options)
-        paths = Path(take_path("folder", folder)), Path(take_path("output", output))
-        return finetune(self.predictor, *paths, training, progress)
+        return finetune(self.predictor, *_take_folders(folder, output), training, progress)
+
+
+def _take_folders(folder: str | Path, output: str | Path) -> tuple[Path, Path]:
+    return Path(take_path("folder", folder)), Path(take_path("output", output))
 
 
 def _make_fetch(offline: bool, insecure: bool, trust_module: bool) -> FetchOptions:
@@ -283,8 +286,8 @@ def _make_fetch(offline: bool, insecure: bool, trust_module: bool) -> FetchOptio
 
 
 def _make_classify_task(top: int, min_probability: float) -> Task:
-    share = take_share("min_probability", min_probability)
-    return Task("classify", top=take_integer("top", top, 1), min_probability=share)
+    lowest = take_number("min_probability", min_probability, 0, 1)
+    return Task("classify", top=take_integer("top", top, 1), min_probability=lowest)
 
 
 def _make_logits_task(probabilities: bool) -> Task:

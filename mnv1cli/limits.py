@@ -27,7 +27,7 @@ def check_bytes(size: int, limit: int) -> None:
         TooLargeError: the size is above the limit.
     """
     if size > limit:
-        raise TooLargeError(f"too large: the file has {_format_bytes(size)} (--max-bytes)")
+        raise TooLargeError(f"too large: the file has {format_bytes(size)} (--max-bytes)")
 
 
 def _format_number(number: int) -> str:
@@ -35,7 +35,8 @@ def _format_number(number: int) -> str:
     return f"{number:,}" if remainder or not millions else f"{millions:,} million"
 
 
-def _format_bytes(size: int) -> str:
+def format_bytes(size: int) -> str:
+    """Format a number of bytes with its unit, such as 1.5 MB."""
     for power, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if size >= power:
             return f"{size / power:.1f} {unit}"

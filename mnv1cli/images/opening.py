@@ -69,7 +69,7 @@ def open_image(data: bytes, spec: PixelSpec) -> OpenedImage:
     elif name == "GIF":
         frame = gif.find_first_frame(data)
         limits.check_pixels(frame.width, frame.height, spec.max_pixels)
-    image = open_with_plugin(name, data)
+    image = open_with_plugin(name, tiff.make_unsigned(data) if name == "TIFF" else data)
     limits.check_pixels(image.width, image.height, spec.max_pixels)
     _check_tiles(image, name, spec)
     return OpenedImage(image, name, data)
@@ -144,13 +144,15 @@ class _CompleteFile(io.BytesIO):
 
 
 def check_rows(opened: OpenedImage) -> None:
-    """Refuse a decoded image whose pixels ended before its last row.
+    """Refuse a decoded image whose pixels ended before its last row; map signed samples.
 
     Raises:
         ImageError: the image is damaged in this way.
     """
     if opened.format == "PNG":
         png.check_rows(opened.image, opened.data)
+    elif opened.format == "TIFF":
+        tiff.restore_sign(opened.image, opened.data)
     elif opened.format == "GIF":
         _check_gif_rows(opened)
 

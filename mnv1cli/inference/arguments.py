@@ -5,6 +5,8 @@ Numbers of numpy count as numbers. A bool is a number to Python, and a mistake h
 
 from __future__ import annotations
 
+import contextlib
+import math
 import operator
 import os
 from numbers import Real
@@ -62,16 +64,19 @@ def take_integer(name: str, value: Any, low: int, high: int = _UNBOUNDED) -> int
     return number
 
 
-def take_share(name: str, value: Any) -> float:
+def take_number(name: str, value: Any, low: float, high: float) -> float:
     """Return a number of any real type as float.
 
     Raises:
-        OptionError: it is not a number from 0 to 1.
+        OptionError: it is not a number from `low` to `high`.
     """
-    share = float(value) if isinstance(value, Real) and not isinstance(value, bool) else -1.0
-    if not 0 <= share <= 1:
-        raise _refuse(name, value, "use a number from 0 to 1")
-    return share
+    number = math.nan
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            number = float(value)
+    if not low <= number <= high:
+        raise _refuse(name, value, f"use a number from {low:g} to {high:g}")
+    return number
 
 
 def take_flag(name: str, value: object) -> bool:

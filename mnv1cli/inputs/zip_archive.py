@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mnv1cli.errors import ImageError
 from mnv1cli.inputs.archive import DAMAGE, Archive, Entry, explain_read, find_outside
-from mnv1cli.limits import check_bytes
+from mnv1cli.limits import check_bytes, format_bytes
 from mnv1cli.system import unpackers
 from mnv1cli.system.unpackers import UnpackedStream
 
@@ -116,8 +116,8 @@ def _encode_name(info: zipfile.ZipInfo, name: str) -> bytes:
 def _check_ratio(size: int, packed: int) -> None:
     if size > _ALWAYS_UNPACKED and size > _MAX_RATIO * packed:
         raise ImageError(
-            f"too large for its archive: {packed:,} bytes unpack to {size:,}, "
-            f"more than {_MAX_RATIO} times as many; unpack it"
+            f"too large for its archive: {format_bytes(packed)} unpack to {format_bytes(size)}, "
+            f"more than {_MAX_RATIO} times as much; unpack the archive"
         )
 
 

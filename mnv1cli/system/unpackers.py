@@ -157,13 +157,12 @@ class UnpackedStream:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _unpack(self, current: Decompressor, size: int) -> bytes:
-        raw = b""
-        if current.needs_input:
-            raw, self._ahead = self._ahead or self._packed.read(_CHUNK), b""
-        try:
-            part = current.decompress(raw, size)
-        except _list_failures() as error:
-            raise UnpackError(_explain(error)) from error
+        # Zstandard may say that it needs no input, and then make nothing.
+        part = b"" if current.needs_input else _decompress(current, b"", size)
+        if part or current.eof:
+            return part
+        raw, self._ahead = self._ahead or self._packed.read(_CHUNK), b""
+        part = _decompress(current, raw, size)
         if not raw and not part and not current.eof:
             raise EOFError("it ends too early")
         return part
@@ -177,6 +176,13 @@ class UnpackedStream:
             pass
         self._ahead = start
         self._current = self._open() if start else None
+
+
+def _decompress(decompressor: Decompressor, raw: bytes, size: int) -> bytes:
+    try:
+        return decompressor.decompress(raw, size)
+    except _list_failures() as error:
+        raise UnpackError(_explain(error)) from error
 
 
 def _list_failures() -> tuple[type[Exception], ...]:

@@ -7,7 +7,6 @@ computed once; with `full` all layers are trained from there.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from mnv1cli.analysis import metrics
 from mnv1cli.errors import ModuleError, OptionError
 from mnv1cli.images import loader
 from mnv1cli.inference import models
+from mnv1cli.inference.arguments import take_flag, take_integer, take_number
 from mnv1cli.inference.job import Job, compute_row_shape
 from mnv1cli.inference.reopen import keep_module
 from mnv1cli.inference.tf_model import TensorFlowModel
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 # The images on which the module that was written is compared with the head, and how far
 # its logits may be off, as a share of their range.
 _CHECKED, _TOLERANCE = 8, 0.01
+# Far beyond any that ends in a module; infinity is a number, too.
+_MAX_LEARNING_RATE = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +190,16 @@ def _train_all_layers(
 
 def _check_options(options: FinetuneOptions) -> None:
     """Refuse what would not end in a module, for callers in Python too."""
+    for name in ("full", "force", "resume"):
+        take_flag(name, getattr(options, name))
+    take_integer("seed", options.seed, 0, 2**32 - 1)
+    take_integer("epochs", options.epochs, 1)
+    take_integer("batch_size", options.batch_size, 2)
+    held_out = take_number("held_out", options.held_out, 0, 1)
+    learning_rate = take_number("learning_rate", options.learning_rate, 0, _MAX_LEARNING_RATE)
     for name, value, valid in (
-        ("held_out", options.held_out, 0 < options.held_out < 1),
-        ("seed", options.seed, 0 <= options.seed < 2**32),
-        ("epochs", options.epochs, options.epochs > 0),
-        ("learning_rate", options.learning_rate, 0 < options.learning_rate < math.inf),
-        ("batch_size", options.batch_size, options.batch_size > 1),
+        ("held_out", held_out, 0 < held_out < 1),
+        ("learning_rate", learning_rate, learning_rate > 0),
     ):
         if not valid:
             raise OptionError(f"{name}={value} makes no sense")

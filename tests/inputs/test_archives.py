@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import struct
 import tarfile
@@ -15,18 +14,17 @@ import pytest
 
 from mnv1cli.analysis import synthetic_photos
 from mnv1cli.api import Classifier
-from mnv1cli.errors import ImageError
 from mnv1cli.inputs import archives, packed_tar
-from mnv1cli.inputs.archive import Member
 from mnv1cli.inputs.archives import open_archive
 from mnv1cli.inputs.listing import Listing
 from mnv1cli.types import PixelSpec
 from tests.runs.test_resume import Cut, cut_at
+from tests.support.archives import KINDS, PACKERS, content, make_archive
 from tests.support.reading import FEEDERS, unpack_batches
 from tests.support.shell import mnv1
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from mnv1cli.inputs.archive import Member
 
 FILES = {
     b"a.jpg": b"first",
@@ -35,24 +33,7 @@ FILES = {
     b"latin\xe9.gif": b"fourth",
     b"notes.txt": b"no image",
 }
-KINDS = ["x.zip", "x.tar", "x.tar.gz", "x.TGZ"]
-
-
-def made(path: Path, files: Mapping[bytes, bytes]) -> Path:
-    """An archive of the kind that its name tells."""
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, data in files.items():
-                # What is no UTF-8 is in code page 437, as old programs write it.
-                text = name.decode("cp437") if b"\xe9" in name else name.decode()
-                archive.writestr(text, data)
-        return path
-    with tarfile.open(path, "w:gz" if path.name.lower().endswith("gz") else "w") as tar:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name.decode("utf-8", "surrogateescape"))
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
+ALL = ["x.zip", "x.tar", *PACKERS]
 
 
 def everything(name: bytes) -> bool:
@@ -66,30 +47,16 @@ def found(path: Path) -> list[Member]:
     return members
 
 
-def content(path: Path, limit: int = 1 << 20) -> dict[bytes, bytes | str]:
-    """Each file's bytes, or why it has none."""
-    archive = open_archive(os.fsencode(path))
-    result: dict[bytes, bytes | str] = {}
-    for member in archive.list_members(everything):
-        try:
-            assert member.problem or member.read
-            result[member.name] = member.problem or (member.read and member.read(limit)) or b""
-        except ImageError as error:
-            result[member.name] = str(error)
-    archive.close()
-    return result
-
-
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", ALL[1:])
 def test_tar_gives_its_files_as_they_come(tmp_path: Path, kind: str) -> None:
-    path = made(tmp_path / kind, FILES)
+    path = make_archive(tmp_path / kind, FILES)
     assert content(path) == FILES
     assert [member.name for member in found(path)] == list(FILES)
 
 
 def test_zip_gives_its_files_as_a_folder_does(tmp_path: Path) -> None:
     files = {name: data for name, data in FILES.items() if name != b"latin\xe9.gif"}
-    path = made(tmp_path / "x.zip", dict(reversed(files.items())))
+    path = make_archive(tmp_path / "x.zip", dict(reversed(files.items())))
     assert content(path) == files
     assert [member.name for member in found(path)] == [
         b"a.jpg", b"b/c.png", b"b.jpg", b"notes.txt",
@@ -106,14 +73,14 @@ def test_zip_name_that_is_no_unicode_keeps_its_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_large_members_are_refused(tmp_path: Path, kind: str) -> None:
-    path = made(tmp_path / kind, {b"large.jpg": bytes(1000), b"small.jpg": bytes(999)})
+    path = make_archive(tmp_path / kind, {b"large.jpg": bytes(1000), b"small.jpg": bytes(999)})
     refused = content(path, limit=999)
     assert "--max-bytes" in str(refused[b"large.jpg"])
     assert refused[b"small.jpg"] == bytes(999)
 
 
 def test_zip_that_holds_more_than_it_claims_is_refused(tmp_path: Path) -> None:
-    path = made(tmp_path / "x.zip", {b"bomb.jpg": bytes(5_000_000)})
+    path = make_archive(tmp_path / "x.zip", {b"bomb.jpg": bytes(5_000_000)})
     data = path.read_bytes()
     path.write_bytes(data.replace(struct.pack("<I", 5_000_000), struct.pack("<I", 10)))
     assert isinstance(content(path, limit=1000)[b"bomb.jpg"], str)
@@ -121,7 +88,7 @@ def test_zip_that_holds_more_than_it_claims_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_members_that_lie_outside_are_faults(tmp_path: Path, kind: str) -> None:
-    path = made(tmp_path / kind, {b"../up.jpg": b"x", b"/top.jpg": b"x", b"a.jpg": b"good"})
+    path = make_archive(tmp_path / kind, {b"../up.jpg": b"x", b"/top.jpg": b"x", b"a.jpg": b"good"})
     assert content(path) == {
         b"../up.jpg": "lies outside of its archive",
         b"/top.jpg": "lies outside of its archive",
@@ -140,7 +107,7 @@ def test_links_and_devices_are_faults(tmp_path: Path) -> None:
 
 
 def test_encrypted_member_is_a_fault(tmp_path: Path) -> None:
-    path = made(tmp_path / "x.zip", {b"a.jpg": b"secret"})
+    path = make_archive(tmp_path / "x.zip", {b"a.jpg": b"secret"})
     data = bytearray(path.read_bytes())
     # The flags of the file's own header and of the directory's entry.
     data[6] |= 1
@@ -152,7 +119,7 @@ def test_encrypted_member_is_a_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_archive_that_was_cut_tells_of_it(tmp_path: Path, kind: str) -> None:
     files = {b"%d.jpg" % i: os.urandom(5000) for i in range(20)}
-    path = made(tmp_path / kind, files)
+    path = make_archive(tmp_path / kind, files)
     os.truncate(path, path.stat().st_size // 2)
     result = content(path)
     good = {name: data for name, data in result.items() if isinstance(data, bytes)}
@@ -163,7 +130,7 @@ def test_archive_that_was_cut_tells_of_it(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_in_a_member_is_told(tmp_path: Path, kind: str) -> None:
-    path = made(tmp_path / kind, {b"a.jpg": os.urandom(5000), b"b.jpg": b"good"})
+    path = make_archive(tmp_path / kind, {b"a.jpg": os.urandom(5000), b"b.jpg": b"good"})
     data = bytearray(path.read_bytes())
     data[3000] ^= 0xFF
     path.write_bytes(data)
@@ -172,7 +139,7 @@ def test_damage_in_a_member_is_told(tmp_path: Path, kind: str) -> None:
 
 
 def test_no_archive_is_told(tmp_path: Path) -> None:
-    for kind in KINDS:
+    for kind in ALL:
         (tmp_path / kind).write_bytes(b"no archive at all" * 100)
         (member,) = found(tmp_path / kind)
         assert member.problem.startswith("damaged archive")
@@ -182,13 +149,13 @@ def test_packed_members_that_fill_memory_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packed_tar, "MAX_MEMBER", 100)
-    path = made(tmp_path / "x.tgz", {b"large.jpg": bytes(101), b"small.jpg": bytes(100)})
+    path = make_archive(tmp_path / "x.tgz", {b"large.jpg": bytes(101), b"small.jpg": bytes(100)})
     result = content(path)
     assert "unpack it" in str(result[b"large.jpg"])
     assert result[b"small.jpg"] == bytes(100)
 
 
-@pytest.mark.parametrize("name", ["x.zip", "X.Tar", "x.tar.gz", "x.tgz"])
+@pytest.mark.parametrize("name", ["X.Tar", "x.TAR.ZST", *ALL])
 def test_archives_are_known_by_their_names(tmp_path: Path, name: str) -> None:
     path = os.fsencode(tmp_path / name)
     assert not archives.is_archive(path)
@@ -214,7 +181,7 @@ def packed(folder: Path, archive: Path) -> Path:
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     files = {os.fsencode(name): (folder / name).read_bytes() for name in names}
     ordered = sorted(files, key=lambda name: name.split(b"/"))
-    return made(archive, {name: files[name] for name in ordered})
+    return make_archive(archive, {name: files[name] for name in ordered})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -242,7 +209,7 @@ def test_archive_through_tensorflow_gives_the_same(folder: Path, tmp_path: Path)
 
 
 def test_archive_without_images_is_named(tmp_path: Path) -> None:
-    archive = made(tmp_path / "x.zip", {b"notes.txt": b"no picture"})
+    archive = make_archive(tmp_path / "x.zip", {b"notes.txt": b"no picture"})
     result = mnv1("classify", archive)
     assert result.exit_code == 1
     assert "no images in" in result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -165,10 +166,15 @@ def test_from_python(digits: Path, small: Path, tmp_path: Path) -> None:
     assert 75 <= result.held_out.n <= 85
     best = Classifier(str(tmp_path / "x"), engine="tf").classify(digits / "digit 3", top=1)
     assert {image[0].label for image in best} <= {f"digit {i}" for i in range(10)}
-    for options in ({"held_out": 1.5}, {"epochs": 0}, {"learning_rate": float("nan")},
-                    {"seed": -1}, {"batch_size": 1}):  # fmt: skip
-        with pytest.raises(OptionError, match="makes no sense"):
-            Classifier(str(small)).finetune(digits, tmp_path / "y", full=True, **options)
+    wrong: list[dict[str, Any]] = [
+        {"held_out": 1.5}, {"held_out": 0}, {"held_out": "a"}, {"epochs": 0}, {"epochs": "x"},
+        {"learning_rate": float("nan")}, {"learning_rate": 0}, {"learning_rate": math.inf},
+        {"seed": -1}, {"seed": 1.5}, {"batch_size": 1}, {"batch_size": None}, {"full": 1},
+        {"force": "no"}, {"resume": None},
+    ]  # fmt: skip
+    for options in wrong:
+        with pytest.raises(OptionError, match=f"^{next(iter(options))}="):
+            Classifier(str(small)).finetune(digits, tmp_path / "y", **{"full": True, **options})
 
 
 def copy_two_classes(tmp_path: Path, digits: Path) -> Path:

@@ -6,12 +6,15 @@ The layout is that of TIFF 6.0, section 2, and of BigTIFF.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from PIL import Image
 
 from mnv1cli.errors import ImageError
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from collections.abc import Iterator
 
 # The bytes of a value of each type.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
@@ -19,7 +22,12 @@ _BYTES, _TEXT, _UNKNOWN = 1, 2, 7
 # Numbers in an entry, which Pillow makes Python's numbers: a strip for each row needs fewer.
 _MAX_NUMBERS = 4_000_000
 _MAX_ENTRIES = 0xFFFF
+_MAX_SAMPLES = 64
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_SHORT, _SAMPLE_FORMAT = 3, 339
+_UNSIGNED, _SIGNED, _UNDEFINED = 1, 2, 4
+# The highest bit of a byte turned: its value as an offset from the lowest one.
+_FLIP = bytes(i ^ 0x80 for i in range(256))
 
 
 def check_directory(data: bytes) -> None:
@@ -30,8 +38,31 @@ def check_directory(data: bytes) -> None:
     Raises:
         ImageError: the directory is of that kind.
     """
-    order = ">" if data[:2] == b"MM" else "<"
-    big = data[2:4] in (b"+\0", b"\0+")
+    total = 0
+    for entry in _read_entries(data):
+        total += entry.length * _SIZES.get(entry.kind, 0)
+        numbers = entry.length if entry.kind not in (_BYTES, _TEXT, _UNKNOWN) else 0
+        if total > 2 * len(data) or numbers > _MAX_NUMBERS:
+            raise ImageError("damaged TIFF: its directory claims more than the file has")
+
+
+class _Entry(NamedTuple):
+    """An entry of the directory with `length` values at `place`, or where that points to."""
+
+    tag: int
+    kind: int
+    length: int
+    place: int
+
+
+def _read_entries(data: bytes) -> Iterator[_Entry]:
+    """Read the entries of the first directory.
+
+    Raises:
+        ImageError: it claims more entries than a directory can have.
+    """
+    order = _read_order(data)
+    big = _is_big(data)
     entry = struct.Struct(order + ("HHQ" if big else "HHI"))
     width = 20 if big else 12
     try:
@@ -43,13 +74,69 @@ def check_directory(data: bytes) -> None:
     if entries > _MAX_ENTRIES:
         raise ImageError(f"damaged TIFF: its directory has {entries:,} entries")
     start = place + (8 if big else 2)
-    total = 0
     for at in range(start, min(start + width * entries, len(data) - width + 1), width):
-        _, kind, count = entry.unpack_from(data, at)
-        total += count * _SIZES.get(kind, 0)
-        numbers = count if kind not in (_BYTES, _TEXT, _UNKNOWN) else 0
-        if total > 2 * len(data) or numbers > _MAX_NUMBERS:
-            raise ImageError("damaged TIFF: its directory claims more than the file has")
+        tag, kind, length = entry.unpack_from(data, at)
+        yield _Entry(tag, kind, length, at + entry.size)
+
+
+def _read_order(data: bytes) -> str:
+    return ">" if data[:2] == b"MM" else "<"
+
+
+def _is_big(data: bytes) -> bool:
+    return data[2:4] in (b"+\0", b"\0+")
+
+
+def _locate_formats(data: bytes) -> tuple[int, tuple[int, ...]]:
+    """Return where the formats of the samples are, and the formats; none where they are absent."""
+    order, room, pointer = _read_order(data), *((8, "Q") if _is_big(data) else (4, "I"))
+    for entry in _read_entries(data):
+        if entry.tag == _SAMPLE_FORMAT and entry.kind == _SHORT and entry.length <= _MAX_SAMPLES:
+            place = entry.place
+            try:
+                if 2 * entry.length > room:
+                    (place,) = struct.unpack_from(order + pointer, data, place)
+                return place, struct.unpack_from(f"{order}{entry.length}H", data, place)
+            except (struct.error, OverflowError):
+                break
+    return 0, ()
+
+
+def _is_signed(data: bytes) -> bool:
+    return set(_locate_formats(data)[1]) == {_SIGNED}
+
+
+def make_unsigned(data: bytes) -> bytes:
+    """Return a TIFF that says of signed samples that they are unsigned, for Pillow.
+
+    Pillow takes signed bytes for unsigned ones, and knows few other signed formats.
+    `restore_sign` does the rest. Samples of an undefined format count as unsigned, as TIFF 6.0
+    recommends in section 19.
+    """
+    place, formats = _locate_formats(data)
+    if set(formats) not in ({_SIGNED}, {_UNDEFINED}):
+        return data
+    unsigned = struct.pack(f"{_read_order(data)}{len(formats)}H", *[_UNSIGNED] * len(formats))
+    return data[:place] + unsigned + data[place + len(unsigned) :]
+
+
+def restore_sign(image: Image.Image, data: bytes) -> None:
+    """Map signed samples of a decoded image, read as unsigned ones, to the unsigned range.
+
+    The lowest value becomes 0 and the highest 255 or 65535: an offset of half the range, as
+    ImageJ has for them. `data` is the file.
+    """
+    if not _is_signed(data) or image.mode in ("P", "PA"):
+        return
+    # A copy: Pillow gives the pixels of a turned TIFF in the shape before the turn.
+    plain = image.copy()
+    if plain.mode.startswith("I;16"):
+        samples = np.asarray(plain)
+        # numpy's results have the order of the machine.
+        flipped = (samples ^ np.array(0x8000, samples.dtype)).astype(samples.dtype)
+        image.im = Image.frombytes(plain.mode, plain.size, flipped.tobytes()).im
+    elif plain.mode not in ("I", "F"):
+        image.im = plain.point(_FLIP * len(plain.getbands())).im
 
 
 def read_tile_size(image: Image.Image) -> tuple[int, int]:
