@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv1cli.errors import LabelsError, MissingInputError
+from mnv1cli.inputs.archives import exists
 from mnv1cli.labels.names import find_classes
 from mnv1cli.path_text import count, display_path
 from mnv1cli.storage.location import is_remote
@@ -109,7 +110,7 @@ class ListTruth:
         folder = os.path.dirname(os.fsencode(self._file))
         for path in self._labels:
             beside = os.path.join(folder, path)
-            is_beside = not os.path.lexists(path) and os.path.lexists(beside)
+            is_beside = not exists(path) and exists(beside)
             yield beside if is_beside else path
 
 

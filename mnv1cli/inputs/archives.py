@@ -55,6 +55,11 @@ def split_member(path: bytes) -> tuple[bytes, bytes] | None:
     return None
 
 
+def exists(path: bytes) -> bool:
+    """Return whether a path is that of a file on disk, or of any file in an archive on disk."""
+    return os.path.lexists(path) or split_member(path) is not None
+
+
 def join_member(archive: bytes, name: bytes) -> bytes:
     """Return the path under which a file in an archive is reported; the archive's without name."""
     return archive + MEMBER_SEPARATOR + name if name else archive

@@ -11,7 +11,7 @@ from mnv1cli.errors import ImageError, OptionError
 from mnv1cli.images import decode
 from mnv1cli.images.file import read_file, read_image
 from mnv1cli.inputs import prefetch
-from mnv1cli.inputs.archives import Shelf, split_member
+from mnv1cli.inputs.archives import Shelf, exists, split_member
 from mnv1cli.storage.location import is_remote
 from mnv1cli.storage.stores import RemoteImage
 from mnv1cli.system import cpu
@@ -99,8 +99,4 @@ def _make_ref(path: bytes, folders: Sequence[bytes], shelf: Shelf) -> ImageRef:
 def _locate(path: bytes, folders: Sequence[bytes]) -> bytes:
     """Locate a path in the first of the folders that has it."""
     places = [os.path.join(folder, path) for folder in folders]
-    return next((place for place in places if _exists(place)), places[0])
-
-
-def _exists(place: bytes) -> bool:
-    return os.path.lexists(place) or split_member(place) is not None
+    return next((place for place in places if exists(place)), places[0])
