@@ -229,12 +229,17 @@ def choose_module_name(module: str | os.PathLike[str] | None) -> str | None:
 
 def _handle_errors(tables: Iterator[Table], on_error: OnError) -> Iterator[Table]:
     """Yield the tables with their errors as rows, without them, or up to the first one."""
-    for table in tables:
-        if on_error == "fail" and any(table.errors):
-            path, reason = next(
-                (path, error)
-                for path, error in zip(table.paths, table.errors, strict=True)
-                if error
-            )
-            raise ImageError(f"{display_path(path)}: {reason}" if path else reason)
-        yield table.without_faults() if on_error == "skip" else table
+    try:
+        for table in tables:
+            if on_error == "fail" and any(table.errors):
+                path, reason = next(
+                    (path, error)
+                    for path, error in zip(table.paths, table.errors, strict=True)
+                    if error
+                )
+                raise ImageError(f"{display_path(path)}: {reason}" if path else reason)
+            yield table.without_faults() if on_error == "skip" else table
+    finally:
+        # The threads of a run that failed end now, not when its traceback is forgotten.
+        if close := getattr(tables, "close", None):
+            close()

@@ -45,6 +45,8 @@ def content(ref: ImageRef, limit: int = LIMIT) -> bytes:
 
 
 def test_local_images_pass_as_they_are() -> None:
+    # Of an earlier test.
+    await_the_end_of_threads()
     local = [ImageRef(0, b"a"), ImageRef(1, b"b.zip!/c", member=lambda _: b"c")]
     assert list(prefetch.prefetch_remote(local, LIMIT)) == local
     assert not own_threads()
