@@ -1,4 +1,4 @@
-"""Images through threads and through tf.data: the bits of `decode.load`, in order."""
+"""Images through threads and through tf.data: the same bits, in order."""
 
 from __future__ import annotations
 

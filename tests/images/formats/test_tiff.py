@@ -94,8 +94,8 @@ def test_signed_grey_is_read_as_offsets(
         # The only one of the kind that Pillow reads.
         order = "<"
     options: dict[str, Any] = {"big": big, "packed": packed, "photometric": photometric}
-    pixels = decode(tiff(samples, SIGNED, order, **options), SPEC)
-    expected = decode(tiff(lifted(samples), UNSIGNED, order, **options), SPEC)
+    pixels = decode(tiff(samples, SIGNED, order, **options), SPEC).rgbx
+    expected = decode(tiff(lifted(samples), UNSIGNED, order, **options), SPEC).rgbx
     np.testing.assert_array_equal(pixels, expected)
     grey = lifted(samples) >> (8 * (samples.dtype.itemsize - 1))
     np.testing.assert_array_equal(pixels[..., 0], grey if photometric else 255 - grey)
@@ -105,7 +105,7 @@ def test_signed_grey_is_read_as_offsets(
 @pytest.mark.parametrize("dtype", [np.int8, np.int16])
 def test_signed_colours_are_read_as_offsets(order: str, big: bool, dtype: Any) -> None:
     samples = grid(dtype, 3)
-    pixels = decode(tiff(samples, SIGNED, order, big=big), SPEC)
+    pixels = decode(tiff(samples, SIGNED, order, big=big), SPEC).rgbx
     np.testing.assert_array_equal(
         pixels[..., :3], lifted(samples) >> (8 * (samples.dtype.itemsize - 1))
     )
@@ -118,8 +118,8 @@ def test_signed_samples_are_turned_as_others(orientation: int, order: str, exif:
     samples = grid(np.int16)
     spec = PixelSpec(4, exif=exif)
     tags = {274: [orientation]}
-    pixels = decode(tiff(samples, SIGNED, order, tags=tags), spec)
-    expected = decode(tiff(lifted(samples), UNSIGNED, order, tags=tags), spec)
+    pixels = decode(tiff(samples, SIGNED, order, tags=tags), spec).rgbx
+    expected = decode(tiff(lifted(samples), UNSIGNED, order, tags=tags), spec).rgbx
     np.testing.assert_array_equal(pixels, expected)
 
 
@@ -127,9 +127,9 @@ def test_signed_samples_are_turned_as_others(orientation: int, order: str, exif:
 @pytest.mark.parametrize("bands", [None, 3])
 def test_undefined_and_absent_formats_count_as_unsigned(dtype: Any, bands: int | None) -> None:
     samples = grid(np.dtype(dtype).str.replace("u", "i"), bands).view(dtype)
-    expected = decode(tiff(samples, UNSIGNED), SPEC)
+    expected = decode(tiff(samples, UNSIGNED), SPEC).rgbx
     for sample_format in (UNDEFINED, None):
-        np.testing.assert_array_equal(decode(tiff(samples, sample_format), SPEC), expected)
+        np.testing.assert_array_equal(decode(tiff(samples, sample_format), SPEC).rgbx, expected)
 
 
 @pytest.mark.parametrize("sample_format", [UNSIGNED, SIGNED])
@@ -142,9 +142,9 @@ def test_32_bits_are_refused_either_way(sample_format: int) -> None:
 def test_palette_is_not_touched() -> None:
     indices = np.arange(24, dtype=np.uint8).reshape(4, 6)
     colours = {320: [i * 257 for i in range(256)] * 3}
-    expected = decode(tiff(indices, UNSIGNED, photometric=3, tags=colours), SPEC)
+    expected = decode(tiff(indices, UNSIGNED, photometric=3, tags=colours), SPEC).rgbx
     np.testing.assert_array_equal(expected[..., 0], indices)
-    pixels = decode(tiff(indices, SIGNED, photometric=3, tags=colours), SPEC)
+    pixels = decode(tiff(indices, SIGNED, photometric=3, tags=colours), SPEC).rgbx
     np.testing.assert_array_equal(pixels, expected)
 
 
