@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mnv1cli.analysis.synthetic_photos import write_pictures
-from mnv1cli.errors import Mnv1Error, NoImagesError, OptionError
+from mnv1cli.errors import LabelsError, Mnv1Error, NoImagesError, OptionError
 from mnv1cli.images import loader
 from mnv1cli.inference import litert_model
 from mnv1cli.inputs.listing import Listing
+from mnv1cli.labels.names import ClassName
 from mnv1cli.runs import loop
 from mnv1cli.runs.file_sink import FileSink
 from mnv1cli.runs.options import OutputOptions
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from mnv1cli.inference.job import Job
     from mnv1cli.inference.predictor import Predictor
-    from mnv1cli.labels.names import ClassName
     from mnv1cli.types import Batch, Engine, FloatArray, PixelSpec, Precision
 
 _TASK = Task("classify")
@@ -126,7 +126,7 @@ def _make_jobs(make: Callable[[Engine, Precision], Predictor]) -> Iterator[Job]:
     names: tuple[ClassName, ...] = ()
     for kind in _KINDS:
         try:
-            job = make(*kind).make_job(_TASK, names)
+            job = _make_job(make(*kind), names)
         except Mnv1Error:
             # Not installed, or not calibrated; if none can be used, the last one says why.
             if not made and kind == _KINDS[-1]:
@@ -134,6 +134,18 @@ def _make_jobs(make: Callable[[Engine, Precision], Predictor]) -> Iterator[Job]:
             continue
         made, names = True, job.names
         yield job
+
+
+def _make_job(predictor: Predictor, names: tuple[ClassName, ...]) -> Job:
+    """Make a job; classes without names get their ids, as names make no difference to speed."""
+    try:
+        return predictor.make_job(_TASK, names)
+    except LabelsError:
+        classes = predictor.module.classes()
+        if classes is None:
+            raise
+        ids = tuple(ClassName(i, "", str(i)) for i in range(classes))
+        return predictor.make_job(_TASK, ids)
 
 
 class _Photos:

@@ -64,7 +64,8 @@ class Evaluation:
         for path, error, predictions in zip(
             table.paths, table.errors, table.predictions, strict=True
         ):
-            if error:
+            # Without a label, the scores of the image are no numbers.
+            if error or not predictions:
                 self.failed += 1
                 truth.note_failed(path)
             elif (class_id := truth.find_class(path)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 # To be raised with every change of the models made here: they are then compiled again.
 REVISION = 1
+
+# Operations on lists of tensors, and the converter's message about one that LiteRT lacks.
+_LISTS = "TensorList"
+_LACKING = re.compile(r"'(tf\.\w+)' op is neither a custom op nor a flex op")
 
 # How far the values of a compiled module may be from those of the module, relative to the
 # largest value where that is above 1.
@@ -111,6 +116,8 @@ def _convert(
     spec = tf.TensorSpec([None, size, size, 3], tf.float32, name="images")
     try:
         function = tf.function(name_outputs, autograph=False).get_concrete_function(spec)
+        if images is not None:
+            _require_calibratable(function, module.handle)
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function], reference.owner)
         if images is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -120,12 +127,36 @@ def _convert(
             # In a thread: the exception of a signal must not be raised where the converter
             # catches it.
             (model,) = ordered_map(lambda item: item.convert(), [converter], workers=1)
+    except ModuleError:
+        raise
     except Exception as error:  # the converter raises whatever its passes raise
         raise ModuleError(
-            f"module {module.handle} cannot be compiled for LiteRT: {describe_error(error)}",
+            f"module {module.handle} cannot be compiled for LiteRT: {_describe(error)}",
             "--engine tf runs it as it is",
         ) from error
     return bytes(model)
+
+
+def _require_calibratable(function: Any, handle: str) -> None:
+    """Refuse a graph with lists of tensors, on which the calibration ends the process.
+
+    Loops over images, as `tf.map_fn` makes them, have such lists.
+
+    Raises:
+        ModuleError: the graph has some.
+    """
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
+    if any(node.op.startswith(_LISTS) for node in nodes):
+        raise ModuleError(f"module {handle} has loops over lists, which have no int8")
+
+
+def _describe(error: Exception) -> str:
+    """Describe an error of the converter; one about an operation names only that."""
+    lacking = _LACKING.search(str(error))
+    if lacking:
+        return f"LiteRT does not have {lacking[1]} as the module uses it"
+    return describe_error(error)
 
 
 def _check(

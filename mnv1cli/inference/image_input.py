@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mnv1cli.modules.hub_module import HubModule
-    from mnv1cli.modules.signatures import Signature, TensorSpec
+    from mnv1cli.modules.signatures import Output, Signature, TensorSpec
 
 # The signatures that are run; others may take anything.
 _RUN = (LOGITS_SIGNATURE, FEATURES_SIGNATURE)
@@ -47,6 +47,8 @@ def settle_image_size(module: HubModule, wanted: int | None) -> tuple[HubModule,
     inputs = _list_image_inputs(module)
     for spec in inputs:
         _check_kind(spec, module.handle)
+    for output in module.main_outputs():
+        _check_result(output, module.handle)
     size = module.choose_image_size(wanted)
     for spec in inputs:
         _check_sides(spec, size, module.handle)
@@ -100,6 +102,13 @@ def _check_kind(spec: TensorSpec, handle: str) -> None:
             f"module {handle} takes images of {channels} {noun}, which is not supported",
             IMAGES_REMEDY,
         )
+
+
+def _check_result(output: Output, handle: str) -> None:
+    """Raise ModuleError for an output that has no values for each image."""
+    shape = output.result.shape
+    if not shape or 0 in shape:
+        raise ModuleError(f"module {handle} gives {output.name} of the shape {list(shape)}")
 
 
 def _check_sides(spec: TensorSpec, size: int, handle: str) -> None:
