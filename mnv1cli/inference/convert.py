@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import warnings
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnv1cli.errors import Mnv1Error, ModuleError
 from mnv1cli.inference.litert_model import LiteRTModel
@@ -31,6 +32,13 @@ _LACKING = re.compile(r"'(tf\.\w+)' op is neither a custom op nor a flex op")
 # How far the values of a compiled module may be from those of the module, relative to the
 # largest value where that is above 1.
 _TOLERANCE = 1e-3
+
+
+class _Calibration(NamedTuple):
+    """The images that determine int8 scales, and whether a softmax stays in float32."""
+
+    images: list[FloatArray]
+    keeps_softmax: bool
 
 
 def version() -> str:
@@ -77,16 +85,19 @@ def quantize_module(
     outputs: Sequence[Output],
     images: Iterable[FloatArray],
     calibration: Mapping[str, Any],
+    keeps_softmax: bool = False,
 ) -> CompiledModel:
     """Compile a module with weights and activations in int8; input and outputs stay float32.
 
     Weights have a scale per channel, activations one per tensor, which `images` determine:
-    pixels float32 [1, size, size, 3] each.
+    pixels float32 [1, size, size, 3] each. With `keeps_softmax` a softmax stays in float32: in
+    int8 its results are multiples of 1/256, and most of a thousand classes get 0.
 
     Raises:
         ModuleError: the graph cannot be converted.
     """
-    model = _convert(module, outputs, TensorFlowModel(module, outputs), list(images))
+    calibrated = _Calibration(list(images), keeps_softmax)
+    model = _convert(module, outputs, TensorFlowModel(module, outputs), calibrated)
     names = tuple(output.name for output in outputs)
     size = choose_key(module, outputs)
     return CompiledModel(model, names, "int8", version(), calibration, size, module.input_range)
@@ -102,7 +113,7 @@ def _convert(
     module: HubModule,
     outputs: Sequence[Output],
     reference: TensorFlowModel,
-    images: list[FloatArray] | None = None,
+    calibration: _Calibration | None = None,
 ) -> bytes:
     import tensorflow as tf
 
@@ -116,17 +127,21 @@ def _convert(
     spec = tf.TensorSpec([None, size, size, 3], tf.float32, name="images")
     try:
         function = tf.function(name_outputs, autograph=False).get_concrete_function(spec)
-        if images is not None:
+        if calibration is not None:
             _require_calibratable(function, module.handle)
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function], reference.owner)
-        if images is not None:
+        convert = _convert_as_it_is
+        if calibration is not None:
+            images = calibration.images
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: ([image] for image in images)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            if calibration.keeps_softmax:
+                convert = _convert_but_softmax
         with tempdirs.redirect_temporary_files():
             # In a thread: the exception of a signal must not be raised where the converter
             # catches it.
-            (model,) = ordered_map(lambda item: item.convert(), [converter], workers=1)
+            (model,) = ordered_map(convert, [converter], workers=1)
     except ModuleError:
         raise
     except Exception as error:  # the converter raises whatever its passes raise
@@ -135,6 +150,26 @@ def _convert(
             "--engine tf runs it as it is",
         ) from error
     return bytes(model)
+
+
+def _convert_as_it_is(converter: Any) -> Any:
+    return converter.convert()
+
+
+def _convert_but_softmax(converter: Any) -> Any:
+    """Convert a module to int8 with its softmax in float32."""
+    import tensorflow as tf
+
+    tools = tf.lite.experimental
+    with warnings.catch_warnings():
+        # That its interpreter will move to the package which we use.
+        warnings.simplefilter("ignore")
+        debugger = tools.QuantizationDebugger(
+            converter=converter,
+            debug_dataset=converter.representative_dataset,
+            debug_options=tools.QuantizationDebugOptions(denylisted_ops=["SOFTMAX"]),
+        )
+        return debugger.get_nondebug_quantized_model()
 
 
 def _require_calibratable(function: Any, handle: str) -> None:

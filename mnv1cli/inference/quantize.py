@@ -80,7 +80,8 @@ def quantize(
     calibrating, held_back = pixels[:calibrated_on], pixels[calibrated_on:]
     record = {"images": calibrated_on, "seed": seed, "preprocess": spec.preprocess}
     images = [pixels[i : i + 1] for i in range(len(calibrating))]
-    compiled = convert.quantize_module(module, outputs, images, record)
+    keeps_softmax = outputs[0].name == "logits" and predictor.gives_probabilities()
+    compiled = convert.quantize_module(module, outputs, images, record, keeps_softmax)
     if not artifacts.save_model(module.fingerprint, compiled):
         raise OutputError(
             f"the cache {cache.cache_root()} cannot be written, so the model is not kept",

@@ -251,7 +251,7 @@ def _verify(directory: Path, head: Head, photos: Photos, spec: PixelSpec) -> Non
     if np.abs(wanted - logits).max() > _TOLERANCE * max(float(np.ptp(wanted)), 1.0):
         raise ModuleError(
             "the module has the variables of a MobileNet V1, but computes something else",
-            "name another with --module",
+            "give the range of its pixels with --input-range, or name another with --module",
         )
 
 

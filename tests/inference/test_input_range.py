@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mnv1cli import Classifier
 from mnv1cli.errors import OptionError, ResultError
@@ -118,6 +120,53 @@ def test_int8_is_calibrated_for_a_range(tmp_path: Path, own_cache: Path) -> None
     assert "is not calibrated for int8" in result.stderr
     result = mnv1("logits", EXAMPLES, *BUNDLED, "--precision", "int8", "--input-range", "0,255")
     assert "--input-range 0,255' does that" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def centred(bundled_module: HubModule, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled module without its first two operations, which map [0, 1] to [-1, 1]."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    directory = tmp_path_factory.mktemp("modules") / "centred"
+    shutil.copytree(bundled_module.path, directory)
+    file = directory / "saved_model.pb"
+    saved_model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    for graph in saved_model.meta_graphs:
+        for signature in graph.signature_def.values():
+            signature.inputs["images"].name = "sub:0"
+    file.write_bytes(saved_model.SerializeToString())
+    return directory
+
+
+@pytest.mark.parametrize("engine", ["litert", "tf"])
+def test_a_module_for_another_range_gives_the_usual_results(
+    centred: Path, engine: str, tmp_path: Path
+) -> None:
+    words = ("--module", centred, "--input-range", "-1,1", "--engine", engine)
+    logits = compute_logits(tmp_path, *words)
+    assert np.abs(logits - compute_logits(tmp_path)).max() < TOLERANCE
+
+
+def test_a_module_that_is_trained_from_another_range_takes_the_usual_one(
+    centred: Path, tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(0)
+    for name, scale in (("dark", 90), ("light", 255)):
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        for i in range(4):
+            pixels = generator.random((96, 96, 3)) * scale
+            image = Image.fromarray(pixels.astype(np.uint8)).resize((40 + i, 40))
+            image.save(tmp_path / "classes" / name / f"{i}.png")
+    words = ("finetune", tmp_path / "classes", "--module", centred)
+    result = mnv1(*words, "-o", tmp_path / "wrong")
+    assert result.exit_code == 1
+    assert "computes something else" in result.stderr
+    run(*words, "-o", tmp_path / "right", "--input-range", "-1,1")
+    run("finetune", tmp_path / "classes", *BUNDLED, "-o", tmp_path / "usual")
+    values = [
+        Classifier(tmp_path / name).logits(tmp_path / "classes") for name in ("right", "usual")
+    ]
+    np.testing.assert_allclose(values[0], values[1], rtol=0.01, atol=0.01)
 
 
 @pytest.mark.parametrize(

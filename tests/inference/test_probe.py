@@ -166,6 +166,9 @@ def test_int8_agrees(softmax: Path, own_cache: Path, labels: Path) -> None:
     small = read_probabilities(run(*words, "--precision", "int8", "-f", "jsonl").stdout)
     large = read_probabilities(run(*words, "-f", "jsonl").stdout)
     np.testing.assert_allclose(small, large, atol=0.1)
+    # Not multiples of 1/256: the softmax is not in int8.
+    np.testing.assert_allclose(small.sum(axis=1), 1, atol=TOLERANCE)
+    assert np.abs(small * 256 - np.round(small * 256)).max() > 0.01
     result = mnv1("logits", EXAMPLES, "--module", softmax, "--precision", "int8")
     assert result.exit_code == 1
     assert "gives probabilities" in result.stderr

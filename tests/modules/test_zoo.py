@@ -174,6 +174,16 @@ def build_empty(directory: Path) -> Path:
     return directory
 
 
+def build_two_signatures(directory: Path) -> Path:
+    import tensorflow as tf
+
+    module = tf.Module()
+    spec = tf.TensorSpec([None, SIZE, SIZE, 3])
+    module.run = tf.function(lambda images: {"y": images[:, 0, 0]}, input_signature=[spec])
+    tf.saved_model.save(module, str(directory), signatures={"a": module.run, "b": module.run})
+    return directory
+
+
 def soften(layers: Any, _: Any, logits: Any) -> Any:
     return layers.Softmax()(logits)
 
@@ -262,6 +272,16 @@ REFUSED: dict[str, tuple[Build, str]] = {
         with_module(lambda _, x: {LOGITS: x}, dtype="uint8"), "takes images as uint8, which"
     ),
     "module-empty": (build_empty, "has neither a call nor a signature that serves"),
+    "module-two-signatures": (
+        build_two_signatures,
+        "neither a call nor a signature that serves; it has a, b, and none is 'serving_default'",
+    ),
+    "module-no-classes": (
+        with_module(lambda _, x: {LOGITS: x[:, :0]}), "gives logits of the shape [-1, 0]"
+    ),
+    "module-scalar": (
+        with_module(lambda _, x: {LOGITS: x[0, 0]}), "gives logits of the shape []"
+    ),
     "hub-classes": (
         with_hub(lambda _, x: {"default": argmax(x)}), "gives 'default' as int64, which are no"
     ),
@@ -385,6 +405,29 @@ def test_1000_classes_have_the_names_without_the_background(tmp_path: Path, cach
     assert "mine " in result.stdout
 
 
+def test_scores_that_are_no_numbers_are_counted_as_failures(
+    tmp_path: Path, cache: Path, labels: Path
+) -> None:
+    module = write_hub(tmp_path / "m", lambda _, x: {"default": x * np.nan})
+    truth = tmp_path / "truth.csv"
+    truth.write_text("path,label\n" + "".join(f"{p},class 1\n" for p in EXAMPLES.iterdir()))
+    words = ("--module", module, "--labels", labels, "--truth", truth)
+    result = mnv1("evaluate", EXAMPLES, *words)
+    assert result.exit_code == 1
+    assert "nothing can be evaluated: 3 images failed" in result.stderr
+
+
+def test_a_loop_over_images_has_no_int8(tmp_path: Path, own_cache: Path) -> None:
+    # TensorFlow's calibration ends the process without a word.
+    import tensorflow as tf
+
+    module = write_tf2(tmp_path / "m", lambda _, x: {LOGITS: tf.map_fn(lambda row: row * 2, x)})
+    result = mnv1("module", "quantize", EXAMPLES, "--module", module)
+    assert result.exit_code == 1
+    assert "has loops over lists, which have no int8" in result.stderr
+    compute_with_both(["logits", EXAMPLES, "--module", module], tmp_path)
+
+
 def test_other_commands_take_a_keras_model(tmp_path: Path, own_cache: Path, labels: Path) -> None:
     module = TAKEN["keras-softmax"][0](tmp_path / "m")
     run("module", "quantize", EXAMPLES, "--module", module)
@@ -392,6 +435,7 @@ def test_other_commands_take_a_keras_model(tmp_path: Path, own_cache: Path, labe
     small = run(*words, "--precision", "int8", "-f", "csv").stdout.splitlines()
     large = run(*words, "-f", "csv").stdout.splitlines()
     assert len(small) == len(large) == 4
+    assert "end to end" in run("bench", EXAMPLES, "--images", 4, "--module", module).stdout
     result = mnv1("finetune", EXAMPLES.parent, "--module", module, "-o", tmp_path / "tuned")
     assert result.exit_code == 2
     assert "Traceback" not in result.stderr
