@@ -407,3 +407,13 @@ def test_refusal_by_the_storage_is_not_kaggles(world: TlsHub) -> None:
     with pytest.raises(UnreachableError, match="HTTP 403") as caught:
         locate.locate(f"{PATH}/2")
     assert "login" not in str(caught.value)
+
+
+def test_library_itself_finds_the_module_where_we_do(
+    home: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kagglehub = pytest.importorskip("kagglehub")
+    directory = keep_in_kagglehub(home, f"{PATH}/2")
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(home / ".cache" / "kagglehub"))
+    assert kagglehub.model_download(f"{PATH}/2") == str(directory)
+    assert locate.locate(f"{PATH}/2").path == directory
