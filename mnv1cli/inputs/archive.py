@@ -1,4 +1,4 @@
-"""What all kinds of archives have in common: members, listed in order or read by name."""
+"""The common part of all kinds of archives: members, listed in order or read by name."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Archive(ABC):
 
     @property
     def damage(self) -> str:
-        """Why not all files are known, as far as the archive was read; empty if all are."""
+        """The reason why some files are unknown, empty if the archive was read to its end."""
         return self._damage
 
     def has_file(self, name: bytes) -> bool:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import OutputError, WeightsError
-from mnv1cli.modules import catalog, files, mobilenet, unpack, weights
-from mnv1cli.modules.formats import checkpoints, recognise
+from mnv1cli.modules import catalog, files, mobilenet, weights
+from mnv1cli.modules.formats import checkpoints, recognise, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from mnv1cli.errors import ChecksumError, ModuleError, UnreachableError, WeightsError
 from mnv1cli.modules import catalog, files, kaggle, mobilenet, weights
 from mnv1cli.modules.cache import cache_directory
+from mnv1cli.modules.formats.unpack import unpack_archive
 from mnv1cli.modules.transfer import kaggle_login
 from mnv1cli.modules.transfer.connections import DownloadPolicy
 from mnv1cli.modules.transfer.download import download
-from mnv1cli.modules.unpack import unpack_archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

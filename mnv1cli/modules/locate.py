@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv1cli.errors import ModuleError, UnreachableError
-from mnv1cli.modules import bundled, cache, catalog, fetch, files, kaggle, unpack
+from mnv1cli.modules import bundled, cache, catalog, fetch, files, kaggle
 from mnv1cli.modules.bundled import BUNDLED
-from mnv1cli.modules.formats import recognise
+from mnv1cli.modules.formats import recognise, unpack
 from mnv1cli.types import FetchOptions
 
 if TYPE_CHECKING:

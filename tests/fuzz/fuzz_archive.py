@@ -19,7 +19,7 @@ MOST_BYTES = 64 << 20
 
 def load() -> Callable[[bytes], None]:
     from mnv1cli.errors import ModuleError
-    from mnv1cli.modules import unpack
+    from mnv1cli.modules.formats import unpack
 
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from mnv1cli.errors import WeightsError
-from mnv1cli.modules import attachments, files, mobilenet, unpack, weights
+from mnv1cli.modules import attachments, files, mobilenet, weights
+from mnv1cli.modules.formats import unpack
 from mnv1cli.types import Variant
 
 if TYPE_CHECKING:

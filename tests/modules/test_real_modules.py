@@ -15,8 +15,9 @@ from mnv1cli.errors import ModuleError, SignatureError
 from mnv1cli.inference import convert, models
 from mnv1cli.inference.image_input import settle_image_size
 from mnv1cli.inference.predictor import Predictor
-from mnv1cli.modules import artifacts, unpack
+from mnv1cli.modules import artifacts
 from mnv1cli.modules.attachments import ATTACHMENTS
+from mnv1cli.modules.formats import unpack
 from mnv1cli.modules.hub_module import TF1, HubModule
 from mnv1cli.modules.signatures import Signature, TensorSpec
 from mnv1cli.training import examples

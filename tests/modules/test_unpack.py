@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mnv1cli.errors import Mnv1Error, ModuleError
 from mnv1cli.modules.files import find_missing_file
-from mnv1cli.modules.unpack import unpack_archive
+from mnv1cli.modules.formats.unpack import unpack_archive
 from tests.support.laid import FILES, read_files
 from tests.support.tars import folder, member, module_members, noise, tar_bytes
 
@@ -121,7 +121,7 @@ class TestUnpack:
     def test_refuses_too_many_members(
         self, target: Path, monkeypatch: pytest.MonkeyPatch, limit: int, refused: bool
     ) -> None:
-        monkeypatch.setattr("mnv1cli.modules.unpack.MAX_MEMBERS", limit)
+        monkeypatch.setattr("mnv1cli.modules.formats.unpack.MAX_MEMBERS", limit)
         expected = pytest.raises(ModuleError, match=f"more than .* {limit} files")
         with expected if refused else contextlib.nullcontext():
             self.unpack(target, tar_bytes(folder("variables"), *module_members()))
@@ -130,7 +130,7 @@ class TestUnpack:
     def test_refuses_too_many_bytes_before_it_writes_them(
         self, target: Path, monkeypatch: pytest.MonkeyPatch, limit: int, refused: bool
     ) -> None:
-        monkeypatch.setattr("mnv1cli.modules.unpack.MAX_BYTES", limit)
+        monkeypatch.setattr("mnv1cli.modules.formats.unpack.MAX_BYTES", limit)
         expected = pytest.raises(ModuleError, match="unpacks to more than")
         with expected if refused else contextlib.nullcontext():
             self.unpack(

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnv1cli.errors import ModuleError
-from mnv1cli.modules.unpack import unpack_archive
+from mnv1cli.modules.formats.unpack import unpack_archive
 from tests.support.laid import FILES, read_files
 from tests.support.shell import peak_megabytes
 from tests.support.tars import folder, member, module_members, noise, tar_bytes
 
 UNPACK = """
 import pathlib, sys
-from mnv1cli.modules.unpack import unpack_archive
+from mnv1cli.modules.formats.unpack import unpack_archive
 from mnv1cli.errors import ModuleError
 try:
     unpack_archive(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnv1cli.errors import ModuleError
-from mnv1cli.modules.unpack import unpack_archive
+from mnv1cli.modules.formats.unpack import unpack_archive
 from tests.support.laid import FILES, lay, read_files
 from tests.support.shell import peak_megabytes
 from tests.support.tars import noise
@@ -23,7 +23,7 @@ from tests.support.zips import entry, module_entries, zip_bytes
 
 UNPACK = """
 import pathlib, sys
-from mnv1cli.modules.unpack import unpack_archive
+from mnv1cli.modules.formats.unpack import unpack_archive
 from mnv1cli.errors import ModuleError
 try:
     unpack_archive(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
@@ -155,7 +155,7 @@ def test_refuses_a_length_that_lies(target: Path, claim: int) -> None:
 
 
 def test_refuses_a_bomb_by_what_comes_out(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnv1cli.modules.unpack._ALWAYS_BYTES", 1 << 20)
+    monkeypatch.setattr("mnv1cli.modules.formats.unpack._ALWAYS_BYTES", 1 << 20)
     bomb = zip_bytes((entry("assets/zeros"), bytes(50 << 20)))
     refuse(target, bomb, "unpacks to more than 4 MB|unpacks to more than 5 MB")
     # One stream under many names: only what comes out counts.
@@ -164,7 +164,7 @@ def test_refuses_a_bomb_by_what_comes_out(target: Path, monkeypatch: pytest.Monk
 
 
 def test_refuses_too_many_files(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnv1cli.modules.unpack.MAX_MEMBERS", 50)
+    monkeypatch.setattr("mnv1cli.modules.formats.unpack.MAX_MEMBERS", 50)
     many = zip_bytes(*((entry(f"a/{i}"), b"") for i in range(51)))
     refuse(target, many, "more than .* 50 files")
 

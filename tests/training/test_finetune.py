@@ -13,8 +13,9 @@ import pytest
 
 from mnv1cli import Classifier
 from mnv1cli.errors import OptionError, OutputError, ResumeError
-from mnv1cli.modules import mobilenet, unpack, weights
+from mnv1cli.modules import mobilenet, weights
 from mnv1cli.modules.files import compute_fingerprint
+from mnv1cli.modules.formats import unpack
 from mnv1cli.modules.inspection import open_module
 from mnv1cli.training.base import read_base
 from mnv1cli.training.files import FinetuneFiles

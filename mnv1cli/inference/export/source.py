@@ -1,4 +1,4 @@
-"""What is exported: an output of a module, and what it is called in the file."""
+"""The output of a module that is exported, and its name in the file."""
 
 from __future__ import annotations
 
