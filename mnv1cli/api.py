@@ -20,13 +20,13 @@ from mnv1cli.inference.arguments import (
     check_type,
     take_flag,
     take_integer,
-    take_number,
     take_path,
 )
 from mnv1cli.inference.predictor import Predictor
 from mnv1cli.inference.quantize import quantize
 from mnv1cli.inference.reopen import keep_module, reopen_predictor
 from mnv1cli.inference.settings import Settings, make_input_range
+from mnv1cli.inference.tasks import make_classify_task, make_embed_task, make_logits_task
 from mnv1cli.inputs import from_python
 from mnv1cli.runs.dataset_sink import DatasetSink
 from mnv1cli.runs.options import OutputOptions
@@ -133,10 +133,7 @@ class Classifier:
         fetch: FetchOptions | None = None,
         threads: int | None = None,
     ) -> Self:
-        """Make a classifier with the settings that a result was made with, by its metadata.
-
-        Arguments and errors are those of `reopen_predictor`.
-        """
+        """Make a classifier with the settings of a result, as `reopen_predictor` does."""
         classifier = cls.__new__(cls)
         classifier.predictor = reopen_predictor(metadata, module, fetch, threads)
         return classifier
@@ -155,16 +152,16 @@ class Classifier:
         self, images: ImageInputs, probabilities: bool = False, on_error: OnError = "fail"
     ) -> FloatArray:
         """Return the scores of every image, float32 [n, classes]; NaN rows for "row"."""
-        return self.predictor.predict_array(_make_logits_task(probabilities), images, on_error)
+        return self.predictor.predict_array(make_logits_task(probabilities), images, on_error)
 
     def embed(
         self, images: ImageInputs, endpoint: str = "", pool: bool = True, on_error: OnError = "fail"
     ) -> FloatArray:
-        """Return the feature vector of every image, float32 [n, features].
+        """Return the features of every image, or of the layer `endpoint`, float32 [n, features].
 
-        `endpoint` names another layer, averaged over height and width; [n, h, w, c] without `pool`.
+        A layer is averaged over height and width; without `pool` it is [n, h, w, c].
         """
-        return self.predictor.predict_array(_make_embed_task(endpoint, pool), images, on_error)
+        return self.predictor.predict_array(make_embed_task(endpoint, pool), images, on_error)
 
     def iter_classify(
         self,
@@ -174,21 +171,21 @@ class Classifier:
         min_probability: float = 0.0,
     ) -> Iterator[Classified]:
         """Yield what `classify` returns, image by image, in constant memory."""
-        task = _make_classify_task(top, min_probability)
+        task = make_classify_task(top, min_probability)
         return _to_classified(self.predictor.predict(task, images, on_error))
 
     def iter_logits(
         self, images: ImageInputs, probabilities: bool = False, on_error: OnError = "fail"
     ) -> Iterator[Vector]:
         """Yield what `logits` returns, image by image, in constant memory."""
-        tables = self.predictor.predict(_make_logits_task(probabilities), images, on_error)
-        return _to_vectors(tables)
+        task = make_logits_task(probabilities)
+        return _to_vectors(self.predictor.predict(task, images, on_error))
 
     def iter_embed(
         self, images: ImageInputs, endpoint: str = "", pool: bool = True, on_error: OnError = "fail"
     ) -> Iterator[Vector]:
         """Yield what `embed` returns, image by image, in constant memory."""
-        task = _make_embed_task(endpoint, pool)
+        task = make_embed_task(endpoint, pool)
         return _to_vectors(self.predictor.predict(task, images, on_error))
 
     def fill(
@@ -203,9 +200,8 @@ class Classifier:
         """Add the rows of the images that a dataset lacks, and count them.
 
         `dataset` is a folder, on disk or in an object store. Images that fail have rows, too;
-        those whose bytes could not be read have none. Without a `task` the images are
-        classified. For the runner and its `address` see `fill_dataset`. A classifier without a
-        named module uses the one that the dataset was made with.
+        those whose bytes could not be read have none. Without a `task` images are classified,
+        without a named module by that of the dataset. For runner and address see `fill_dataset`.
 
         Raises:
             OutputError: the dataset cannot be written, or its folder holds something else.
@@ -213,10 +209,11 @@ class Classifier:
             ClusterError: the cluster cannot be reached, or fails.
         """
         check_choice("runner", runner, get_args(Runner))
-        check_type("task", task := task or Task("classify"), Task, "pass a Task")
+        task = Task("classify") if task is None else task
+        check_type("task", task, Task, "pass a Task")
         refs = from_python.make_refs(images, self.predictor.spec.max_bytes)
-        folder = Location(f"{take_path('dataset', dataset).rstrip('/')}/")
-        sink = DatasetSink(folder, task, OutputOptions())
+        folder = f"{take_path('dataset', dataset).rstrip('/')}/"
+        sink = DatasetSink(Location(folder), task, OutputOptions())
         predictor = keep_module(self.predictor, sink.earlier_module())
         return fill_dataset(predictor, task, refs, sink, runner, address, progress)
 
@@ -228,10 +225,9 @@ class Classifier:
     ) -> tuple[Evaluation, ResolvedTruth]:
         """Compare the labels of images with what the images show.
 
-        `truth` is a CSV with the columns path and label, or a `truth.FolderTruth` or
-        `truth.ListTruth`; without it the names of the folders are the truth. Images without a
-        class of the module are left out; the remarks of the second result name them. Images
-        that cannot be read are logged and counted.
+        `truth` is a CSV with the columns path and label, a `FolderTruth` or a `ListTruth`; None
+        for the names of folders. Images without a class of the module are left out, and named in
+        the remarks of the second result. Images that cannot be read are logged and counted.
 
         Raises:
             LabelsError: the truth of no image is known.
@@ -283,20 +279,6 @@ def _make_fetch(offline: bool, insecure: bool, trust_module: bool) -> FetchOptio
     flags = {"offline": offline, "insecure": insecure, "trust_module": trust_module}
     offline, insecure, trust = (take_flag(name, flag) for name, flag in flags.items())
     return FetchOptions(offline, None, insecure, trust)
-
-
-def _make_classify_task(top: int, min_probability: float) -> Task:
-    lowest = take_number("min_probability", min_probability, 0, 1)
-    return Task("classify", top=take_integer("top", top, 1), min_probability=lowest)
-
-
-def _make_logits_task(probabilities: bool) -> Task:
-    return Task("logits", probabilities=take_flag("probabilities", probabilities))
-
-
-def _make_embed_task(endpoint: str, pool: bool) -> Task:
-    check_text("endpoint", endpoint)
-    return Task("embed", endpoint=endpoint, pool=take_flag("pool", pool))
 
 
 def _to_classified(tables: Iterator[Table]) -> Iterator[Classified]:
