@@ -1,4 +1,4 @@
-"""Unpack any bytes, as a `.tar.gz` or as the tar in one: the result stays in its folder."""
+"""Unpack any bytes, as an archive or as the tar in a `.tar.gz`: the result stays in its folder."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MOST_BYTES = 64 << 20
 
 def load() -> Callable[[bytes], None]:
     from mnv1cli.errors import ModuleError
-    from mnv1cli.modules.formats import unpack
+    from mnv1cli.modules.formats import recognise, unpack
 
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
     file, directory = folder / "it.tar.gz", folder / "unpacked"
 
     def target(data: bytes) -> None:
-        file.write_bytes(data if data[:1] == b"\x1f" else gzip.compress(data, 1))
+        file.write_bytes(data if recognise.is_archive(data) else gzip.compress(data, 1))
         directory.mkdir()
         try:
             unpack.unpack_archive(file, directory)

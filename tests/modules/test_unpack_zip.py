@@ -111,6 +111,7 @@ def test_takes_zip64(target: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
+        ("", "cannot be created"),
         ("/etc/evil", "is outside of it"),
         ("../evil", "is outside of it"),
         ("variables/../../evil", "is outside of it"),

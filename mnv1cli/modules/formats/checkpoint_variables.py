@@ -25,6 +25,8 @@ _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VALUE = "VARIABLE_VALUE"
 # The largest network of the family has 17 MB. More than this is damage, or meant to do harm.
 _MAX_BYTES = 2 << 30
+# TensorFlow's reader raises any of them for a damaged file.
+_DAMAGE = (RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError)
 
 
 def read_variables(prefix: Path, names: Collection[str]) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def read_variables(prefix: Path, names: Collection[str]) -> dict[str, Any]:
         keys = _match_names(_read_names(reader), frozenset(names))
         _check_size(reader, keys)
         return {name: reader.get_tensor(key) for name, key in keys.items()}
-    except (tf.errors.OpError, RuntimeError, ValueError, DecodeError, UnicodeError) as error:
+    except (tf.errors.OpError, DecodeError, *_DAMAGE) as error:
         reason = " ".join(str(error).split())[:300]
         raise WeightsError(f"the checkpoint {prefix} cannot be read: {reason}") from error
 

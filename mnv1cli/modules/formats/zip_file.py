@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import stat
+import struct
 import zipfile
 import zlib
 from typing import IO, TYPE_CHECKING
@@ -26,8 +27,8 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # macOS adds a folder of this name, with what its file system has beside the files.
 _MACOS = "__MACOSX"
 _DAMAGE = (
-    zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError,
-    OverflowError,
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, NotImplementedError,
+    RuntimeError, OverflowError, LookupError,
 )  # fmt: skip
 
 
@@ -46,7 +47,7 @@ def unpack_zip(archive: Path, directory: Path, bounds: Bounds) -> None:
             relative = bounds.check_name(name)
             _check_member(member, bounds)
             bounds.count_member(relative, 0)
-            if member.is_dir() or name.endswith("/"):
+            if name.endswith("/"):
                 bounds.make_folder(directory / relative, name)
                 continue
             with bounds.create_file(directory / relative, name) as copy:
