@@ -50,12 +50,15 @@ def build_module(
         variables, names = _read_checkpoint(source)
     named = next(filter(None, map(catalog.parse_archive_name, names)), None)
     size = image_size or (named.image_size if named else None)
-    variant = weights.infer_variant(variables, depth_multiplier, size)
     # Beside the target, so that the rename stays on one disk.
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".mnv1-") as work:
         directory = Path(work) / "module"
         directory.mkdir()
-        mobilenet.write_module(directory, variables, variant)
+        try:
+            variant = weights.infer_variant(variables, depth_multiplier, size)
+            mobilenet.write_module(directory, variables, variant)
+        except WeightsError as error:
+            raise WeightsError(f"{source}: {error.what}", error.remedy) from error
         fingerprint = files.compute_fingerprint(directory)
         if as_tar:
             _pack(directory, Path(work) / "module.tar.gz")
