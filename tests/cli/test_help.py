@@ -73,7 +73,7 @@ def test_options_stand_under_all_headings_with_help_last(command: str) -> None:
     [
         (("similar",), ["What is read", "The module", "How it runs", "What is written"]),
         (("merge",), ["How it runs", "What is written"]),
-        (("report",), ["What is read", "How it runs", "What is written"]),
+        (("report",), ["What is read", "The module", "How it runs", "What is written"]),
         (("bench",), list(Group)),
         (("finetune",), list(Group)),
         (("module", "quantize"), list(Group)),

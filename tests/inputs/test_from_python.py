@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -58,14 +58,31 @@ def written() -> io.BytesIO:
     return file
 
 
+# Files that were given to the library, which leaves closing them to its caller.
+OPENED: list[IO[Any]] = []
+
+
+def opened(path: Path | str, mode: str = "r", buffering: int = -1) -> IO[Any]:
+    """Open a file that is closed at the end of the test."""
+    OPENED.append(open(path, mode, buffering))  # noqa: SIM115 - closed by a fixture
+    return OPENED[-1]
+
+
+@pytest.fixture(autouse=True)
+def closing() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
 SINGLE: dict[str, Callable[[], Any]] = {
     "bytes": lambda: BYTES,
     "bytearray": lambda: bytearray(BYTES),
     "memoryview": lambda: memoryview(BYTES),
     "BytesIO": lambda: io.BytesIO(BYTES),
     "BytesIO that was written": written,
-    "open file": lambda: open(CAT, "rb"),  # noqa: SIM115 - closed with the test
-    "unbuffered file": lambda: open(CAT, "rb", buffering=0),  # noqa: SIM115
+    "open file": lambda: opened(CAT, "rb"),
+    "unbuffered file": lambda: opened(CAT, "rb", buffering=0),
     "packed file": lambda: gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(BYTES))),
     "tensor": lambda: Tensor(np.asarray(Image.open(CAT).convert("RGB"))),
     "DirEntry": lambda: next(e for e in os.scandir(PHOTOS) if e.name == CAT.name),
@@ -190,7 +207,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "table": (lambda: pd.DataFrame({"path": [str(CAT)], "n": [1]}), r"pass one column"),
     "floats": (lambda: np.zeros((4, 4, 3)), r"must be uint8, not float64"),
     "array of numbers": (lambda: array.array("d", [1.0]), r"images\[0\] is 1\.0"),
-    "text file": (lambda: open(__file__), r"open it with 'rb'"),  # noqa: SIM115
+    "text file": (lambda: opened(__file__), r"open it with 'rb'"),
     "StringIO": (lambda: io.StringIO("text"), r"open it with 'rb'"),
     "text": (lambda: b"no image\0", r"not an image"),
     "empty file": (lambda: io.BytesIO(b""), r"the file is empty"),

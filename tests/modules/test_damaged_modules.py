@@ -79,7 +79,7 @@ def test_damaged_module_that_nothing_serves_is_refused_and_stays(
         inspection.open_module("hub", OFFLINE)
     assert str(caught.value) == (
         f"module {DEFAULT_HANDLE} is not in the cache ({place} {damaged}), and mnv1 is offline; "
-        "put it there, name its directory or its .tar.gz, or use --module bundled"
+        "put it there, name its directory or its archive, or use --module bundled"
     )
     with pytest.raises(UnreachableError) as caught:
         inspection.open_module("hub")
