@@ -109,3 +109,8 @@ class ImageError(Mnv1Error):
 
 class BadImageError(Mnv1Error):
     """An image that failed in a run that stops at the first failure."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type if it has no message."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -17,10 +17,10 @@ import numpy as np
 from PIL import Image
 
 from mnv1cli import limits
-from mnv1cli.errors import ImageError
+from mnv1cli.errors import ImageError, first_line
 from mnv1cli.images import exif, opening
 from mnv1cli.images.formats import jpeg, jpeg_pixels, png
-from mnv1cli.images.opening import DAMAGE, describe_error
+from mnv1cli.images.opening import DAMAGE
 from mnv1cli.images.resize import choose_reduction
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def decode(data: bytes, spec: PixelSpec, reuse: bool = False) -> DecodedImage:
         return _decode_with_pillow(opened, spec) if opened else _decode_jpeg(data, spec, reuse)
     except DAMAGE as error:
         kind = opened.format if opened else "JPEG"
-        raise ImageError(f"damaged {kind}: {describe_error(error)}") from error
+        raise ImageError(f"damaged {kind}: {first_line(error)}") from error
 
 
 def _decode_jpeg(data: bytes, spec: PixelSpec, reuse: bool) -> DecodedImage:
@@ -140,7 +140,7 @@ def decode_from_memory(source: Any, spec: PixelSpec) -> DecodedImage:
             source.load()
         return _turn(_convert_to_rgbx(source), _read_tag(source) if spec.exif else 1)
     except DAMAGE as error:
-        raise ImageError(f"cannot be used: {describe_error(error)}") from error
+        raise ImageError(f"cannot be used: {first_line(error)}") from error
 
 
 def _check_array(source: Any, spec: PixelSpec) -> ByteArray:
@@ -148,7 +148,7 @@ def _check_array(source: Any, spec: PixelSpec) -> ByteArray:
     try:
         array = np.asarray(source)
     except ValueError as error:
-        raise ImageError(f"is no image and no array: {describe_error(error)}") from error
+        raise ImageError(f"is no image and no array: {first_line(error)}") from error
     if array.dtype != np.uint8:
         raise ImageError(f"an array must be uint8, not {array.dtype}")
     if array.ndim == 3 and array.shape[2] == 1:

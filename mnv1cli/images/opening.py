@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, ImageFile
 
 from mnv1cli import limits
-from mnv1cli.errors import ImageError
+from mnv1cli.errors import ImageError, first_line
 from mnv1cli.images.formats import gif, heif, png, tiff, webp
 
 if TYPE_CHECKING:
@@ -127,9 +127,9 @@ def open_with_plugin(name: str, data: bytes) -> ImageFile.ImageFile:
     except (SyntaxError, IndexError, TypeError, struct.error) as error:
         raise ImageError(_describe_unidentified(data)) from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"too large for Pillow: {describe_error(error)}") from error
+        raise ImageError(f"too large for Pillow: {first_line(error)}") from error
     except DAMAGE as error:
-        raise ImageError(f"damaged, or not an image: {describe_error(error)}") from error
+        raise ImageError(f"damaged, or not an image: {first_line(error)}") from error
     return image
 
 
@@ -176,8 +176,3 @@ def _describe_unidentified(data: bytes) -> str:
     if all(byte >= 32 or byte in b"\t\n\r\f" for byte in start) and b"\x7f" not in start:
         return "not an image: the file holds text"
     return f"not an image, or a damaged one (known are {', '.join(FORMATS)})"
-
-
-def describe_error(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type if it has no message."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__

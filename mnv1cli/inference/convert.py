@@ -29,7 +29,7 @@ REVISION = 1
 _LISTS = "TensorList"
 _LACKING = re.compile(r"'(tf\.\w+)' op is neither a custom op nor a flex op")
 
-# How far the values of a compiled module may be from those of the module, relative to the
+# How far the values of a converted module may be from those of the module, relative to the
 # largest value where that is above 1.
 _TOLERANCE = 1e-3
 
@@ -212,9 +212,20 @@ def _check(
             "--engine tf runs it as it is",
         ) from error
     for name, values in expected.items():
-        limit = _TOLERANCE * max(1.0, float(np.abs(values).max()))
-        if not np.allclose(computed[name], values, rtol=0, atol=limit, equal_nan=True):
+        if not agrees(computed[name], values):
             raise ModuleError(
                 f"module {module.handle} gives different {name} when it is compiled for LiteRT",
                 "--engine tf runs it as it is",
             )
+
+
+def agrees(computed: FloatArray, expected: FloatArray) -> bool:
+    """Return whether the values of a converted module are those of the module, NaN included.
+
+    Both have one shape; the largest difference allowed is a thousandth of the largest value, or of
+    1 where all values are smaller.
+    """
+    import numpy as np
+
+    limit = _TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    return np.allclose(computed, expected, rtol=0, atol=limit, equal_nan=True)

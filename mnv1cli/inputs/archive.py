@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from mnv1cli.errors import ImageError
+from mnv1cli.errors import ImageError, first_line
 from mnv1cli.inputs.pooled_file import PooledFile
 from mnv1cli.system.bounded_reader import ExcessError
 from mnv1cli.system.unpackers import UnpackError
@@ -142,11 +142,6 @@ def describe_damage(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return f"{UNREAD}: its archive: {error.strerror}"
     return f"damaged archive: {first_line(error)}"
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type if it has no message."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def find_outside(name: bytes) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import EngineError, ModuleError, OptionError
 from mnv1cli.inference import litert_model
+from mnv1cli.inference.convert import agrees
 from mnv1cli.inference.export import onnx, savedmodel, tflite
 from mnv1cli.inference.export.description import describe_classes, describe_model
 from mnv1cli.inference.export.files import ExportFiles, choose_format
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 
     Run = Callable[[Path, FloatArray], Mapping[str, FloatArray]]
 
-# How far the values of an exported model may be from those of the module, relative to the
-# largest value where that is above 1.
-_TOLERANCE = 1e-3
 # The numbers of images of noise that a model is compared on: one is often a special case.
 _BATCHES = (3, 1)
 
@@ -192,12 +190,7 @@ def _compare(source: ExportSource, model: Model, run: Run, target: Path) -> tupl
             expected = average_positions(expected)
         results = run(target, images)
         computed = results.get(source.name)
-        limit = _TOLERANCE * max(1.0, float(np.abs(expected).max()))
-        if (
-            computed is None
-            or computed.shape != expected.shape
-            or not np.allclose(computed, expected, rtol=0, atol=limit, equal_nan=True)
-        ):
+        if computed is None or computed.shape != expected.shape or not agrees(computed, expected):
             raise ModuleError(
                 f"module {source.module.handle} gives different {source.output.name} when it is "
                 "exported, so nothing was written",
