@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +21,7 @@ QUERY = f"{HANDLE_PATH}?tf-hub-format=compressed"
 SLOT = "5503b6afe269a54d2c6b31e191da98c2a85ddf04"
 
 Answer = Callable[["Request"], None]
+Server = TypeVar("Server", bound=ThreadingHTTPServer)
 
 
 class Request(BaseHTTPRequestHandler):
@@ -73,14 +74,20 @@ class Hub(ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def serve() -> Iterator[Hub]:
-    hub = Hub()
-    # It looks so often whether it is to end.
-    threading.Thread(target=hub.serve_forever, args=(0.02,), daemon=True).start()
-    try:
+    with run_server(Hub()) as hub:
         yield hub
+
+
+@contextlib.contextmanager
+def run_server(server: Server) -> Iterator[Server]:
+    """Run a server in a thread of its own, and end it."""
+    # It looks so often whether it is to end.
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield server
     finally:
-        hub.shutdown()
-        hub.server_close()
+        server.shutdown()
+        server.server_close()
 
 
 def pack(directory: Path, prefix: str = "./") -> bytes:

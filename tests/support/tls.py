@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import datetime
 import ssl
-import threading
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.support.hub import Hub, Request
+from tests.support.hub import Hub, Request, run_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,13 +62,8 @@ class TlsHub(Hub):
 @contextlib.contextmanager
 def serve(folder: Path, hosts: Sequence[str]) -> Iterator[TlsHub]:
     """Serve as these hosts; clients have to trust `folder / "certificate.pem"`."""
-    hub = TlsHub(write_certificate(folder / "certificate.pem", hosts))
-    threading.Thread(target=hub.serve_forever, args=(0.02,), daemon=True).start()
-    try:
+    with run_server(TlsHub(write_certificate(folder / "certificate.pem", hosts))) as hub:
         yield hub
-    finally:
-        hub.shutdown()
-        hub.server_close()
 
 
 def write_certificate(path: Path, hosts: Sequence[str]) -> Path:
