@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mnv1cli.errors import SourceError
-from mnv1cli.modules.transfer import download, pace
+from mnv1cli.modules.transfer import connections, download, pace
 from mnv1cli.modules.transfer.connections import DownloadPolicy
 from tests.support import hub as hubs
 from tests.support.downloads import BODY, PLACE, fetch, fetch_refused
@@ -129,6 +129,17 @@ def test_answer_has_to_begin_in_time(
     said, seconds = fetch_refused(hub, tmp_path, DownloadPolicy(answer=0.5))
     assert said == "no answer in time"
     assert seconds < 1.5
+
+
+@pytest.mark.parametrize("answer", [hubs.stalls(5), hubs.writes(head_that_trickles)])
+def test_socket_that_gives_up_first_says_the_same(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: hubs.Answer
+) -> None:
+    """Two clocks watch the same time; here only the socket's runs."""
+    monkeypatch.setattr(connections, "run_within", lambda _, work: work())
+    hub.answers[PLACE] = answer
+    said, _ = fetch_refused(hub, tmp_path, DownloadPolicy(answer=0.3))
+    assert said == "no answer in time"
 
 
 def test_redirects_that_dawdle_share_one_bound(hub: Hub, tmp_path: Path) -> None:

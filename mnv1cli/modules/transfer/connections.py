@@ -120,6 +120,8 @@ class HttpClient:
 
     def _get(self, url: str, headers: Mapping[str, str]) -> Any:
         """Request a URL once, without following redirects."""
+        import requests
+
         timeout = (min(self._policy.connect, max(self.left, 0.01)), self._policy.read)
 
         def get() -> Any:
@@ -137,6 +139,11 @@ class HttpClient:
         except NotInTimeError:
             # The abandoned thread ends with the next byte.
             self.pace.given_up = True
+            raise SourceError("no answer in time") from None
+        except (requests.ConnectionError, requests.Timeout):
+            # The socket waits just as long as this thread, and may give up first.
+            if self.left:
+                raise
             raise SourceError("no answer in time") from None
 
     @contextlib.contextmanager
