@@ -29,7 +29,7 @@ def completed(words: str, shell: str = "bash") -> list[str]:
         "COMP_CWORD": words.split(" ")[-1] if shell == "fish" else str(number),
         "PYTHONPATH": str(ROOT),
     }
-    run = subprocess.run(command(), capture_output=True, env=environment, check=True, timeout=60)
+    run = subprocess.run(command(), capture_output=True, env=environment, check=True, timeout=300)
     assert run.stderr == b""
     return run.stdout.decode().splitlines()
 

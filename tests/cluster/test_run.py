@@ -122,7 +122,7 @@ def test_a_run_that_is_stopped_leaves_whole_parts_and_goes_on(many: Path, tmp_pa
             assert run.poll() is None
             time.sleep(0.02)
         run.send_signal(signal.SIGINT)
-        _, told = run.communicate(timeout=60)
+        _, told = run.communicate(timeout=300)
     assert run.returncode == 130, told.decode()
     assert b"stopped by a signal" in told
     before = len(found(tmp_path / "out"))
@@ -144,7 +144,7 @@ def test_a_task_that_refuses_ends_the_run_at_once(many: Path, tmp_path: Path) ->
     options = ["--runner", "ray", "-o", tmp_path / "o", "--module", "bundled", "--threads", "2"]
     words: list[Any] = [sys.executable, "-c", code, "classify", many, *options]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    run = subprocess.run(words, capture_output=True, check=False, timeout=60, env=environment)
+    run = subprocess.run(words, capture_output=True, check=False, timeout=300, env=environment)
     assert run.returncode == 1
     assert b"install the same version there" in run.stderr
     lines = [line for line in run.stderr.splitlines() if b"preparing" not in line]

@@ -48,7 +48,7 @@ def test_the_first_images_do_not_wait_for_the_last() -> None:
 
     def slow() -> Iterator[ImageRef]:
         yield refs(1)[0]
-        assert rest.wait(30)
+        assert rest.wait(300)
         yield refs(2)[1]
 
     each = windows.windows(slow(), 1000, 1000)

@@ -59,7 +59,7 @@ with ThreadPoolExecutor({threads}) as pool:
 print((memory.most() - before) >> 10)
 """
     lines = subprocess.run(
-        [sys.executable, "-c", script, path], capture_output=True, check=True, cwd=ROOT, timeout=120
+        [sys.executable, "-c", script, path], capture_output=True, check=True, cwd=ROOT, timeout=300
     ).stdout.splitlines()
     return int(lines[-1])
 

@@ -112,7 +112,7 @@ def test_run_over_more_archives_than_files_may_be_open_is_resumed(tmp_path: Path
         return subprocess.run(
             [sys.executable, "-c", start, *command(*options, *more)],
             capture_output=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
 

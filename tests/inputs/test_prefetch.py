@@ -20,7 +20,7 @@ from tests.support import webserver
 from tests.support.webserver import Answer, WebServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 COFFEE = ROOT / "examples" / "photos" / "coffee.jpg"
 LIMIT = 1 << 20
@@ -53,13 +53,13 @@ def test_local_images_pass_as_they_are() -> None:
 
 
 def test_many_are_under_way_at_once_and_come_in_order(web: WebServer) -> None:
-    web.answers = {f"/{i}": Answer(b"%d" % i, delay=0.2) for i in range(100)}
-    start = time.monotonic()
+    def many() -> bool:
+        return web.most_at_once > prefetch.MAX_REQUESTS // 2
+
+    web.answers = {f"/{i}": Answer(b"%d" % i, ready=many) for i in range(100)}
     found = [content(ref) for ref in prefetch.prefetch_remote(refs(web, 100), LIMIT)]
     assert found == [b"%d" % i for i in range(100)]
-    assert web.most_at_once > prefetch.MAX_REQUESTS // 2
-    # One after the other they would take 20.
-    assert time.monotonic() - start < 10
+    assert many()
 
 
 def test_local_images_keep_their_place(web: WebServer) -> None:
@@ -99,7 +99,8 @@ def test_no_more_is_read_than_there_is_room_for(
     web.answers = {f"/{i}": Answer(bytes(300)) for i in range(20)}
     found = prefetch.prefetch_remote(refs(web, 20, size=300), LIMIT)
     taken = [next(found) for _ in range(20)]
-    time.sleep(0.5)
+    await_condition(lambda: sum(web.asked.values()) >= 3)
+    time.sleep(0.1)
     assert sum(web.asked.values()) == 3
     # Whoever comes for another one first does not wait for room.
     assert content(taken[19]) == bytes(300)
@@ -120,11 +121,13 @@ def test_what_is_larger_than_was_known_is_not_held(
 
 
 def test_closing_early_leaves_no_thread(web: WebServer) -> None:
-    web.answers = {f"/{i}": Answer(b"x", delay=0.05) for i in range(500)}
+    closed = threading.Event()
+    web.answers = {f"/{i}": Answer(b"x", ready=closed.is_set) for i in range(500)}
     found = prefetch.prefetch_remote(refs(web, 500), LIMIT)
     ref = next(found)
     assert own_threads()
     found.close()  # type: ignore[attr-defined]
+    closed.set()
     # What was handed out can be read still.
     assert content(ref) == b"x"
     await_the_end_of_threads()
@@ -132,11 +135,14 @@ def test_closing_early_leaves_no_thread(web: WebServer) -> None:
 
 
 def test_batches_that_are_left_leave_no_thread(web: WebServer) -> None:
-    web.answers = {f"/{i}": Answer(COFFEE.read_bytes(), delay=0.05) for i in range(300)}
+    closed = threading.Event()
+    web.answers = {f"/{i}": Answer(COFFEE.read_bytes()) for i in range(100)}
+    web.answers |= {f"/{i}": Answer(b"x", ready=closed.is_set) for i in range(100, 300)}
     batches = loader.load_batches(refs(web, 300), PixelSpec(128), 4, 2)
     assert next(batches).reasons[0] == ""
     assert own_threads()
     batches.close()  # type: ignore[attr-defined]
+    closed.set()
     await_the_end_of_threads()
     assert sum(web.asked.values()) < 200
 
@@ -146,7 +152,11 @@ def own_threads() -> list[threading.Thread]:
 
 
 def await_the_end_of_threads() -> None:
-    end = time.monotonic() + 20
-    while own_threads():
+    await_condition(lambda: not own_threads())
+
+
+def await_condition(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 100
+    while not condition():
         assert time.monotonic() < end, own_threads()
-        time.sleep(0.05)
+        time.sleep(0.01)

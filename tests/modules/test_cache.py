@@ -64,7 +64,7 @@ def fill(directory):
     for name in files.MODULE_FILES:
         (directory / name).touch()
     (meeting / str(os.getpid())).touch()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 100
     while len(os.listdir(meeting)) < 2:
         assert time.monotonic() < deadline, "the other process did not come"
         time.sleep(0.01)
@@ -230,7 +230,7 @@ class TestInstall:
         meeting.mkdir()
         command = [sys.executable, "-c", INSTALL_TOGETHER, HANDLE, str(meeting)]
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in "12"]
-        found = {process.communicate(timeout=30)[0].strip() for process in processes}
+        found = {process.communicate(timeout=200)[0].strip() for process in processes}
         assert [process.returncode for process in processes] == [0, 0]
         assert found == {str(cache.cache_directory(HANDLE))}
         assert cache.find_cached(HANDLE)

@@ -20,6 +20,7 @@ from mnv1cli.modules import (
 from mnv1cli.types import FetchOptions
 from tests.conftest import ROOT
 from tests.support import hub as hubs
+from tests.support.downloads import FOREVER
 from tests.support.hub import QUERY, SLOT, Hub
 from tests.support.shell import mnv1, program, rows
 
@@ -117,7 +118,7 @@ def test_twenty_processes_download_once(
     runs = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(20)
     ]
-    prints = {run.communicate(timeout=60)[0].decode().strip() for run in runs}
+    prints = {run.communicate(timeout=300)[0].decode().strip() for run in runs}
     assert prints == {files.compute_fingerprint(bundled)}
     assert hub.asked == [QUERY]
 
@@ -133,12 +134,13 @@ def test_others_finish_when_the_holder_of_the_lock_is_killed(
         request.end_headers()
         request.wfile.write(packed[:1000])
         request.wfile.flush()
-        time.sleep(30)
+        time.sleep(FOREVER)
 
     hub.answers[QUERY] = slow
     code = "from mnv1cli.modules import locate; print(locate.locate('hub').path)"
     holder = subprocess.Popen([sys.executable, "-c", code])
     while not list(own_cache.glob("*-tmp/.download")):
+        assert holder.poll() is None
         time.sleep(0.05)
     hub.answers[QUERY] = hubs.sends(packed)
     others = [
@@ -147,7 +149,7 @@ def test_others_finish_when_the_holder_of_the_lock_is_killed(
     time.sleep(1)
     holder.kill()
     holder.wait()
-    places = {run.communicate(timeout=60)[0].decode().strip() for run in others}
+    places = {run.communicate(timeout=300)[0].decode().strip() for run in others}
     assert places == {str(own_cache / SLOT)}
     assert not list(own_cache.glob("*-tmp"))
 

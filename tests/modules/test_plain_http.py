@@ -42,7 +42,7 @@ def test_plain_http_is_refused_before_anybody_is_asked(hub: Hub, tmp_path: Path)
 def test_redirect_to_plain_http_is_refused_before_it_is_followed(hub: Hub, tmp_path: Path) -> None:
     hub.answers = {PLACE: hubs.redirects("/on"), "/on": hubs.redirects(PLAIN),
                    PLAIN: hubs.sends(BODY)}  # fmt: skip
-    said, _ = fetch_refused(hub, tmp_path, DownloadPolicy())
+    said = fetch_refused(hub, tmp_path)
     assert said == REFUSED
     assert hub.asked == [PLACE, "/on"]
 

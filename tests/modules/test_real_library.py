@@ -135,7 +135,7 @@ def ask_library(
     task = {"outputs": str(outputs), "resolve": handles, "load": load, "keras": KERAS}
     task_file.write_text(json.dumps(task))
     script = [sys.executable, hub_library.__file__, str(task_file), str(result_file)]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(script, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     with np.load(outputs) as arrays:
         return json.loads(result_file.read_text()), dict(arrays)

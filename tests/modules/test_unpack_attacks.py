@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import resource
 import tarfile
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -126,15 +126,21 @@ ATTACKS = {
 }  # fmt: skip
 
 
+def child_seconds() -> float:
+    """Return the processor's time of all children so far: a loaded machine adds little to it."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_archive_made_to_do_harm_is_refused_at_small_cost(tmp_path: Path, attack: str) -> None:
     content, says = ATTACKS[attack]
     archive, target = tmp_path / "module.tar.gz", tmp_path / "target"
     archive.write_bytes(content)
     target.mkdir()
-    start = time.monotonic()
+    before = child_seconds()
     assert peak_megabytes(UNPACK, archive, target) < 50
-    assert time.monotonic() - start < 5
+    assert child_seconds() - before < 10
     said = (tmp_path / "module.tar.said").read_text()
     assert says in said
     assert str(archive) in said

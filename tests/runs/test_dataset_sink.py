@@ -330,7 +330,7 @@ ARGUMENTS = ["embed", "album", *BUNDLED, "-o", "out/", "--batch-size", "1", "--t
 def cut(name: str, after: int, how: str) -> subprocess.CompletedProcess[bytes]:
     code = PROGRAM.format(name=name, after=after, how=how, arguments=ARGUMENTS)
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, timeout=60, check=False
+        [sys.executable, "-c", code], capture_output=True, timeout=300, check=False
     )
 
 

@@ -185,7 +185,7 @@ def test_signal_leaves_a_state_to_go_on_from(
         ):
             time.sleep(0.02)
         process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
     assert process.returncode == 128 + number
     assert b"the same command with --resume goes on" in errors
     result = mnv1(*arguments, "--resume")

@@ -65,7 +65,7 @@ def emulator() -> Iterator[Bucket]:
 
 
 def _await(url: str, server: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 200
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while True:
         try:

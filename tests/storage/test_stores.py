@@ -116,7 +116,7 @@ def test_a_silent_store_is_not_waited_for(
     web: WebServer, base: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mnv1cli.storage.base.ANSWER_SECONDS", 0.3)
-    web.answers["/bucket/a"] = Answer(b"late", delay=2)
+    web.answers["/bucket/a"] = Answer(b"late", ready=lambda: False)
     assert reason(RemoteImage(base + b"/bucket/a")) == "cannot be read: no answer in time"
 
 
@@ -132,7 +132,7 @@ def test_google_storage_is_not_waited_for_either(
     monkeypatch.setattr(stores, "_filesystems", {})
     # It is asked six times, with pauses of a minute in all.
     monkeypatch.setattr("asyncio.sleep", functools.partial(asyncio.sleep, 0))
-    web.answers["/storage/v1/b/bucket/o/a"] = Answer(b"late", delay=1)
+    web.answers["/storage/v1/b/bucket/o/a"] = Answer(b"late", ready=lambda: False)
     assert "no connection" in reason(RemoteImage(b"gs://bucket/a")).replace(
         "answer in time", "connection"
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-_START_SECONDS = 30
+_START_SECONDS = 200
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def program(
         capture_output=True,
         cwd=cwd,
         env={**os.environ, **environment},
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
@@ -69,7 +69,7 @@ def peak_megabytes(code: str, *arguments: object) -> float:
         "\n    print(re.search(r'VmHWM:\\s+(\\d+)', status.read())[1])"
     )
     words = [sys.executable, "-c", code + report, *map(str, arguments)]
-    run = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    run = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
     assert run.returncode == 0, run.stderr
     return int(run.stdout.split()[-1]) / 1024
 

@@ -16,20 +16,24 @@ import pytest
 from mnv1cli.storage import stores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PAGE = 1000
+_PATIENCE = 100.0
 DATE = "Tue, 02 Jan 2024 03:04:05 GMT"
 
 
 @dataclass
 class Answer:
-    """What is sent for a path; `announced` is another length than the body has, None none."""
+    """What is sent for a path, as soon as `ready` says so.
+
+    `announced` is another length than the body has, None none.
+    """
 
     body: bytes = b""
     status: int = 200
     announced: int | None = -1
-    delay: float = 0.0
+    ready: Callable[[], bool] = lambda: True
 
 
 @dataclass
@@ -98,7 +102,9 @@ class _Handler(BaseHTTPRequestHandler):
         if answer is None and "list-type" in query:
             answer = Answer(_page(state, query))
         answer = answer or Answer(status=404)
-        time.sleep(answer.delay)
+        end = time.monotonic() + _PATIENCE
+        while not answer.ready() and time.monotonic() < end:
+            time.sleep(0.005)
         with state.lock:
             state.at_once -= 1
         self._send(answer)

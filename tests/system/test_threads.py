@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 quick = settings(derandomize=True, deadline=None, max_examples=50)
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class BrokenItemError(Exception):

@@ -229,7 +229,7 @@ def test_a_killed_process_is_resumed(small: Path, tmp_path: Path) -> None:
     with subprocess.Popen(
         command(*line, "--epochs", 400, "-q"), env={**os.environ}, stderr=subprocess.PIPE
     ) as process:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while not list(part.glob("*.index")) and time.monotonic() < end:
             assert process.poll() is None
             time.sleep(0.1)
