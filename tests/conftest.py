@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,8 +47,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One cache for the whole run, so that the bundled module is built once."""
-    directory = tmp_path_factory.mktemp("cache")
+    """One cache for the whole run, so that no two workers build or compile the same module."""
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    directory.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MNV1_CACHE_DIR", str(directory))
         patch.delenv("TFHUB_CACHE_DIR", raising=False)
@@ -62,6 +65,26 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "cache"
     monkeypatch.setenv("MNV1_CACHE_DIR", str(directory))
     return directory
+
+
+@pytest.fixture(scope="session")
+def compiled_cache(bundled_module: HubModule, cache: Path) -> Path:
+    """The cache, with the bundled module compiled for its logits."""
+    from mnv1cli.inference import models
+
+    models.open_model(bundled_module, [bundled_module.logits()], 1)
+    return cache
+
+
+@pytest.fixture
+def warm_cache(compiled_cache: Path, bundled_module: HubModule, own_cache: Path) -> Path:
+    """A cache of the test's own, with the bundled module and its compiled models."""
+    from mnv1cli.modules import artifacts
+
+    compiled = artifacts.artifact_directory(bundled_module.fingerprint)
+    for place in (own_cache / bundled_module.path.name, compiled):
+        shutil.copytree(compiled_cache / place.relative_to(own_cache), place)
+    return own_cache
 
 
 @pytest.fixture

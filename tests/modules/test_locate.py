@@ -95,7 +95,8 @@ def test_named_module_is_never_replaced(hub: Hub, own_cache: Path) -> None:
         assert result.stderr.count("\n") == 1
 
 
-def test_classify_without_a_network_gives_labels_and_asks_once(own_cache: Path) -> None:
+@pytest.mark.usefixtures("warm_cache")
+def test_classify_without_a_network_gives_labels_and_asks_once() -> None:
     first = program("classify", PHOTO, "--top", 1)
     assert rows(first.stdout)[0]["label"] == "Egyptian cat"
     assert first.stderr.count(b"warning:") == 1

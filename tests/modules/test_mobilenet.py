@@ -230,8 +230,7 @@ def test_training_graph_gives_gradients_to_every_trainable_variable(tmp_path: Pa
     assert all(gradient is not None for gradient in gradients)
 
 
-@pytest.mark.parametrize("depth", [0.25, 0.5, 0.75, 1.0])
-@pytest.mark.parametrize("size", [128, 224])
+@pytest.mark.parametrize(("depth", "size"), [(0.25, 224), (0.5, 128), (0.75, 224), (1.0, 128)])
 def test_every_depth_multiplier_builds_with_its_own_shapes(
     tmp_path: Path, depth: float, size: int
 ) -> None:
