@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from mnv1cli.runs.tally import Tally
     from mnv1cli.training.finetune import FinetuneResult
     from mnv1cli.types import (
+        Damaged,
         Decode,
         Engine,
         FloatArray,
@@ -92,6 +93,7 @@ class Classifier:
         preprocess: Preprocess = "slim",
         decode: Decode = "scaled",
         exif: bool = True,
+        damaged: Damaged = "refuse",
         image_size: int | None = None,
         input_range: tuple[float, float] = (0.0, 1.0),
         labels: str | os.PathLike[str] | None = None,
@@ -111,6 +113,7 @@ class Classifier:
             preprocess=preprocess,
             decode=decode,
             exif=exif,
+            damaged=damaged,
             image_size=image_size,
             input_range=make_input_range(input_range),
             labels=None if labels is None else Path(take_path("labels", labels)),
@@ -283,13 +286,16 @@ def _make_fetch(offline: bool, insecure: bool, trust_module: bool) -> FetchOptio
 
 def _to_classified(tables: Iterator[Table]) -> Iterator[Classified]:
     for table in tables:
-        rows = zip(table.paths, table.errors, table.predictions, strict=True)
-        for path, error, predictions in rows:
-            yield Classified(os.fsdecode(path), predictions, error)
+        for path, error, warning, predictions in zip(
+            table.paths, table.errors, table.get_warnings(), table.predictions, strict=True
+        ):
+            yield Classified(os.fsdecode(path), predictions, error, warning)
 
 
 def _to_vectors(tables: Iterator[Table]) -> Iterator[Vector]:
     for table in tables:
         assert table.values is not None
-        for path, error, values in zip(table.paths, table.errors, table.values, strict=True):
-            yield Vector(os.fsdecode(path), values, error)
+        for path, error, warning, values in zip(
+            table.paths, table.errors, table.get_warnings(), table.values, strict=True
+        ):
+            yield Vector(os.fsdecode(path), values, error, warning)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Preprocess = Literal["slim", "squash", "square", "pad"]
 Decode = Literal["scaled", "full"]
+Damaged = Literal["refuse", "accept"]
 OnError = Literal["skip", "row", "fail"]
 Engine = Literal["litert", "tf"]
 Loader = Literal["threads", "tf.data"]
@@ -114,7 +115,8 @@ class PixelSpec:
     """The way in which files become pixels of `size` x `size`.
 
     Images with more than `max_pixels` in one frame, by their header, and files of more than
-    `max_bytes` are refused before memory is allocated for them.
+    `max_bytes` are refused before memory is allocated for them. Damaged JPEGs are refused, or
+    accepted with a warning and decoded as far as they can be.
     """
 
     size: int
@@ -123,6 +125,12 @@ class PixelSpec:
     exif: bool = True
     max_pixels: int = MAX_PIXELS
     max_bytes: int = MAX_BYTES
+    damaged: Damaged = "refuse"
+
+    @property
+    def accepts_damaged(self) -> bool:
+        """True where each image has a warning, which is empty for those that are not damaged."""
+        return self.damaged == "accept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +139,14 @@ class Batch:
 
     `reasons` has an entry per image, empty where it could be read. `pixels` is float32
     [m, size, size, 3] in [0, 1] for the m readable images, in order. `image_info` has an entry
-    per image where it is wanted.
+    per image where it is wanted, and `warnings` where damaged images are accepted.
     """
 
     paths: tuple[bytes, ...]
     reasons: tuple[str, ...]
     pixels: FloatArray
     image_info: tuple[ImageInfo, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Prediction(NamedTuple):
@@ -188,7 +197,8 @@ class Table:
 
     `errors` has an entry per image, empty where it did not fail. Either `predictions` has an
     entry per image (empty where it failed), or `values` is float32 [n, ...] with NaN where an
-    image failed. `image_info` has an entry per image where it is wanted.
+    image failed. `image_info` has an entry per image where it is wanted. `warnings` has one where
+    damaged images are accepted: the damage, empty for others.
     """
 
     paths: tuple[bytes, ...]
@@ -196,6 +206,11 @@ class Table:
     values: FloatArray | None = None
     predictions: tuple[tuple[Prediction, ...], ...] = ()
     image_info: tuple[ImageInfo, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def get_warnings(self) -> tuple[str, ...]:
+        """Return a warning per image, also where damaged images are not accepted."""
+        return self.warnings or ("",) * len(self.paths)
 
     def without_faults(self) -> Table:
         """Return the table without the images that failed."""
@@ -222,6 +237,7 @@ class Table:
             values=None if self.values is None else self.values[chosen],
             predictions=tuple(compress(self.predictions, chosen)),
             image_info=tuple(compress(self.image_info, chosen)),
+            warnings=tuple(compress(self.warnings, chosen)),
         )
 
 
@@ -236,6 +252,7 @@ class Layout:
         errors: images that failed have rows, too.
         wide: the labels of an image are in one row.
         meta: the rows have the columns of `ImageInfo`.
+        warnings: the rows have a column for the damage of images that were accepted.
         every: images without labels have rows, too.
     """
 
@@ -244,6 +261,7 @@ class Layout:
     errors: bool = False
     wide: bool = False
     meta: bool = False
+    warnings: bool = False
     every: bool = False
 
 
@@ -268,12 +286,14 @@ class FetchOptions:
 class Classified(Sequence[Prediction]):
     """The labels of an image, best first; a sequence of `Prediction`.
 
-    `error` is the reason why there are none; `path` is empty for images from memory.
+    `error` is the reason why there are none; `path` is empty for images from memory. `warning`
+    is the damage of an image that was accepted.
     """
 
     path: str
     predictions: tuple[Prediction, ...]
     error: str = ""
+    warning: str = ""
 
     @overload
     def __getitem__(self, index: int) -> Prediction: ...
@@ -288,8 +308,12 @@ class Classified(Sequence[Prediction]):
 
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """The values of an image, float32; NaN where it failed, with the reason as `error`."""
+    """The values of an image, float32; NaN where it failed, with the reason as `error`.
+
+    `warning` is the damage of an image that was accepted.
+    """
 
     path: str
     values: FloatArray
     error: str = ""
+    warning: str = ""

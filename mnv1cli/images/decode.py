@@ -5,11 +5,13 @@ crop, bilinear resize, float32. JPEGs are decoded by libjpeg-turbo, everything e
 by Pillow.
 
 An image is accepted when it is complete, as far as its markers, checksums and rows
-show (`formats/`), and its decoder notices no damage.
+show (`formats/`), and its decoder notices no damage. On request a damaged JPEG is
+decoded as far as libjpeg can.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,19 +24,19 @@ from mnv1cli.images import exif, opening
 from mnv1cli.images.formats import jpeg, jpeg_pixels, png
 from mnv1cli.images.opening import DAMAGE
 from mnv1cli.images.resize import choose_reduction
+from mnv1cli.images.rgbx import convert_to_rgbx
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mnv1cli.images.formats.jpeg import Jpeg
     from mnv1cli.images.opening import OpenedImage
     from mnv1cli.types import ByteArray, PixelSpec
 
-# Tags of TIFF 6.0, section 8, and of EXIF 2.3, section 4.6.4.
+# A tag of EXIF 2.3, section 4.6.4, and of TIFF 6.0, section 8.
 _ORIENTATION_TAG = 0x0112
-_PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 0x0106, 0
 # The axes that are mirrored for each orientation, after the transposition for those from 5 on.
 _MIRRORED = {1: (), 2: (1,), 3: (0, 1), 4: (0,), 5: (), 6: (1,), 7: (0, 1), 8: (0,)}
-
-# Pixels that are blended or copied at a time, which takes many times their bytes.
-_BAND_PIXELS = 1 << 20
 
 _LOADING = threading.Lock()
 
@@ -47,12 +49,14 @@ class DecodedImage(NamedTuple):
         width: the width in pixels of the whole image.
         height: the height in pixels of the whole image.
         exif: its EXIF, empty without any.
+        warning: why it would be refused, if damaged JPEGs were; empty for others.
     """
 
     rgbx: ByteArray
     width: int
     height: int
     exif: bytes = b""
+    warning: str = ""
 
 
 def decode(data: bytes, spec: PixelSpec, reuse: bool = False) -> DecodedImage:
@@ -64,27 +68,81 @@ def decode(data: bytes, spec: PixelSpec, reuse: bool = False) -> DecodedImage:
     Raises:
         ImageError: `data` is not an image, or a damaged one, or too large.
     """
-    opened = None if data.startswith(b"\xff\xd8\xff") else opening.open_image(data, spec)
+    if not data.startswith(b"\xff\xd8\xff"):
+        opened = opening.open_image(data, spec)
+        with _explaining_damage(opened.format):
+            return _decode_with_pillow(opened, spec)
     try:
-        return _decode_with_pillow(opened, spec) if opened else _decode_jpeg(data, spec, reuse)
+        with _explaining_damage("JPEG"):
+            return _decode_jpeg(jpeg.read(data), spec, reuse)
+    except ImageError as error:
+        if spec.damaged == "refuse":
+            raise
+        with contextlib.suppress(ImageError, *DAMAGE):
+            return _decode_damaged_jpeg(data, spec)._replace(warning=str(error))
+        raise
+
+
+@contextlib.contextmanager
+def _explaining_damage(kind: str) -> Iterator[None]:
+    try:
+        yield
     except DAMAGE as error:
-        kind = opened.format if opened else "JPEG"
         raise ImageError(f"damaged {kind}: {first_line(error)}") from error
 
 
-def _decode_jpeg(data: bytes, spec: PixelSpec, reuse: bool) -> DecodedImage:
-    header = jpeg.read(data)
-    height, width = header.height, header.width
-    limits.check_pixels(width, height, spec.max_pixels)
-    r = choose_reduction(height, width, spec)
+def _decode_jpeg(header: Jpeg, spec: PixelSpec, reuse: bool) -> DecodedImage:
+    r = _choose_jpeg_reduction(header, spec)
     rgbx = jpeg_pixels.decode(header, r, reuse)
     if rgbx is None:
-        image = opening.open_with_plugin("JPEG", header.data)
-        image.draft(None, (width // r, height // r))
-        image.load()
-        rgbx = _convert_to_rgbx(image)
+        rgbx = _load_jpeg(header, header.data, r)
+    return _turn_jpeg(rgbx, header, spec)
+
+
+def _decode_damaged_jpeg(data: bytes, spec: PixelSpec) -> DecodedImage:
+    """Decode a JPEG as far as libjpeg can, with whatever it gives for the missing pixels.
+
+    Pillow does it: what libjpeg cannot go on from is an error there, where simplejpeg without
+    `strict` returns memory that nobody has written to.
+
+    Raises:
+        ImageError: the header is damaged, or there are no pixels.
+    """
+    header = jpeg.read_damaged(data)
+    r = _choose_jpeg_reduction(header, spec)
+    blank = _load_jpeg(header, header.data[: header.ends[0]] + jpeg.END, r)
+    rgbx = blank
+    # What comes first can be decoded, and nothing from the first end on that cannot be: a dozen
+    # attempts are enough.
+    first, middle, last = 1, len(header.ends) - 1, len(header.ends)
+    while first < last:
+        try:
+            rgbx = _load_jpeg(header, header.data[: header.ends[middle]] + jpeg.END, r)
+            first = middle + 1
+        except DAMAGE:
+            last = middle
+        middle = (first + last) // 2
+    if np.array_equal(rgbx, blank):
+        raise jpeg.damaged("it has no pixels")
+    return _turn_jpeg(rgbx, header, spec)
+
+
+def _choose_jpeg_reduction(header: Jpeg, spec: PixelSpec) -> int:
+    limits.check_pixels(header.width, header.height, spec.max_pixels)
+    return choose_reduction(header.height, header.width, spec)
+
+
+def _load_jpeg(header: Jpeg, data: bytes, r: int) -> ByteArray:
+    """Decode the data of a JPEG at 1/r by Pillow."""
+    image = opening.open_with_plugin("JPEG", data)
+    image.draft(None, (header.width // r, header.height // r))
+    image.load()
+    return convert_to_rgbx(image)
+
+
+def _turn_jpeg(rgbx: ByteArray, header: Jpeg, spec: PixelSpec) -> DecodedImage:
     orientation = exif.read_orientation(header.exif, header.xmp) if spec.exif else 1
-    return _turn(rgbx, orientation, (height, width), header.exif)
+    return _turn(rgbx, orientation, (header.height, header.width), header.exif)
 
 
 def _decode_with_pillow(opened: OpenedImage, spec: PixelSpec) -> DecodedImage:
@@ -105,7 +163,7 @@ def _decode_with_pillow(opened: OpenedImage, spec: PixelSpec) -> DecodedImage:
         orientation = 1
     else:
         orientation = exif.read_orientation(exif_bytes, xmp)
-    return _turn(_convert_to_rgbx(image), orientation, exif_bytes=exif_bytes)
+    return _turn(convert_to_rgbx(image), orientation, exif_bytes=exif_bytes)
 
 
 def _turn(
@@ -130,7 +188,7 @@ def decode_from_memory(source: Any, spec: PixelSpec) -> DecodedImage:
         ImageError: `source` is of another type, shape or dtype, or too large.
     """
     if not isinstance(source, Image.Image):
-        return _turn(_convert_to_rgbx(Image.fromarray(_check_array(source, spec))))
+        return _turn(convert_to_rgbx(Image.fromarray(_check_array(source, spec))))
     limits.check_pixels(source.width, source.height, spec.max_pixels)
     if not source.width or not source.height:
         raise ImageError("cannot be used: it has no pixels")
@@ -138,7 +196,7 @@ def decode_from_memory(source: Any, spec: PixelSpec) -> DecodedImage:
         # One image may be given several times, and loading it reads its file.
         with _LOADING:
             source.load()
-        return _turn(_convert_to_rgbx(source), _read_tag(source) if spec.exif else 1)
+        return _turn(convert_to_rgbx(source), _read_tag(source) if spec.exif else 1)
     except DAMAGE as error:
         raise ImageError(f"cannot be used: {first_line(error)}") from error
 
@@ -195,49 +253,3 @@ def _remove_orientation_tag(image: Image.Image) -> None:
     if _ORIENTATION_TAG in tags:
         del tags[_ORIENTATION_TAG]
     image.getexif().pop(_ORIENTATION_TAG, None)
-
-
-def _convert_to_rgbx(image: Image.Image) -> ByteArray:
-    """Convert an image of any mode to RGBX uint8 [h, w, 4], transparency over white."""
-    if image.mode.startswith("I;16"):
-        return _convert_16_bits(image)
-    if image.mode in ("I", "F"):
-        raise ImageError("has 32 bits a sample, whose range is not known; save it with 8 or 16")
-    if image.has_transparency_data:
-        rgba = np.asarray(image.convert("RGBA"))
-        return _blend_over_white(rgba, rgba[:, :, 3:])
-    if image.size != image.im.size:
-        # The size of a TIFF that is to be turned is, in Pillow, the size after the turn.
-        image = image.copy()
-    rgbx = np.empty((image.height, image.width, 4), np.uint8)
-    step = max(_BAND_PIXELS // image.width, 1)
-    for top in range(0, image.height, step):
-        band = image.crop((0, top, image.width, min(top + step, image.height))).convert("RGB")
-        pixels = np.frombuffer(band.tobytes("raw", "RGBX"), np.uint8)
-        rgbx[top : top + step] = pixels.reshape(-1, image.width, 4)
-    return rgbx
-
-
-def _convert_16_bits(image: Image.Image) -> ByteArray:
-    # A copy: Pillow gives the pixels of a turned TIFF in the shape before the turn.
-    samples = np.asarray(image.copy()).astype(np.uint16)
-    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
-        # Pillow inverts these at 8 bits, but not at 16.
-        samples = ~samples
-    grey = (samples >> 8).astype(np.uint8)[:, :, None].repeat(4, axis=2)
-    transparent = image.info.get("transparency")
-    if not isinstance(transparent, int):
-        return grey
-    alpha = np.where(samples == transparent, 0, 255).astype(np.uint8)[:, :, None]
-    return _blend_over_white(grey, alpha)
-
-
-def _blend_over_white(colour: ByteArray, alpha: ByteArray) -> ByteArray:
-    """Blend colours uint8 [h, w, 4] over white by their alpha uint8 [h, w, 1], rounded half up."""
-    blended = np.empty_like(colour)
-    step = max(_BAND_PIXELS // colour.shape[1], 1)
-    for top in range(0, len(colour), step):
-        band = slice(top, top + step)
-        c, a = colour[band].astype(np.uint32), alpha[band].astype(np.uint32)
-        blended[band] = (c * a + 255 * (255 - a) + 127) // 255
-    return blended

@@ -58,11 +58,11 @@ def split_refs(
 
 def load_batch(refs: Sequence[ImageRef], spec: PixelSpec, with_info: bool = False) -> Batch:
     """Read and decode the images of a batch, one after the other."""
-    reasons, image_info = [], []
+    reasons, warnings, image_info = [], [], []
     pixels = np.empty((len(refs), spec.size, spec.size, 3), np.float32)
     good = 0
     for ref in refs:
-        info = ImageInfo()
+        info, warning = ImageInfo(), ""
         try:
             image = load_image(ref, spec, pixels[good])
             info = read_info(ref, image) if with_info else info
@@ -70,10 +70,17 @@ def load_batch(refs: Sequence[ImageRef], spec: PixelSpec, with_info: bool = Fals
             reasons.append(str(error))
         else:
             reasons.append("")
+            warning = image.warning
             good += 1
+        warnings.append(warning)
         image_info.append(info)
-    paths = tuple(ref.path for ref in refs)
-    return Batch(paths, tuple(reasons), pixels[:good], tuple(image_info) if with_info else ())
+    return Batch(
+        tuple(ref.path for ref in refs),
+        tuple(reasons),
+        pixels[:good],
+        tuple(image_info) if with_info else (),
+        tuple(warnings) if spec.accepts_damaged else (),
+    )
 
 
 def load_image(ref: ImageRef, spec: PixelSpec, out: FloatArray) -> decode.DecodedImage:

@@ -67,9 +67,14 @@ class Job:
         if self.task.command == "classify":
             predictions = self._rank(batch)
             return Table(
-                batch.paths, batch.reasons, predictions=predictions, image_info=batch.image_info
+                batch.paths,
+                batch.reasons,
+                predictions=predictions,
+                image_info=batch.image_info,
+                warnings=batch.warnings,
             )
-        return Table(batch.paths, batch.reasons, values=self._compute_values(batch))
+        values = self._compute_values(batch)
+        return Table(batch.paths, batch.reasons, values, warnings=batch.warnings)
 
     def metadata(self) -> RunMetadata:
         """Return the settings of a run of this job, for the readers of its result."""
@@ -89,6 +94,7 @@ class Job:
             preprocess=spec.preprocess,
             exif=spec.exif,
             decode=spec.decode,
+            damaged=spec.damaged,
             output=self._output_name(),
             top=task.top,
             min_probability=task.min_probability,
@@ -113,6 +119,7 @@ class Job:
             "--preprocess": spec.preprocess,
             "--exif": spec.exif,
             "--decode": spec.decode,
+            "--damaged": spec.damaged,
             "--max-pixels": spec.max_pixels,
             "--max-bytes": spec.max_bytes,
             "output": self._output_name(),

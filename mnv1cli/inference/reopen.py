@@ -54,6 +54,7 @@ def reopen_predictor(
         raise ResultError(f"the metadata have {error.what}") from error
     settings = Settings(
         **{name: metadata[name] for name in _SETTINGS},
+        damaged=metadata.get("damaged", "refuse"),
         input_range=input_range,
         image_size=made_with.image_size,
         threads=threads,

@@ -25,6 +25,7 @@ from mnv1cli.types import (
     MAX_PIXELS,
     MAX_THREADS,
     UNIT_RANGE,
+    Damaged,
     Decode,
     Engine,
     FetchOptions,
@@ -44,6 +45,7 @@ class Settings:
         preprocess: "slim", "squash", "square" or "pad".
         decode: "scaled" decodes large JPEGs at a fraction of their size, "full" does not.
         exif: apply the EXIF orientation.
+        damaged: "refuse" JPEGs that are damaged, or "accept" them with a warning.
         image_size: the side of the module's images in pixels, for the bundled module and those
             that do not state it.
         input_range: the values that the module wants for black and for white, low and high.
@@ -66,6 +68,7 @@ class Settings:
     preprocess: Preprocess = "slim"
     decode: Decode = "scaled"
     exif: bool = True
+    damaged: Damaged = "refuse"
     image_size: int | None = None
     input_range: InputRange = UNIT_RANGE
     labels: Path | None = None
@@ -81,6 +84,7 @@ class Settings:
     def __post_init__(self) -> None:
         check_choice("preprocess", self.preprocess, get_args(Preprocess))
         check_choice("decode", self.decode, get_args(Decode))
+        check_choice("damaged", self.damaged, get_args(Damaged))
         if self.engine is not None:
             check_choice("engine", self.engine, get_args(Engine))
         if self.loader is not None:
@@ -111,7 +115,13 @@ class Settings:
     def pixel_spec(self, size: int) -> PixelSpec:
         """Return how files become the pixels of a module whose images are `size` x `size`."""
         return PixelSpec(
-            size, self.preprocess, self.decode, self.exif, self.max_pixels, self.max_bytes
+            size,
+            self.preprocess,
+            self.decode,
+            self.exif,
+            self.max_pixels,
+            self.max_bytes,
+            self.damaged,
         )
 
 

@@ -21,7 +21,8 @@ _USUAL = Task("classify")
 # What decides the rows, with the names that people know it by.
 _DECISIVE = {
     "command": "command", "engine": "--engine", "precision": "--precision",
-    "preprocess": "--preprocess", "exif": "--exif", "decode": "--decode", "output": "output",
+    "preprocess": "--preprocess", "exif": "--exif", "decode": "--decode",
+    "damaged": "--damaged", "output": "output",
     "top": "--top", "min_probability": "--min-probability", "pool": "--pool",
     "meta": "--with-meta", "calibrated": "calibrated", "labels": "labels",
     "input_range": "--input-range",
@@ -29,10 +30,32 @@ _DECISIVE = {
 
 
 class Counts(NamedTuple):
-    """Numbers of images: those that were used, and those that could not be."""
+    """Numbers of images: those that were used, and those that could not be.
+
+    `damaged` is how many of those that were used are damaged, None where such are refused.
+    """
 
     done: int
     failed: int
+    damaged: int | None = None
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Read the counts out of a JSON object.
+
+        Raises:
+            KeyError, TypeError, ValueError: they are damaged.
+        """
+        damaged = document.get("damaged")
+        return cls(
+            int(document["done"]),
+            int(document["failed"]),
+            None if damaged is None else int(damaged),
+        )
+
+    def to_json(self) -> dict[str, int]:
+        """Return the JSON object."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 class Difference(NamedTuple):
@@ -67,8 +90,9 @@ class RunMetadata:
 
     `module` has `handle`, `fingerprint` and `image_size`. A setting that is None is not known;
     `top`, `min_probability`, `pool` and `meta` are in the JSON only where they differ from the
-    defaults of `Task`, `input_range` only where it is not [0, 1], and `labels`, a digest of the
-    class names, only where these are not ImageNet's. `more` keeps what another version has written.
+    defaults of `Task`, `damaged` only where it is "accept", `input_range` only where it is not
+    [0, 1], and `labels`, a digest of the class names, only where these are not ImageNet's. `more`
+    keeps what another version has written.
 
     `run` names the run in the parts of a dataset. `counts`, `seconds` and `failures` are None
     as long as the run has not ended; `shard` is what `ShardPositions` notes.
@@ -83,6 +107,7 @@ class RunMetadata:
     preprocess: Any = None
     exif: bool | None = None
     decode: Any = None
+    damaged: Any = "refuse"
     output: str | None = None
     top: int = _USUAL.top
     min_probability: float = _USUAL.min_probability
@@ -108,8 +133,7 @@ class RunMetadata:
         more = {name: value for name, value in document.items() if name not in _KEYS}
         try:
             if "counts" in values:
-                counts = values["counts"]
-                values["counts"] = Counts(int(counts["done"]), int(counts["failed"]))
+                values["counts"] = Counts.from_json(values["counts"])
             if "input_range" in values:
                 low, high = values["input_range"]
                 values["input_range"] = InputRange(float(low), float(high))
@@ -134,18 +158,26 @@ class RunMetadata:
             elif value != usual:
                 document[name] = value
         if self.counts is not None:
-            document["counts"] = self.counts._asdict()
+            document["counts"] = self.counts.to_json()
         if self.failures is not None:
             document["failures"] = [
                 {**make_path_fields(fault.path), "reason": fault.reason} for fault in self.failures
             ]
         return document
 
-    def ended(self, done: int, failures: Sequence[Fault], seconds: float) -> Self:
-        """Return the metadata of the run at its end: images used, images that failed, its time."""
+    @property
+    def accepts_damaged(self) -> bool:
+        """True where each image has a warning, which is empty for those that are not damaged."""
+        return bool(self.damaged == "accept")
+
+    def ended(self, done: int, failures: Sequence[Fault], seconds: float, damaged: int = 0) -> Self:
+        """Return the metadata of the run at its end: images used, images that failed, its time.
+
+        `damaged` images are among those that were used.
+        """
         return replace(
             self,
-            counts=Counts(done, len(failures)),
+            counts=Counts(done, len(failures), damaged if self.accepts_damaged else None),
             seconds=round(seconds, 3),
             failures=tuple(failures),
         )

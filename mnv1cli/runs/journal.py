@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 2.0
 # The keys of the settings with the module's fingerprint, its handle and the size of its images.
 _MODULE, _HANDLE, _IMAGE_SIZE = "module", "handle", "--image-size"
+# Settings that the journals of earlier versions do not have, with the values that they had then.
+_ADDED = {"--damaged": "refuse"}
 # Raise this with every change of the content of a journal.
 _FORMAT = 2
 
@@ -216,11 +218,12 @@ def check_settings(file: str, begun: Mapping[str, Any], now: Mapping[str, Any]) 
     # Of one handle there may be several versions, and of several handles the same.
     names = [name for name in (*begun, *now) if name != _HANDLE]
     for name in names:
-        if begun.get(name) != now.get(name):
+        earlier, current = (settings.get(name, _ADDED.get(name)) for settings in (begun, now))
+        if earlier != current:
             if name == _MODULE:
                 difference = _describe_module(begun, now)
             else:
-                difference = f"{name} {_as_text(begun.get(name))}, not {_as_text(now.get(name))}"
+                difference = f"{name} {_as_text(earlier)}, not {_as_text(current)}"
             raise ResumeError(
                 f"{file} was begun with {difference}",
                 "give the same settings, or begin anew with --force",

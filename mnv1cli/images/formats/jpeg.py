@@ -8,6 +8,7 @@ T.81, annex B.
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Jpeg:
         tables: the contents of the segments with Huffman codes.
         scan: the header of the scan, if it is the only one and sequential; else empty.
         start: the place in `data` at which the coded pixels of that scan begin.
+        ends: the places in `data` at which a damaged JPEG may be cut: the first is before all
+            coded pixels, the last is its end.
     """
 
     data: bytes
@@ -63,14 +66,22 @@ class Jpeg:
     tables: list[bytes] = field(default_factory=list)
     scan: bytes = b""
     start: int = 0
+    ends: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class _State:
-    """The part of a JPEG read so far; `dropped` are ranges of the file that no decoder needs."""
+    """The part of a JPEG read so far, up to `place`.
+
+    `dropped` are ranges of the file that no decoder needs. With `is_lenient` scans may be missing
+    or end early; `ends` are the beginning of the first one and the ends of all.
+    """
 
     data: bytes
     jpeg: Jpeg
+    is_lenient: bool = False
+    place: int = 2
+    ends: list[int] = field(default_factory=list)
     dropped: list[tuple[int, int]] = field(default_factory=list)
     exif: list[bytes] = field(default_factory=list)
     kind: int = 0
@@ -85,17 +96,47 @@ def read(data: bytes) -> Jpeg:
     Raises:
         ImageError: its end or another part is missing, or its segments are damaged.
     """
-    state = _State(data, Jpeg(data))
-    place = 2
+    return _read_segments(_State(data, Jpeg(data)))
+
+
+def read_damaged(data: bytes) -> Jpeg:
+    """Read a JPEG's segments as far as they make sense, from its header to its first scan at least.
+
+    Raises:
+        ImageError: its header is damaged, or there is no scan, or too many of them.
+    """
+    state = _State(data, Jpeg(data), is_lenient=True)
+    try:
+        jpeg = _read_segments(state)
+    except DamageError:
+        if not state.ends:
+            raise
+        jpeg = _cut(state, state.place)
+    if jpeg.scan:
+        # There are no segments in a scan: each marker may be where libjpeg gives up.
+        markers = _SCAN_END.finditer(jpeg.data, jpeg.start)
+        places = (match.start() for match in itertools.islice(markers, MAX_SCANS))
+        jpeg.ends = [jpeg.start, *places, len(jpeg.data)]
+        return jpeg
+    removed = [(last, last - first) for first, last in state.dropped]
+    jpeg.ends = [
+        end - sum(length for place, length in removed if place <= end) for end in state.ends
+    ]
+    jpeg.ends.append(len(jpeg.data))
+    return jpeg
+
+
+def _read_segments(state: _State) -> Jpeg:
+    data = state.data
     try:
         for _ in range(_MAX_SEGMENTS):
-            start, place = place, _find_marker(data, place)
-            state.dropped.append((start, place))
-            marker = data[place + 1]
+            start, state.place = state.place, _find_marker(data, state.place)
+            state.dropped.append((start, state.place))
+            marker = data[state.place + 1]
             if marker == _EOI:
                 _check_complete(state)
-                return _cut(state, place + len(END))
-            place = _read_segment(state, marker, place)
+                return _cut(state, state.place + len(END))
+            state.place = _read_segment(state, marker, state.place)
             if state.jpeg.scan:
                 return _cut(state, len(data))
     except (IndexError, ValueError, struct.error):
@@ -103,9 +144,13 @@ def read(data: bytes) -> Jpeg:
     raise damaged(f"more than {_MAX_SEGMENTS:,} segments")
 
 
-def damaged(what: str) -> ImageError:
+class DamageError(ImageError):
+    """A JPEG that is damaged."""
+
+
+def damaged(what: str) -> DamageError:
     """Return the error for a damaged JPEG."""
-    return ImageError(f"damaged JPEG: {what}")
+    return DamageError(f"damaged JPEG: {what}")
 
 
 def _find_marker(data: bytes, place: int) -> int:
@@ -186,10 +231,12 @@ def _read_scan(state: _State, content: bytes, start: int) -> int:
         size = f"{jpeg.width}x{jpeg.height}"
         raise ImageError(f"a JPEG of {size} in {state.scans} scans or more would take too long")
     match = _SCAN_END.search(state.data, start)
-    if match is None:
+    if match is None and not state.is_lenient:
         raise IndexError
+    end = len(state.data) if match is None else match.start()
     _record_frequencies(state, ids, content)
-    return match.start()
+    state.ends += [end] if state.ends else [start, end]
+    return end
 
 
 def _record_frequencies(state: _State, ids: set[int], content: bytes) -> None:
@@ -202,7 +249,7 @@ def _record_frequencies(state: _State, ids: set[int], content: bytes) -> None:
     before, after = precision >> 4, precision & 15
     for i in ids:
         earlier = state.seen.get((i, before), 0)
-        if before and frequencies & ~earlier:
+        if before and frequencies & ~earlier and not state.is_lenient:
             raise damaged("some of its scans are missing")
         state.seen[i, before] = earlier & ~frequencies
         state.seen[i, after] = state.seen.get((i, after), 0) | frequencies
@@ -212,7 +259,7 @@ def _check_complete(state: _State) -> None:
     """Check that every component has pixels."""
     if not state.kind:
         raise damaged("it has no header")
-    if any(state.seen.get((i, 0)) != _ALL for i in state.jpeg.components):
+    if not state.is_lenient and any(state.seen.get((i, 0)) != _ALL for i in state.jpeg.components):
         raise damaged("some of its scans are missing")
 
 

@@ -16,7 +16,7 @@ import pytest
 from mnv1cli.api import Classifier
 from mnv1cli.errors import Mnv1Error, ResultError
 from mnv1cli.results.dataset import Dataset, dataset_layout
-from mnv1cli.results.metadata import RunMetadata
+from mnv1cli.results.metadata import Counts, RunMetadata
 from mnv1cli.results.readers import open_result
 from mnv1cli.results.writers.arrow import ArrowRows
 from mnv1cli.runs import dataset_sink
@@ -170,14 +170,14 @@ def test_runs_add_up(tmp_path: Path) -> None:
     write(tmp_path / "out", vectors(2, 1), paths=(b"x", b"\xff"), errors=("", "worse"))
     metadata = open_result(tmp_path / "out").metadata
     assert metadata
-    assert metadata.counts == (4, 2)
+    assert metadata.counts == Counts(4, 2)
     assert metadata.seconds == 3.0
     assert [fault.reason for fault in metadata.failures or ()] == ["bad", "worse"]
     runs(tmp_path / "out")[0].write_bytes(b"{half")
     metadata = open_result(tmp_path / "out").metadata
     assert metadata
     assert metadata.seconds == 1.5
-    assert metadata.counts == (4, 2)
+    assert metadata.counts == Counts(4, 2)
 
 
 def test_rows_of_two_runs_that_did_the_same_count_once(
@@ -192,7 +192,7 @@ def test_rows_of_two_runs_that_did_the_same_count_once(
     assert [path for table in tables for path in table.paths] == paths
     assert sum(len(table.values) for table in tables if table.values is not None) == 6
     assert result.metadata is not None
-    assert result.metadata.counts == (6, 0)
+    assert result.metadata.counts == Counts(6, 0)
     assert "rows of 2 images twice" in caplog.text
 
 
