@@ -35,6 +35,7 @@ from mnv1cli.training.finetune import finetune
 from mnv1cli.training.options import FinetuneOptions
 from mnv1cli.types import (
     DEFAULT_BATCH,
+    DEFAULT_DEVICE,
     MAX_BYTES,
     MAX_PIXELS,
     Classified,
@@ -99,6 +100,7 @@ class Classifier:
         labels: str | os.PathLike[str] | None = None,
         engine: Engine | None = None,
         precision: Precision = "float32",
+        device: str = DEFAULT_DEVICE,
         loader: Loader | None = None,
         threads: int | None = None,
         batch_size: int = DEFAULT_BATCH,
@@ -119,6 +121,7 @@ class Classifier:
             labels=None if labels is None else Path(take_path("labels", labels)),
             engine=engine,
             precision=precision,
+            device=device,
             loader=loader,
             threads=threads,
             batch_size=batch_size,

@@ -24,13 +24,15 @@ Preprocess = Literal["slim", "squash", "square", "pad"]
 Decode = Literal["scaled", "full"]
 Damaged = Literal["refuse", "accept"]
 OnError = Literal["skip", "row", "fail"]
-Engine = Literal["litert", "tf"]
+Engine = Literal["litert", "openvino", "tf"]
 Loader = Literal["threads", "tf.data"]
-Precision = Literal["float32", "int8"]
+Precision = Literal["float32", "bf16", "int8"]
 Command = Literal["classify", "logits", "embed"]
 Runner = Literal["local", "ray"]
 
 
+# The device of every engine but openvino, and of that one where no other is named.
+DEFAULT_DEVICE = "CPU"
 # Larger batches gain nothing and take gigabytes.
 MAX_BATCH = 4096
 # Enough to keep a core busy between two calls; larger batches do not fit its cache.

@@ -38,6 +38,9 @@ _TASK = Task("classify")
 _KINDS: tuple[tuple[Engine, Precision], ...] = (
     ("litert", "float32"),
     ("litert", "int8"),
+    ("openvino", "float32"),
+    ("openvino", "bf16"),
+    ("openvino", "int8"),
     # The last one: TensorFlow's threads would disturb the others.
     ("tf", "float32"),
 )

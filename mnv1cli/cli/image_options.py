@@ -26,7 +26,7 @@ from mnv1cli.cli.options import (
 from mnv1cli.cli.param_types import SHARD, complete_files
 from mnv1cli.errors import OptionError
 from mnv1cli.path_text import display_path
-from mnv1cli.types import MAX_BYTES, MAX_LIMIT, MAX_PIXELS
+from mnv1cli.types import DEFAULT_DEVICE, MAX_BYTES, MAX_LIMIT, MAX_PIXELS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,17 +106,26 @@ _READING_OPTIONS = (
     option(
         Group.RUN,
         "--engine",
-        type=click.Choice(("litert", "tf")),
+        type=click.Choice(("litert", "openvino", "tf")),
         help="litert: the module compiled for LiteRT (default where it is installed). "
-        "tf: the module itself in TensorFlow.",
+        "openvino: the same, run by OpenVINO (an extra). tf: the module itself in TensorFlow.",
     ),
     option(
         Group.RUN,
         "--precision",
-        type=click.Choice(("float32", "int8")),
+        type=click.Choice(("float32", "bf16", "int8")),
         default="float32",
         show_default=True,
-        help="int8 is faster and less exact; 'mnv1 module quantize' prepares it.",
+        help="bf16 and int8 are faster and less exact. bf16 needs OpenVINO and a processor that "
+        "has it; 'mnv1 module quantize' prepares int8.",
+    ),
+    option(
+        Group.RUN,
+        "--device",
+        metavar="NAME",
+        default=DEFAULT_DEVICE,
+        show_default=True,
+        help="With --engine openvino: CPU, GPU, NPU or whatever OpenVINO has here.",
     ),
     option(
         Group.RUN,
@@ -150,6 +159,7 @@ class Reading:
     max_bytes: int
     engine: Any
     precision: Any
+    device: str
     loader: Any
     threads: int | None
     batch_size: int
@@ -207,6 +217,7 @@ class Reading:
             labels=labels,
             engine=self.engine or engine,
             precision=self.precision,
+            device=self.device,
             loader=self.loader,
             threads=self.threads,
             batch_size=self.batch_size,

@@ -22,6 +22,7 @@ from mnv1cli.cluster.task import Order, Outcome, Share
 from mnv1cli.cluster.windows import windows
 from mnv1cli.errors import ClusterError, OptionError, OutputError
 from mnv1cli.inference.litert_model import LiteRTModel
+from mnv1cli.inference.openvino_model import OpenVINOModel
 from mnv1cli.path_text import display_path
 from mnv1cli.results.dataset import dataset_layout
 from mnv1cli.storage import stores
@@ -95,8 +96,10 @@ def check(job: Job, on_error: OnError) -> None:
         OptionError: it cannot, or Ray is not installed.
     """
     clusters.require()
-    if not isinstance(job.model, LiteRTModel):
-        raise OptionError("--runner ray has only the engine litert", "--runner local has both")
+    if not isinstance(job.model, LiteRTModel | OpenVINOModel):
+        raise OptionError(
+            "--runner ray has only the engines litert and openvino", "--runner local has all"
+        )
     if on_error == "fail":
         raise OptionError(
             "--on-error fail cannot be used with --runner ray: many images are processed at a time",
@@ -116,7 +119,7 @@ class _Run:
         self._threads = threads
         self._numbers = itertools.count()
         model = job.model
-        assert isinstance(model, LiteRTModel)
+        assert isinstance(model, LiteRTModel | OpenVINOModel)
         sent = replace(job, threads=1, model=model.for_workers(1))
         schema = dataset.make_schema(dataset_layout(job.task, job.shape), job.metadata())
         location = dataset.location

@@ -15,7 +15,7 @@ from mnv1cli.inference.ranking import rank_classes, softmax
 from mnv1cli.labels.names import compute_digest, imagenet
 from mnv1cli.results.metadata import RunMetadata
 from mnv1cli.system.threads import ordered_map
-from mnv1cli.types import Table, Task
+from mnv1cli.types import DEFAULT_DEVICE, Table, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -90,6 +90,7 @@ class Job:
             },
             engine=self.model.engine,
             precision=self.model.precision,
+            device=self.model.device,
             calibrated=self.model.calibrated or None,
             preprocess=spec.preprocess,
             exif=spec.exif,
@@ -114,6 +115,8 @@ class Job:
             "--image-size": spec.size,
             "--engine": self.model.engine,
             "--precision": self.model.precision,
+            # Not known to runs that were begun before there was a choice.
+            "--device": None if self.model.device == DEFAULT_DEVICE else self.model.device,
             "calibrated": self.model.calibrated,
             "--input-range": self.module.input_range.setting,
             "--preprocess": spec.preprocess,

@@ -6,6 +6,7 @@ import queue
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import EngineError, ModuleError
+from mnv1cli.types import DEFAULT_DEVICE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ class LiteRTModel:
     """
 
     engine = "litert"
+    device = DEFAULT_DEVICE
 
     def __init__(
         self,

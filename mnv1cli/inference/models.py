@@ -1,7 +1,8 @@
 """A module made ready to run: batches of pixels in, named arrays out.
 
 A job sees only `Model`. The default engine runs the module compiled for LiteRT, which is
-done once and kept in the cache; the reference engine runs the module itself in TensorFlow.
+done once and kept in the cache; OpenVINO runs the same compiled module, and the reference engine
+the module itself in TensorFlow.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from mnv1cli.errors import EngineError, ModuleError, OptionError
-from mnv1cli.inference import convert, litert_model
+from mnv1cli.inference import convert, litert_model, openvino_model
 from mnv1cli.inference.litert_model import LiteRTModel
+from mnv1cli.inference.openvino_model import OpenVINOModel
 from mnv1cli.modules import artifacts, cache
+from mnv1cli.types import DEFAULT_DEVICE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +27,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_PRECISIONS: dict[Engine, tuple[Precision, ...]] = {
+    "litert": ("float32", "int8"),
+    "openvino": ("float32", "bf16", "int8"),
+    "tf": ("float32",),
+}
+
 
 class Model(Protocol):
     """A module ready to run; up to `workers` calls may be made at once.
@@ -33,6 +42,7 @@ class Model(Protocol):
 
     engine: str
     precision: str
+    device: str
     calibrated: str | None
     workers: int
 
@@ -41,8 +51,10 @@ class Model(Protocol):
         ...
 
 
-def default_engine() -> Engine:
-    """Return `litert` where it is installed, else `tf`."""
+def default_engine(precision: Precision = "float32") -> Engine:
+    """Return `openvino` for bf16, else `litert` where it is installed, else `tf`."""
+    if precision == "bf16":
+        return "openvino"
     return "litert" if litert_model.is_available() else "tf"
 
 
@@ -52,30 +64,30 @@ def open_model(
     workers: int,
     engine: Engine | None = None,
     precision: Precision = "float32",
+    device: str = DEFAULT_DEVICE,
 ) -> Model:
     """Make a module ready to give these outputs; compile it if that was not done before.
 
-    Without an `engine` the default one is used, and a module that cannot be compiled is run
-    by TensorFlow, with a warning.
+    Without an `engine` the default one is used, and a module that cannot be compiled for LiteRT
+    is run by TensorFlow, with a warning.
 
     Raises:
         EngineError: the engine is not installed.
-        OptionError: the engine has no such precision.
+        OptionError: the engine, or its device, has no such precision, or there is no such device.
         ModuleError: the module cannot be loaded, compiled, or was not calibrated.
     """
-    chosen = engine or default_engine()
-    if precision != "float32" and chosen != "litert":
-        raise OptionError(f"the engine {chosen} has no {precision}", "--engine litert has it")
+    chosen = engine or default_engine(precision)
+    _check_choice(chosen, precision, device)
     if chosen == "tf":
         return _open_reference(module, outputs, workers)
     if not litert_model.is_available():
         raise EngineError("LiteRT is not installed", "install ai-edge-litert, or use --engine tf")
     if precision == "int8":
-        return _load(find_calibrated(module, outputs[0]), workers)
+        return _load(find_calibrated(module, outputs[0]), workers, chosen, precision, device)
     try:
-        return _load(_compile_once(module, outputs), workers)
+        return _load(_compile_once(module, outputs), workers, chosen, precision, device)
     except ModuleError as error:
-        if engine is not None:
+        if engine is not None or chosen != "litert":
             raise
         model = _open_reference(module, outputs, workers)
         log.warning("%s; it is run by TensorFlow instead, which is slower", error.what)
@@ -121,6 +133,20 @@ def find_calibrated(module: HubModule, output: Output) -> CompiledModel:
     )
 
 
+def _check_choice(engine: Engine, precision: Precision, device: str) -> None:
+    """Check, before a module is compiled, that an engine has a precision and a device."""
+    if precision not in _PRECISIONS[engine]:
+        capable = next(name for name, has in _PRECISIONS.items() if precision in has)
+        raise OptionError(f"the engine {engine} has no {precision}", f"--engine {capable} has it")
+    if engine == "openvino":
+        openvino_model.require_device(device, precision)
+    elif device != DEFAULT_DEVICE:
+        raise OptionError(
+            f"the engine {engine} has no device {device}",
+            "--engine openvino has those that OpenVINO supports",
+        )
+
+
 def _open_reference(module: HubModule, outputs: Sequence[Output], workers: int) -> Model:
     from mnv1cli.inference.tf_model import TensorFlowModel
 
@@ -156,6 +182,10 @@ def _compile_once(module: HubModule, outputs: Sequence[Output]) -> CompiledModel
     return compiled
 
 
-def _load(compiled: CompiledModel, workers: int) -> LiteRTModel:
+def _load(
+    compiled: CompiledModel, workers: int, engine: Engine, precision: Precision, device: str
+) -> Model:
     digest = compiled.sha256 if compiled.precision == "int8" else None
-    return LiteRTModel(compiled.model, compiled.outputs, workers, compiled.precision, digest)
+    if engine == "openvino":
+        return OpenVINOModel(compiled.model, compiled.outputs, workers, precision, digest, device)
+    return LiteRTModel(compiled.model, compiled.outputs, workers, precision, digest)

@@ -205,7 +205,12 @@ class Predictor:
         if output.name not in self._models:
             settings = self.settings
             self._models[output.name] = open_model(
-                self.module, [output], self.threads, settings.engine, settings.precision
+                self.module,
+                [output],
+                self.threads,
+                settings.engine,
+                settings.precision,
+                settings.device,
             )
         return self._models[output.name]
 

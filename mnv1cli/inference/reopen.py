@@ -11,7 +11,7 @@ from mnv1cli.inference.predictor import Predictor, choose_module_name
 from mnv1cli.inference.result_module import ResultModule
 from mnv1cli.inference.settings import Settings, make_input_range
 from mnv1cli.results.metadata import Difference, compare_modules
-from mnv1cli.types import UNIT_RANGE, FetchOptions
+from mnv1cli.types import DEFAULT_DEVICE, UNIT_RANGE, FetchOptions
 
 if TYPE_CHECKING:
     import os
@@ -55,6 +55,7 @@ def reopen_predictor(
     settings = Settings(
         **{name: metadata[name] for name in _SETTINGS},
         damaged=metadata.get("damaged", "refuse"),
+        device=metadata.get("device", DEFAULT_DEVICE),
         input_range=input_range,
         image_size=made_with.image_size,
         threads=threads,

@@ -19,6 +19,7 @@ from mnv1cli.inference.arguments import (
 from mnv1cli.system import cpu
 from mnv1cli.types import (
     DEFAULT_BATCH,
+    DEFAULT_DEVICE,
     MAX_BATCH,
     MAX_BYTES,
     MAX_LIMIT,
@@ -50,9 +51,12 @@ class Settings:
             that do not state it.
         input_range: the values that the module wants for black and for white, low and high.
         labels: a file of class names, for modules with other classes than ImageNet's.
-        engine: "litert" (the module compiled) or "tf" (the module as it is); None for "litert"
-            where it is installed.
-        precision: "float32", or "int8" for a module that was calibrated.
+        engine: "litert" (the module compiled), "openvino" (the same, run by OpenVINO) or "tf" (the
+            module as it is); None for "openvino" with the precision "bf16", else "litert" where
+            it is installed.
+        precision: "float32", "bf16" with the engine "openvino", or "int8" for a module that was
+            calibrated.
+        device: the device of the engine "openvino", such as "CPU" or "GPU.1".
         loader: "threads" or "tf.data" decode, with the same bits; None for tf.data with the
             engine "tf", else threads.
         threads: the number of cores to use; None for all that the process may use.
@@ -74,6 +78,7 @@ class Settings:
     labels: Path | None = None
     engine: Engine | None = None
     precision: Precision = "float32"
+    device: str = DEFAULT_DEVICE
     loader: Loader | None = None
     threads: int | None = None
     batch_size: int = DEFAULT_BATCH
@@ -90,6 +95,8 @@ class Settings:
         if self.loader is not None:
             check_choice("loader", self.loader, get_args(Loader))
         check_choice("precision", self.precision, get_args(Precision))
+        check_type("device", self.device, str, "use one such as 'CPU' or 'GPU'")
+        self._set("device", self.device.upper())
         check_type("fetch", self.fetch, FetchOptions, "pass a FetchOptions")
         self._set("exif", take_flag("exif", self.exif))
         for name, high in (("threads", MAX_THREADS), ("image_size", MAX_LIMIT)):

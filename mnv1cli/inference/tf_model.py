@@ -9,6 +9,7 @@ from mnv1cli.errors import ModuleError
 from mnv1cli.modules import savedmodel
 from mnv1cli.modules.hub_module import TF2
 from mnv1cli.system import tempdirs
+from mnv1cli.types import DEFAULT_DEVICE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ class TensorFlowModel:
     """
 
     engine = "tf"
+    device = DEFAULT_DEVICE
     precision = "float32"
     calibrated: str | None = None
     # TensorFlow spreads one batch over the cores by itself.

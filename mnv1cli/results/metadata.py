@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from mnv1cli.errors import ResultError
 from mnv1cli.path_text import make_path_fields, parse_path
-from mnv1cli.types import UNIT_RANGE, Fault, InputRange, Task
+from mnv1cli.types import DEFAULT_DEVICE, UNIT_RANGE, Fault, InputRange, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ _USUAL = Task("classify")
 # What decides the rows, with the names that people know it by.
 _DECISIVE = {
     "command": "command", "engine": "--engine", "precision": "--precision",
+    "device": "--device",
     "preprocess": "--preprocess", "exif": "--exif", "decode": "--decode",
     "damaged": "--damaged", "output": "output",
     "top": "--top", "min_probability": "--min-probability", "pool": "--pool",
@@ -90,9 +91,9 @@ class RunMetadata:
 
     `module` has `handle`, `fingerprint` and `image_size`. A setting that is None is not known;
     `top`, `min_probability`, `pool` and `meta` are in the JSON only where they differ from the
-    defaults of `Task`, `damaged` only where it is "accept", `input_range` only where it is not
-    [0, 1], and `labels`, a digest of the class names, only where these are not ImageNet's. `more`
-    keeps what another version has written.
+    defaults of `Task`, `device` only where it is not the CPU, `damaged` only where it is "accept",
+    `input_range` only where it is not [0, 1], and `labels`, a digest of the class names, only
+    where these are not ImageNet's. `more` keeps what another version has written.
 
     `run` names the run in the parts of a dataset. `counts`, `seconds` and `failures` are None
     as long as the run has not ended; `shard` is what `ShardPositions` notes.
@@ -103,6 +104,7 @@ class RunMetadata:
     module: Mapping[str, Any]
     engine: Any = None
     precision: Any = None
+    device: str = DEFAULT_DEVICE
     calibrated: Any = None
     preprocess: Any = None
     exif: bool | None = None

@@ -1,0 +1,280 @@
+"""The engine of the extra `openvino`: a compiled module, run by OpenVINO, in bfloat16 on demand."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import queue
+import sys
+import tempfile
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from mnv1cli.errors import EngineError, ModuleError, OptionError
+from mnv1cli.types import DEFAULT_DEVICE as _CPU
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mnv1cli.types import FloatArray
+
+_MISSING = object()
+# The bytes from the fourth on by which a file says that it is one for LiteRT.
+_IDENTIFIER = b"TFL3"
+# The images of one inference. Always as many, the last ones of a batch filled up: a row does not
+# depend on its batch whatever kernels are chosen by its shape, and fixed shapes are faster. Eight
+# fill the units for matrices, and their intermediate results stay in the cache of a core.
+_TILE = 8
+# What a device must have, and the type of its computations: without it OpenVINO takes the type
+# that is fastest, such as bfloat16 for float32.
+_CAPABILITIES = {"float32": "FP32", "bf16": "BF16", "int8": "INT8"}
+_TYPES = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
+# The lines of an error of OpenVINO that name its source files, or repeat its code.
+_PLACES = ("Exception from ", "Check '")
+
+
+def is_available() -> bool:
+    """Return whether OpenVINO is installed, without importing it."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO, without its report of the import to a server on the internet.
+
+    Raises:
+        EngineError: it is not installed, or cannot be loaded.
+    """
+    if not is_available():
+        raise EngineError("OpenVINO is not installed", "pip install 'mnv1cli[openvino]'")
+    # OpenVINO's tools, which its package imports, send a message to Google Analytics by this
+    # package, and write to the home directory; without it they do neither.
+    before = sys.modules.get("openvino_telemetry", _MISSING)
+    if before is _MISSING:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    except ImportError as error:
+        reason = _describe(error)
+        raise EngineError(f"OpenVINO cannot be loaded: {reason}", "install it again") from error
+    finally:
+        if before is _MISSING:
+            del sys.modules["openvino_telemetry"]
+    return openvino
+
+
+class OpenVINOModel:
+    """A compiled module; up to `workers` batches are run at once.
+
+    On the CPU each is run on one core, by the thread that calls; another device is given them as
+    they come. `outputs` names the model's outputs in their order; `calibrated` is the sha256 of
+    an int8 model.
+
+    Raises:
+        EngineError: OpenVINO is not installed.
+        OptionError: there is no such device, or it does not have the precision.
+        ModuleError: OpenVINO cannot load the model.
+    """
+
+    engine = "openvino"
+
+    def __init__(
+        self,
+        model: bytes,
+        outputs: Sequence[str],
+        workers: int,
+        precision: str = "float32",
+        calibrated: str | None = None,
+        device: str = _CPU,
+    ) -> None:
+        self.workers = workers
+        self.precision = precision
+        self.calibrated = calibrated
+        self.device = device
+        self._model = model
+        self._outputs = tuple(outputs)
+        require_device(device, precision)
+        self._network = _Network(model, len(outputs), device, precision)
+        self._idle: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        self._idle.put(self._network.make_request())
+
+    def for_workers(self, workers: int) -> OpenVINOModel:
+        """Return the same model for another number of cores."""
+        make, arguments = self.__reduce__()
+        model: OpenVINOModel = make(*arguments)
+        model.workers = workers
+        return model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what makes the model again in another process, which has its own requests."""
+        settings = self.workers, self.precision, self.calibrated, self.device
+        return OpenVINOModel, (self._model, self._outputs, *settings)
+
+    def __call__(self, pixels: FloatArray) -> Mapping[str, FloatArray]:
+        """Return each output by its name, [n, ...], for pixels float32 [n, size, size, 3]."""
+        try:
+            request = self._idle.get_nowait()
+        except queue.Empty:
+            request = self._network.make_request()
+        try:
+            results = request.run(pixels)
+        finally:
+            self._idle.put(request)
+        return dict(zip(self._outputs, results, strict=True))
+
+
+def require_device(device: str, precision: str) -> None:
+    """Require a device that OpenVINO has and that computes with this precision.
+
+    Raises:
+        EngineError: OpenVINO is not installed.
+        OptionError: there is no such device, or it does not have the precision.
+    """
+    core = _make_core()
+    # The CPU needs no search, which takes longer.
+    devices = [_CPU] if device == _CPU else core.available_devices
+    if not any(name == device or name.startswith(f"{device}.") for name in devices):
+        raise OptionError(
+            f"OpenVINO has no device {device} on this machine", f"it has {', '.join(devices)}"
+        )
+    try:
+        capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+    except RuntimeError as error:
+        reason = _describe(error)
+        raise EngineError(f"OpenVINO cannot use the device {device}: {reason}") from error
+    if _CAPABILITIES[precision] not in capabilities:
+        kind = "processor" if device == _CPU else f"device {device}"
+        raise OptionError(f"this {kind} has no {precision}", "--precision float32 is exact")
+
+
+@cache
+def _make_core() -> Any:
+    return import_openvino().Core()
+
+
+class _Network:
+    """A model as OpenVINO reads it, which is compiled for the requests that are made of it."""
+
+    def __init__(self, model: bytes, outputs: int, device: str, precision: str) -> None:
+        self._device = device
+        self._hints = {"INFERENCE_PRECISION_HINT": _TYPES[precision]}
+        if device == _CPU:
+            # Threads of OpenVINO would take the cores from those that decode, and with one it is
+            # the thread that calls; which stays on the cores that the system gives it.
+            self._hints |= {
+                "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1", "ENABLE_CPU_PINNING": "NO",
+            }  # fmt: skip
+        if model[4:8] != _IDENTIFIER:
+            # OpenVINO would ask its readers of other formats, which print what they think of it.
+            raise ModuleError("OpenVINO cannot load the compiled module: it is not one for LiteRT")
+        try:
+            self._model = _read(model)
+            shape = self._model.input(0).partial_shape
+            self._model.reshape([_TILE, *(side.get_length() for side in list(shape)[1:])])
+            self._outputs = _order_outputs(model, self._model, outputs)
+            self._compiled = self._compile()
+        except RuntimeError as error:
+            raise ModuleError(
+                f"OpenVINO cannot load the compiled module: {_describe(error)}",
+                "--engine litert runs it",
+            ) from error
+
+    def make_request(self) -> _Request:
+        """Make a request: on the CPU with a compiled model of its own, as it is a thread's own."""
+        compiled, self._compiled = self._compiled, None
+        if compiled is None:
+            compiled = self._compile()
+        if self._device != _CPU:
+            self._compiled = compiled
+        return _Request(compiled, self._outputs)
+
+    def _compile(self) -> Any:
+        return _make_core().compile_model(self._model, self._device, self._hints)
+
+
+class _Request:
+    """A compiled model, and one inference of it at a time."""
+
+    def __init__(self, compiled: Any, outputs: Sequence[int]) -> None:
+        import numpy as np
+
+        self._compiled = compiled
+        self._request = compiled.create_infer_request()
+        self._outputs = outputs
+        self._spare = np.zeros(tuple(compiled.input(0).shape), np.float32)
+
+    def run(self, pixels: FloatArray) -> list[FloatArray]:
+        """Return the model's outputs for pixels [n, size, size, 3]."""
+        import numpy as np
+
+        shapes = [tuple(self._compiled.output(index).shape) for index in self._outputs]
+        try:
+            results = [np.empty((len(pixels), *shape[1:]), np.float32) for shape in shapes]
+            for rows, tile in self._split(pixels):
+                self._infer(tile)
+                for values, index in zip(results, self._outputs, strict=True):
+                    tensor = self._request.get_output_tensor(index)
+                    values[rows] = tensor.data[: len(values[rows])]
+        except RuntimeError as error:
+            raise ModuleError(
+                f"OpenVINO cannot run the compiled module: {_describe(error)}",
+                "--engine litert runs it",
+            ) from error
+        except MemoryError as error:
+            raise EngineError(
+                f"OpenVINO has no memory for {len(pixels)} images at once",
+                "use fewer --threads or a smaller --batch-size",
+            ) from error
+        return results
+
+    def _infer(self, tile: FloatArray) -> None:
+        from openvino import Tensor
+
+        # The pixels are read where they are.
+        self._request.set_input_tensor(Tensor(tile, shared_memory=True))
+        self._request.infer(share_outputs=True)
+
+    def _split(self, pixels: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
+        """Yield the rows of each tile, and their pixels, filled up to a whole tile."""
+        for start in range(0, len(pixels), _TILE):
+            rows = slice(start, start + _TILE)
+            tile = pixels[rows]
+            flags = tile.flags
+            if len(tile) < _TILE or not (flags.c_contiguous and flags.writeable):
+                self._spare[: len(tile)] = tile
+                tile = self._spare
+            yield rows, tile
+
+
+def _read(model: bytes) -> Any:
+    """Read a model; OpenVINO reads this format from files only."""
+    with tempfile.TemporaryDirectory(prefix="mnv1-", ignore_cleanup_errors=True) as folder:
+        file = os.path.join(folder, "model.tflite")
+        with open(file, "wb") as stream:
+            stream.write(model)
+        return _make_core().read_model(file)
+
+
+def _order_outputs(model: bytes, read: Any, outputs: int) -> list[int]:
+    """Return the indices of a model's outputs in the order in which they were compiled.
+
+    The signature of the model has that order; OpenVINO knows only the names of its tensors.
+    """
+    if outputs == 1:
+        return [0]
+    from ai_edge_litert import schema_py_generated as schema
+
+    root = schema.Model.GetRootAs(model, 0)
+    signature = root.SignatureDefs(0)
+    graph = root.Subgraphs(signature.SubgraphIndex())
+    results = [signature.Outputs(i) for i in range(signature.OutputsLength())]
+    names = {result.Name(): graph.Tensors(result.TensorIndex()).Name() for result in results}
+    aliases = [output.names for output in read.outputs]
+    ordered = [names[f"output_{i}".encode()].decode() for i in range(outputs)]
+    return [next(i for i, names_of in enumerate(aliases) if name in names_of) for name in ordered]
+
+
+def _describe(error: BaseException) -> str:
+    """Return the reason in an error of OpenVINO, in one line."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    reasons = [line for line in lines if line and not line.startswith(_PLACES)]
+    return " ".join(reasons or lines) or type(error).__name__
