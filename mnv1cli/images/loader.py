@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import count, takewhile
 from typing import TYPE_CHECKING
 
@@ -56,10 +57,18 @@ def split_refs(
     return split_into_chunks(ahead, batch_size, first_sizes)
 
 
-def load_batch(refs: Sequence[ImageRef], spec: PixelSpec, with_info: bool = False) -> Batch:
-    """Read and decode the images of a batch, one after the other."""
+def load_batch(
+    refs: Sequence[ImageRef],
+    spec: PixelSpec,
+    with_info: bool = False,
+    buffer: PixelBuffer | None = None,
+) -> Batch:
+    """Read and decode the images of a batch, one after the other.
+
+    With a `buffer` the pixels are overwritten by the next batch in the same thread.
+    """
     reasons, warnings, image_info = [], [], []
-    pixels = np.empty((len(refs), spec.size, spec.size, 3), np.float32)
+    pixels = (buffer or PixelBuffer()).reserve(len(refs), spec.size)
     good = 0
     for ref in refs:
         info, warning = ImageInfo(), ""
@@ -81,6 +90,22 @@ def load_batch(refs: Sequence[ImageRef], spec: PixelSpec, with_info: bool = Fals
         tuple(image_info) if with_info else (),
         tuple(warnings) if spec.accepts_damaged else (),
     )
+
+
+class PixelBuffer(threading.local):
+    """The pixels of a batch, for each thread its own.
+
+    Fresh pages each time would cost almost as much as the resize.
+    """
+
+    def __init__(self) -> None:
+        self._pixels = np.empty((0, 0, 0, 3), np.float32)
+
+    def reserve(self, count: int, size: int) -> FloatArray:
+        """Return float32 [count, size, size, 3] with any values."""
+        if len(self._pixels) < count or self._pixels.shape[1] != size:
+            self._pixels = np.empty((count, size, size, 3), np.float32)
+        return self._pixels[:count]
 
 
 def load_image(ref: ImageRef, spec: PixelSpec, out: FloatArray) -> decode.DecodedImage:

@@ -7,9 +7,8 @@ last means nothing.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,8 +27,7 @@ _PAD = np.float32(0.5)
 REDUCTIONS = (8, 4, 2, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """The crop (y, x, h, w) of a decoded image, and its place in the result, in pixels."""
 
     y: int
@@ -93,43 +91,48 @@ def crop_and_resize(rgbx: ByteArray, spec: PixelSpec, out: FloatArray | None = N
         slice(f.offset_y, f.offset_y + f.target_h),
         slice(f.offset_x, f.offset_x + f.target_w),
     )
-    resize_bilinear(rgbx[f.y : f.y + f.h, f.x : f.x + f.w], out[rows, columns])
+    resize_bilinear(rgbx, f, out[rows, columns])
     return out
 
 
-def resize_bilinear(rgbx: ByteArray, out: FloatArray) -> None:
-    """Resize RGBX uint8 [h, w, 4] bilinearly to RGB float32 [height, width, 3] in [0, 1], in `out`.
+def resize_bilinear(rgbx: ByteArray, f: Frame, out: FloatArray) -> None:
+    """Resize the crop of RGBX uint8 [h, w, 4] bilinearly to RGB float32 in [0, 1], in `out`.
 
-    The operations are those of TensorFlow's `ResizeBilinear` with
-    `half_pixel_centers=False`, in the same order and in float32, so that the
-    bits are equal; then comes `SCALE`. The four bytes of a pixel are gathered
-    as one number.
+    `out` is [f.target_h, f.target_w, 3]. The operations are those of TensorFlow's
+    `ResizeBilinear` with `half_pixel_centers=False`, in the same order and in float32, so that
+    the bits are equal; then comes `SCALE`. The four bytes of a pixel are gathered as one number.
+
+    They are a dozen calls that release the interpreter's lock while they compute; what takes
+    the lock is the number of calls.
     """
-    height, width = out.shape[:2]
-    plan = _plan_samples(rgbx.shape[0], rgbx.shape[1], height, width)
-    space = _Workspace.of_this_thread(height, width)
+    rows, dy = _plan_rows(f.y, f.h, f.target_h)
+    (left, right), dx = _plan_columns(f.x, f.w, f.target_w)
+    space = _Workspace.of_this_thread(f.target_h, f.target_w)
     words = rgbx.view(np.uint32)[:, :, 0]
     # The longer side first, so that the intermediate array stays small for any image.
-    wide = words.shape[1] > 4 * words.shape[0]
-    chosen = words if wide else words[plan.rows]
-    for columns, side in ((plan.left, space.first), (plan.right, space.both)):
-        if wide:
-            np.take(words[:, columns], plan.rows, axis=0, out=space.words, mode="clip")
-        else:
-            np.take(chosen, columns, axis=1, out=space.words, mode="clip")
-        np.copyto(side, space.words.view(np.uint8))
-    both = space.both
-    both -= space.first
-    both *= plan.dx
-    both += space.first
-    upper, lower = both[:height], both[height:]
+    if words.shape[1] > 4 * words.shape[0]:
+        words.take(left, 1).take(rows, 0, space.words[0], "clip")
+        words.take(right, 1).take(rows, 0, space.words[1], "clip")
+    else:
+        # Of an image that was turned `take` would copy all.
+        chosen = words.take(rows, 0) if words.flags.c_contiguous else words[rows]
+        chosen.take(left, 1, space.words[0], "clip")
+        chosen.take(right, 1, space.words[1], "clip")
+    np.copyto(space.sides, space.bytes)
+    first, both, upper, lower = space.first, space.both, space.upper, space.lower
+    both -= first
+    both *= dx
+    both += first
     lower -= upper
-    lower *= plan.dy
+    lower *= dy
     lower += upper
-    pixels = lower.reshape(height, width, 4)
-    # Channel by channel: numpy is slow where the last axis is short.
-    for channel in range(3):
-        np.multiply(pixels[:, :, channel], SCALE, out=out[:, :, channel])
+    lower *= SCALE
+    # As units of twelve bytes: numpy is slow where the last axis is short.
+    np.copyto(out.view(_RGB)[:, :, 0], space.rgb)
+
+
+_RGB = np.dtype("V12")
+_RGB_OF_RGBX = np.dtype({"names": ["rgb"], "formats": [_RGB], "itemsize": 16})
 
 
 class _Workspace(threading.local):
@@ -140,48 +143,51 @@ class _Workspace(threading.local):
     """
 
     size = (0, 0)
-    words: NDArray[np.uint32]
-    first: FloatArray
-    both: FloatArray
 
     @staticmethod
     def of_this_thread(height: int, width: int) -> _Workspace:
         """Return the arrays for results of this size."""
-        space = _SPACE
-        if space.size != (height, width):
-            space.size = (height, width)
-            space.words = np.empty((2 * height, width), np.uint32)
-            space.first = np.empty((2 * height, 4 * width), np.float32)
-            space.both = np.empty((2 * height, 4 * width), np.float32)
-        return space
+        if _SPACE.size != (height, width):
+            _SPACE._allocate(height, width)
+        return _SPACE
+
+    def _allocate(self, height: int, width: int) -> None:
+        """Make the pixels to the left and to the right of each sample, those above it first."""
+        self.size = (height, width)
+        self.words = np.empty((2, 2 * height, width), np.uint32)
+        self.bytes = self.words.view(np.uint8)
+        self.sides = np.empty((2, 2 * height, 4 * width), np.float32)
+        # Two rows as one: numpy is faster the fewer they are.
+        self.first, self.both = self.sides.reshape(2, height, 8 * width)
+        self.upper, self.lower = self.sides[1, :height], self.sides[1, height:]
+        self.rgb = self.lower.view(_RGB_OF_RGBX)["rgb"]
 
 
 _SPACE = _Workspace()
 
 
-class _SamplePlan(NamedTuple):
-    """The pixels of the source that are mixed; `rows` has the upper ones, then the lower ones."""
-
-    rows: NDArray[np.int64]
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
-    dx: FloatArray
-    dy: FloatArray
+# The photos in a folder have few sizes, and their sides fewer lengths.
+@lru_cache(maxsize=1024)
+def _plan_rows(start: int, length: int, target: int) -> tuple[NDArray[np.int64], FloatArray]:
+    """Plan which rows are mixed, first the upper ones and then the lower ones, and the weights."""
+    pairs, weights = _find_neighbours(start, length, target)
+    return pairs.reshape(-1), weights[:, None]
 
 
-# The photos in a folder have few sizes.
-@lru_cache(maxsize=64)
-def _plan_samples(h: int, w: int, height: int, width: int) -> _SamplePlan:
-    top, bottom, dy = _find_neighbours(h, height)
-    left, right, dx = _find_neighbours(w, width)
-    return _SamplePlan(np.concatenate([top, bottom]), left, right, np.repeat(dx, 4), dy[:, None])
+@lru_cache(maxsize=1024)
+def _plan_columns(start: int, length: int, target: int) -> tuple[NDArray[np.int64], FloatArray]:
+    """Plan which columns are mixed, the left ones and the right ones, and the weights twice."""
+    pairs, weights = _find_neighbours(start, length, target)
+    return pairs, np.tile(np.repeat(weights, 4), 2)
 
 
-def _find_neighbours(n: int, target: int) -> tuple[Any, Any, FloatArray]:
-    """Find for each target pixel its two neighbours in the source, and the weight of the second."""
+def _find_neighbours(start: int, n: int, target: int) -> tuple[NDArray[np.int64], FloatArray]:
+    """Find for each target pixel its two neighbours in the source, and the weight of the second.
+
+    The part of the source that is used has `n` pixels from `start` on.
+    """
     scale = np.float32(n) / np.float32(target)
     place = np.arange(target, dtype=np.float32) * scale
     low = np.floor(place)
-    first = low.astype(np.int64)
-    second = np.minimum(np.ceil(place).astype(np.int64), n - 1)
-    return np.minimum(first, n - 1), second, place - low
+    pairs = np.stack([low, np.ceil(place)]).astype(np.int64)
+    return start + np.minimum(pairs, n - 1), place - low

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from mnv1cli.system.threads import ordered_map
 from mnv1cli.types import DEFAULT_DEVICE, Table, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mnv1cli.inference.models import Model
     from mnv1cli.labels.names import ClassName
@@ -58,10 +59,25 @@ class Job:
     gives_probabilities: bool = False
 
     def compute_tables(self, refs: Iterable[ImageRef]) -> Iterator[Table]:
-        """Compute the results for every image, a table per batch, in the order of `refs`."""
-        load = tf_data.load_batches if self.loader == "tf.data" else loader.load_batches
-        batches = load(refs, self.spec, self.batch_size, self.threads, with_info=self.task.meta)
-        return ordered_map(self._compute_table, batches, self.model.workers)
+        """Compute the results for every image, a table per batch, in the order of `refs`.
+
+        Each of the threads decodes a batch and infers it itself, while its pixels are in the
+        cache of a core; of tf.data the batches come decoded.
+        """
+        size, with_info = self.batch_size, self.task.meta
+        if self.loader == "tf.data":
+            batches = tf_data.load_batches(refs, self.spec, size, self.threads, with_info)
+            return ordered_map(self._compute_table, batches, self.model.workers)
+        buffer = loader.PixelBuffer()
+        turns = threading.Semaphore(self.model.workers)
+
+        def compute(chunk: Sequence[ImageRef]) -> Table:
+            batch = loader.load_batch(chunk, self.spec, with_info, buffer)
+            with turns:
+                return self._compute_table(batch)
+
+        chunks = loader.split_refs(refs, self.spec, size, self.threads)
+        return ordered_map(compute, chunks, self.threads, ahead=self.threads)
 
     def _compute_table(self, batch: Batch) -> Table:
         if self.task.command == "classify":
@@ -156,6 +172,9 @@ class Job:
     def _compute_values(self, batch: Batch) -> FloatArray:
         """Return the values of every image, float32 [n, ...], NaN where it failed."""
         results = self._run_model(batch.pixels)
+        if np.may_share_memory(results, batch.pixels):
+            # The pixels themselves, as an endpoint; the next batch overwrites them.
+            results = results.copy()
         if self.task.probabilities and not self.gives_probabilities:
             results = softmax(results).astype(np.float32)
         if self.task.pool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -31,12 +30,53 @@ def ordered_map(
     for target in (work.feed, *itertools.repeat(work.serve, workers)):
         threading.Thread(target=target, name="mnv1-ordered", daemon=True).start()
     try:
-        while (future := work.promised.get()) is not None:
-            result = future.result()
+        while (promise := work.promised.get()) is not None:
+            result = promise.wait()
             work.room.release()
             yield result
     finally:
         work.stop(workers)
+
+
+class _Promise:
+    """The result of an item, or an exception in its place, as soon as it is known.
+
+    A lock is a tenth of the work that a `Future` is.
+    """
+
+    __slots__ = ("_done", "_error", "_result", "item")
+
+    def __init__(self, item: Any = None) -> None:
+        self.item = item
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._done = threading.Lock()
+        self._done.acquire()
+
+    def keep(self, function: Callable[[Any], Any]) -> None:
+        """Compute the result and hand it over, or what the function raises."""
+        try:
+            self._result = function(self.item)
+        except BaseException as error:  # noqa: BLE001 - raised again by the consumer
+            self._error = error
+        self.item = None
+        self._done.release()
+
+    def fail(self, error: BaseException) -> None:
+        """Hand over an exception."""
+        self._error = error
+        self._done.release()
+
+    def wait(self) -> Any:
+        """Wait for the result and return it, or raise the exception; once only."""
+        self._done.acquire()
+        try:
+            if self._error is not None:
+                raise self._error
+            return self._result
+        finally:
+            # The traceback of the exception would lead back to itself.
+            self._error = None
 
 
 class _Work:
@@ -46,8 +86,8 @@ class _Work:
         self._function = function
         self._items = items
         self._stopped = False
-        self._waiting: queue.SimpleQueue[tuple[Any, Future[Any]] | None] = queue.SimpleQueue()
-        self.promised: queue.SimpleQueue[Future[Any] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Promise | None] = queue.SimpleQueue()
+        self.promised: queue.SimpleQueue[_Promise | None] = queue.SimpleQueue()
         self.room = threading.Semaphore(room)
 
     def stop(self, workers: int) -> None:
@@ -65,14 +105,14 @@ class _Work:
                         return
                 if self._stopped:
                     return
-                future: Future[Any] = Future()
-                self._waiting.put((item, future))
-                self.promised.put(future)
+                promise = _Promise(item)
+                self._waiting.put(promise)
+                self.promised.put(promise)
             self.promised.put(None)
         except BaseException as error:  # noqa: BLE001 - raised again by the consumer
-            future = Future()
-            future.set_exception(error)
-            self.promised.put(future)
+            promise = _Promise()
+            promise.fail(error)
+            self.promised.put(promise)
         finally:
             # A generator that is abandoned halfway may have its own threads to end.
             if close := getattr(self._items, "close", None):
@@ -80,12 +120,10 @@ class _Work:
 
     def serve(self) -> None:
         """Compute results until no items are left."""
-        while (waiting := self._waiting.get()) is not None and not self._stopped:
-            item, future = waiting
-            try:
-                future.set_result(self._function(item))
-            except BaseException as error:  # noqa: BLE001 - raised again by the consumer
-                future.set_exception(error)
+        while (promise := self._waiting.get()) is not None and not self._stopped:
+            promise.keep(self._function)
+            # Not kept while the next one is waited for.
+            del promise
 
 
 def split_into_chunks(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from fractions import Fraction
 from math import floor
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -141,8 +141,22 @@ def test_resize_gives_the_bits_of_tensorflow(
     image = noise(height, width, seed)
     expected = tf.raw_ops.ResizeBilinear(images=image[None], size=[target_h, target_w])[0]
     resized = np.empty((target_h, target_w, 3), np.float32)
-    resize.resize_bilinear(rgbx(image), resized)
+    frame = resize.Frame(0, 0, height, width, target_h, target_w, 0, 0)
+    resize.resize_bilinear(rgbx(image), frame, resized)
     np.testing.assert_array_equal(resized, expected.numpy() * resize.SCALE)
+
+
+@settings(steady, max_examples=80)
+@given(
+    short, short, any_spec, st.booleans(), st.sampled_from([(), 0, 1, (0, 1)]), st.integers(0, 9)
+)
+def test_turned_images_give_the_bits_of_their_copies(
+    height: int, width: int, spec: PixelSpec, is_turned: bool, mirrored: Any
+) -> None:
+    image = rgbx(noise(height, width, 0))
+    image = np.flip(image.transpose(1, 0, 2) if is_turned else image, mirrored)
+    expected = resize.crop_and_resize(np.ascontiguousarray(image), spec)
+    np.testing.assert_array_equal(resize.crop_and_resize(image, spec), expected)
 
 
 small_specs = st.builds(PixelSpec, st.integers(1, 40), st.sampled_from(MODES))
