@@ -126,7 +126,9 @@ def test_damaged_module_of_an_archive_is_unpacked_anew(
     assert inspection.open_module(str(tmp_path / "m.tar.gz")) == before
 
 
-def test_nothing_is_computed_with_damaged_weights(hub: Hub, own_cache: Path, bundled: Path) -> None:
+def test_nothing_is_computed_with_damaged_weights(
+    hub: Hub, warm_cache: Path, bundled: Path
+) -> None:
     """Not even if the compiled model exists, and would be compiled again from them."""
     hub.answers[HANDLE_PATH] = hubs.sends(hubs.pack(bundled))
     words = ("classify", PHOTO, "--module", "hub", "--top", "1", "-f", "csv")

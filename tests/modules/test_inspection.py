@@ -89,7 +89,7 @@ def test_directory_and_archive_of_one_module_have_one_fingerprint(
     bundled: hub_module.HubModule, tmp_path: Path
 ) -> None:
     archive = tmp_path / "module.tgz"
-    with tarfile.open(archive, "w:gz") as tar:
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
         tar.add(bundled.path, arcname=".")
     copy = shutil.copytree(bundled.path, tmp_path / "copy")
     prints = {inspection.open_module(str(name)).fingerprint for name in (archive, copy)}

@@ -273,7 +273,6 @@ def test_cost_is_the_published_one() -> None:
 
 
 BUILD = """
-import hashlib, sys
 from pathlib import Path
 import numpy as np
 from mnv1cli.modules import mobilenet, weights
@@ -281,26 +280,28 @@ from mnv1cli.types import Variant
 rng = np.random.default_rng(5)
 shapes = weights.list_shapes(0.25, 10)
 variables = {n: np.abs(rng.normal(size=s)).astype("f4") + 0.1 for n, s in shapes.items()}
-if sys.argv[2] == "reversed":
+if order == "reversed":
     variables = dict(reversed(variables.items()))
 labels = b"label\\n" + b"class\\n" * 10
-mobilenet.write_module(Path(sys.argv[1]), variables, Variant(0.25, 128), labels)
+mobilenet.write_module(Path(directory), variables, Variant(0.25, 128), labels)
 """
 
 
 def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
-    digests = []
-    for seed, order in (("1", "as they are"), ("2", "reversed")):
-        directory = tmp_path / seed
-        directory.mkdir()
-        subprocess.run(
-            [sys.executable, "-c", BUILD, str(directory), order],
-            check=True,
-            capture_output=True,
-            env={"PYTHONHASHSEED": seed, "PATH": "/usr/bin:/bin"},
-        )
-        contents = {name: (directory / name).read_bytes() for name in files.list_files(directory)}
-        digests.append({name: hashlib.sha256(data).hexdigest() for name, data in contents.items()})
+    """This process and another one, which hashes strings otherwise."""
+    places = [tmp_path / "first", tmp_path / "second"]
+    for place in places:
+        place.mkdir()
+    exec(BUILD, {"directory": places[0], "order": "as they are"})
+    code = f"directory, order = {str(places[1])!r}, 'reversed'\n{BUILD}"
+    environment = {"PYTHONHASHSEED": "1", "PATH": "/usr/bin:/bin"}
+    words = [sys.executable, "-c", code]
+    subprocess.run(words, check=True, capture_output=True, env=environment)
+    digests = [
+        {name: hashlib.sha256((place / name).read_bytes()).hexdigest()
+         for name in files.list_files(place)}
+        for place in places
+    ]  # fmt: skip
     assert digests[0] == digests[1]
     assert set(digests[0]) == {*files.MODULE_FILES, files.LABELS_ASSET}
 

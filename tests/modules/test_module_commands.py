@@ -83,32 +83,29 @@ def test_fetch_mends_a_damaged_module(hub: Hub, own_cache: Path, packed: bytes) 
     assert files.find_problems(place) == []
 
 
-def test_fetch_rebuilds_a_damaged_bundled_module_without_a_network(own_cache: Path) -> None:
-    place = locate.locate("bundled").path
-    damage(place)
+def test_fetch_rebuilds_a_damaged_bundled_module_without_a_network(with_bundled: Path) -> None:
+    damage(with_bundled)
     assert mnv1("module", "fetch", "bundled", "--offline").exit_code == 0
-    assert files.find_problems(place) == []
+    assert files.find_problems(with_bundled) == []
     assert json.loads(mnv1("module", "fetch", "bundled", "--json").stdout)["cached"] is True
 
 
-def test_verify_does_not_pass_without_its_checksums(own_cache: Path) -> None:
-    place = locate.locate("bundled").path
-    (place / ".mnv1-sha256").write_text("zzz\n")
+def test_verify_does_not_pass_without_its_checksums(with_bundled: Path) -> None:
+    (with_bundled / ".mnv1-sha256").write_text("zzz\n")
     result = mnv1("module", "verify")
     assert result.exit_code == 1
     assert "checksums is damaged" in result.stdout
 
 
-def test_list_shows_incomplete_modules(own_cache: Path) -> None:
-    place = locate.locate("bundled").path
-    (place / "saved_model.pb").unlink()
+def test_list_shows_incomplete_modules(with_bundled: Path) -> None:
+    (with_bundled / "saved_model.pb").unlink()
     (entry,) = json.loads(mnv1("module", "list", "--json").stdout)
-    assert (entry["path"], entry["complete"]) == (str(place), False)
+    assert (entry["path"], entry["complete"]) == (str(with_bundled), False)
     assert "incomplete" in mnv1("module", "list").stdout
 
 
+@pytest.mark.usefixtures("with_bundled")
 def test_remove_all_takes_what_dead_processes_left(own_cache: Path) -> None:
-    locate.locate("bundled")
     left = own_cache / f"{SLOT}-{'0' * 32}-tmp"
     left.mkdir()
     (own_cache / f"{SLOT}.mnv1-lock").touch()

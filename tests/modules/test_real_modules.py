@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnv1cli.analysis import near_duplicates
+from mnv1cli.analysis import benchmark, near_duplicates
 from mnv1cli.errors import ModuleError, SignatureError
 from mnv1cli.inference import convert, models
 from mnv1cli.inference.image_input import settle_image_size
-from mnv1cli.inference.predictor import Predictor
-from mnv1cli.modules import artifacts
+from mnv1cli.modules import artifacts, inspection
 from mnv1cli.modules.attachments import ATTACHMENTS
 from mnv1cli.modules.formats import unpack
 from mnv1cli.modules.hub_module import TF1, HubModule
 from mnv1cli.modules.signatures import Signature, TensorSpec
 from mnv1cli.training import examples
+from tests.support import zoo
 from tests.support.shell import mnv1, run
 
 if TYPE_CHECKING:
@@ -142,7 +142,8 @@ def test_quantize_version_3(
         assert np.isfinite(np.load(file)).all()
 
 
-def test_bench_version_3(version_3: Path, pictures: Path) -> None:
+def test_bench_version_3(version_3: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "_ROUNDS", 1)
     words = ("bench", pictures, "--images", 4, "--batch-size", 4, "--threads", 1)
     summary = json.loads(run(*words, "--module", version_3, "--json").stdout)
     assert {"litert", "tf"} <= set(json.dumps(summary).replace('"', " ").split())
@@ -160,35 +161,22 @@ def test_unknown_sides_and_scalars_are_shown(version_3: Path) -> None:
 
 
 def test_a_compiled_model_is_kept_for_each_image_size(
-    version_3: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A module that states no size has that of the option.
-    opened = Predictor(str(version_3)).module
+    place = zoo.write_tf2(tmp_path / "m", lambda _, x: {"logits": x}, shape=(None, None, None, 3))
     for size in (96, 160):
-        module, _ = settle_image_size(make_module(opened), size)
+        module, _ = settle_image_size(inspection.open_module(str(place), image_size=size), size)
         model = models.open_model(module, [module.logits()], 1, "litert")
         pixels = np.random.default_rng(0).random((2, size, size, 3), np.float32)
         reference = models.open_model(module, [module.logits()], 1, "tf")
         assert np.allclose(model(pixels)["logits"], reference(pixels)["logits"], atol=TOLERANCE)
-    assert len(artifacts.list_models(opened.fingerprint)) == 2
+    assert len(artifacts.list_models(module.fingerprint)) == 2
     # The second time nothing is compiled.
     monkeypatch.setattr(convert, "compile_module", None)
     for size in (96, 160):
-        module, _ = settle_image_size(make_module(opened), size)
+        module, _ = settle_image_size(inspection.open_module(str(place), image_size=size), size)
         models.open_model(module, [module.logits()], 1, "litert")
-
-
-def make_module(opened: HubModule) -> HubModule:
-    """Return the module as if its size were nowhere."""
-    tensor = opened.logits().images.tensor
-    images = TensorSpec(tensor, "float32", (-1, -1, -1, 3))
-    signatures = {
-        name: Signature({"images": images}, signature.outputs)
-        for name, signature in opened.signatures.items()
-    }
-    return HubModule(
-        opened.handle, opened.path, opened.fingerprint, TF1, opened.tags, signatures, None
-    )
 
 
 UNSUPPORTED = {

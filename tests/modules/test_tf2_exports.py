@@ -28,24 +28,28 @@ def variables(bundled: Path) -> dict[str, Any]:
     return weights.read_checkpoint(bundled / "variables")
 
 
-@pytest.fixture(scope="module", params=["module", "wrapped", "scoped"])
-def export(
-    request: pytest.FixtureRequest,
+@pytest.fixture(scope="module")
+def plain(variables: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled weights as a TF2 SavedModel."""
+    return exports.export_module(tmp_path_factory.mktemp("export") / "plain", variables)
+
+
+@pytest.mark.parametrize("kind", ["plain", "wrapped", "scoped"])
+def test_tf1_module_is_built_from_the_variables(
+    hub: Hub,
+    own_cache: Path,
+    kind: str,
+    plain: Path,
     bundled: Path,
     variables: dict[str, Any],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """The bundled weights as a TF2 SavedModel."""
-    directory = tmp_path_factory.mktemp("export") / request.param
-    if request.param == "wrapped":
-        return exports.export_wrapped(directory, bundled)
-    scope = "hub/keras_layer/" if request.param == "scoped" else ""
-    return exports.export_module(directory, variables, lambda name: scope + name)
-
-
-def test_tf1_module_is_built_from_the_variables(
-    hub: Hub, own_cache: Path, export: Path, bundled: Path
+    tmp_path: Path,
 ) -> None:
+    export = plain
+    if kind == "wrapped":
+        export = exports.export_wrapped(tmp_path / "export", bundled)
+    elif kind == "scoped":
+        scope = "hub/keras_layer/"
+        export = exports.export_module(tmp_path / "export", variables, lambda name: scope + name)
     assert files.is_tf2_export(export)
     hub.answers[QUERY] = hubs.sends(hubs.pack(export))
     assert locate.locate("hub").path == own_cache / SLOT
@@ -58,10 +62,16 @@ def test_tf1_module_is_built_from_the_variables(
 
 @pytest.mark.parametrize("with_head", [True, False])
 def test_feature_vectors_are_built_without_the_head(
-    hub: Hub, own_cache: Path, variables: dict[str, Any], tmp_path: Path, with_head: bool
+    hub: Hub,
+    own_cache: Path,
+    plain: Path,
+    variables: dict[str, Any],
+    tmp_path: Path,
+    with_head: bool,
 ) -> None:
-    kept = variables if with_head else weights.remove_head(variables)
-    export = exports.export_module(tmp_path / "export", kept)
+    export = plain
+    if not with_head:
+        export = exports.export_module(tmp_path / "export", weights.remove_head(variables))
     hub.answers[FEATURES_PATH] = hubs.sends(hubs.pack(export))
     module = inspection.open_module(f"{catalog.HUB}mobilenet_v1_100_128/feature_vector/1")
     assert (module.classes(), module.feature_length()) == (None, 1024)
@@ -106,22 +116,18 @@ def test_export_of_another_network_is_a_failure_and_the_next_source_serves(
 
 @pytest.mark.parametrize("version", [4, 5])
 def test_handles_of_tf2_keep_the_export(
-    hub: Hub, own_cache: Path, variables: dict[str, Any], tmp_path: Path, version: int
+    hub: Hub, own_cache: Path, plain: Path, version: int
 ) -> None:
-    export = exports.export_module(tmp_path / "export", variables)
     handle = f"{catalog.HUB}mobilenet_v1_100_128/classification/{version}"
-    hub.answers[f"{HANDLE_PATH[:-1]}{version}"] = hubs.sends(hubs.pack(export))
+    hub.answers[f"{HANDLE_PATH[:-1]}{version}"] = hubs.sends(hubs.pack(plain))
     assert locate.locate(handle).path == cache.cache_directory(handle)
     assert files.compute_fingerprint(cache.cache_directory(handle)) == (
-        files.compute_fingerprint(export)
+        files.compute_fingerprint(plain)
     )
 
 
-def test_commands_that_need_the_tf1_module_work(
-    hub: Hub, own_cache: Path, variables: dict[str, Any], tmp_path: Path
-) -> None:
-    export = exports.export_module(tmp_path / "export", variables)
-    hub.answers[QUERY] = hubs.sends(hubs.pack(export))
+def test_commands_that_need_the_tf1_module_work(hub: Hub, own_cache: Path, plain: Path) -> None:
+    hub.answers[QUERY] = hubs.sends(hubs.pack(plain))
     facts = json.loads(mnv1("module", "show", "--json", "--module", "hub").stdout)
     assert facts["format"] == "TF1 Hub module"
     assert facts["tags"] == [[], ["train"]]
