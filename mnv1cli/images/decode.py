@@ -141,7 +141,8 @@ def _load_jpeg(header: Jpeg, data: bytes, r: int) -> ByteArray:
 
 
 def _turn_jpeg(rgbx: ByteArray, header: Jpeg, spec: PixelSpec) -> DecodedImage:
-    orientation = exif.read_orientation(header.exif, header.xmp) if spec.exif else 1
+    has_any = spec.exif and (header.exif or header.xmp)
+    orientation = exif.read_orientation(header.exif, header.xmp) if has_any else 1
     return _turn(rgbx, orientation, (header.height, header.width), header.exif)
 
 

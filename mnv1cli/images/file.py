@@ -67,12 +67,15 @@ def _read_all(descriptor: int, limit: int) -> bytes:
     check_bytes(status.st_size, limit)
     parts: list[bytes] = []
     size = 0
-    # One byte more than expected, so that a second call is enough to see the end.
+    # One byte more than expected, so that the end shows in the first call.
     wanted = max(status.st_size + 1, _MIN_READ)
     while part := os.read(descriptor, min(wanted, limit + 1 - size)):
         parts.append(part)
         size += len(part)
         check_bytes(size, limit)
+        if size == status.st_size < wanted:
+            # It was less than asked for.
+            break
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

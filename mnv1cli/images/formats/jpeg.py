@@ -42,7 +42,7 @@ class Jpeg:
     """A JPEG as far as its segments show.
 
     Attributes:
-        data: the part of the file that decoders need.
+        data: the file; after `cut` the part of it that decoders need.
         height: the height in pixels, as stored.
         width: the width in pixels, as stored.
         colours: the number of components.
@@ -54,6 +54,7 @@ class Jpeg:
         start: the place in `data` at which the coded pixels of that scan begin.
         ends: the places in `data` at which a damaged JPEG may be cut: the first is before all
             coded pixels, the last is its end.
+        dropped: the ranges of `data` that no decoder needs.
     """
 
     data: bytes
@@ -67,14 +68,29 @@ class Jpeg:
     scan: bytes = b""
     start: int = 0
     ends: list[int] = field(default_factory=list)
+    dropped: list[tuple[int, int]] = field(default_factory=list)
+
+    def cut(self) -> bool:
+        """Leave out of the data what no decoder needs; return whether there was any of that.
+
+        Decoders seldom mind it, and a copy of a large file takes its time.
+        """
+        if not self.dropped:
+            return False
+        starts = (0, *(last for _, last in self.dropped))
+        lasts = (*(first for first, _ in self.dropped), len(self.data))
+        data = b"".join(self.data[first:last] for first, last in zip(starts, lasts, strict=True))
+        self.start -= len(self.data) - len(data)
+        self.data, self.dropped = data, []
+        return True
 
 
 @dataclass(slots=True)
 class _State:
     """The part of a JPEG read so far, up to `place`.
 
-    `dropped` are ranges of the file that no decoder needs. With `is_lenient` scans may be missing
-    or end early; `ends` are the beginning of the first one and the ends of all.
+    With `is_lenient` scans may be missing or end early; `ends` are the beginning of the first one
+    and the ends of all.
     """
 
     data: bytes
@@ -82,7 +98,6 @@ class _State:
     is_lenient: bool = False
     place: int = 2
     ends: list[int] = field(default_factory=list)
-    dropped: list[tuple[int, int]] = field(default_factory=list)
     exif: list[bytes] = field(default_factory=list)
     kind: int = 0
     # A bit for each of the 64 frequencies that came, by component and by the bits still missing.
@@ -111,14 +126,15 @@ def read_damaged(data: bytes) -> Jpeg:
     except DamageError:
         if not state.ends:
             raise
-        jpeg = _cut(state, state.place)
+        jpeg = _end(state, state.place)
+    removed = [(last, last - first) for first, last in jpeg.dropped]
+    jpeg.cut()
     if jpeg.scan:
         # There are no segments in a scan: each marker may be where libjpeg gives up.
         markers = _SCAN_END.finditer(jpeg.data, jpeg.start)
         places = (match.start() for match in itertools.islice(markers, MAX_SCANS))
         jpeg.ends = [jpeg.start, *places, len(jpeg.data)]
         return jpeg
-    removed = [(last, last - first) for first, last in state.dropped]
     jpeg.ends = [
         end - sum(length for place, length in removed if place <= end) for end in state.ends
     ]
@@ -131,14 +147,15 @@ def _read_segments(state: _State) -> Jpeg:
     try:
         for _ in range(_MAX_SEGMENTS):
             start, state.place = state.place, _find_marker(data, state.place)
-            state.dropped.append((start, state.place))
+            if start < state.place:
+                state.jpeg.dropped.append((start, state.place))
             marker = data[state.place + 1]
             if marker == _EOI:
                 _check_complete(state)
-                return _cut(state, state.place + len(END))
+                return _end(state, state.place + len(END))
             state.place = _read_segment(state, marker, state.place)
             if state.jpeg.scan:
-                return _cut(state, len(data))
+                return _end(state, len(data))
     except (IndexError, ValueError, struct.error):
         raise damaged("truncated, its end is missing") from None
     raise damaged(f"more than {_MAX_SEGMENTS:,} segments")
@@ -169,7 +186,7 @@ def _read_segment(state: _State, marker: int, place: int) -> int:
     """Read a segment into `state`; return the place of the next one."""
     data = state.data
     if marker in _BARE:
-        state.dropped.append((place, place + 2))
+        state.jpeg.dropped.append((place, place + 2))
         return place + 2
     end = place + 2 + (data[place + 2] << 8 | data[place + 3])
     content = data[place + 4 : end]
@@ -177,7 +194,7 @@ def _read_segment(state: _State, marker: int, place: int) -> int:
         raise IndexError
     if marker in _NOTES:
         if not _affects_pixels(state, marker, content):
-            state.dropped.append((place, end))
+            state.jpeg.dropped.append((place, end))
     elif marker == _SOS:
         return _read_scan(state, content, end)
     elif marker in _FRAMES:
@@ -207,14 +224,16 @@ def _read_frame(state: _State, marker: int, content: bytes) -> None:
     bits, height, width, count = struct.unpack_from(">BHHB", content)
     if bits != 8 or count not in (1, 3, 4):
         raise ImageError(f"a JPEG of {count} colours with {bits} bits each, which is not read")
-    factors = {content[6 + 3 * i]: content[7 + 3 * i] for i in range(count)}
-    if not all(1 <= f >> 4 <= 4 and 1 <= f & 15 <= 4 for f in factors.values()):
-        raise damaged("its header makes no sense")
+    for i in range(6, 6 + 3 * count, 3):
+        factor = content[i + 1]
+        across, down = factor >> 4, factor & 15
+        if not (1 <= across <= 4 and 1 <= down <= 4):
+            raise damaged("its header makes no sense")
+        state.jpeg.components[content[i]] = across * down
     if not height or not width:
         raise damaged("its header names no size")
     state.kind, state.jpeg.colours = marker, count
     state.jpeg.height, state.jpeg.width = height, width
-    state.jpeg.components = {i: (f >> 4) * (f & 15) for i, f in factors.items()}
 
 
 def _read_scan(state: _State, content: bytes, start: int) -> int:
@@ -263,14 +282,10 @@ def _check_complete(state: _State) -> None:
         raise damaged("some of its scans are missing")
 
 
-def _cut(state: _State, end: int) -> Jpeg:
-    """Leave out of the data what no decoder needs, and everything from `end` on."""
-    jpeg, parts, start = state.jpeg, [], 0
-    for first, last in state.dropped:
-        parts.append(state.data[start:first])
-        start = last
-    parts.append(state.data[start:end])
-    jpeg.data = b"".join(parts)
+def _end(state: _State, end: int) -> Jpeg:
+    """Return the JPEG; everything from `end` on is of no use."""
+    jpeg = state.jpeg
+    if end < len(state.data):
+        jpeg.dropped.append((end, len(state.data)))
     jpeg.exif = b"".join(state.exif)
-    jpeg.start -= len(state.data) - len(jpeg.data)
     return jpeg

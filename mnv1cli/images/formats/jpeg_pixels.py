@@ -56,15 +56,22 @@ _OF_THREAD = _Workspace()
 def decode(jpeg: Jpeg, r: int, reuse: bool = False) -> ByteArray | None:
     """Decode a JPEG at 1/r, 1, 2, 4 or 8, to RGBX uint8 [h, w, 4]; None where Pillow has to.
 
-    With `reuse` the array is overwritten by the next call in the same thread.
+    Its data are cut where libjpeg warns. With `reuse` the array is overwritten by the next call in
+    the same thread.
 
     Raises:
         ImageError: the JPEG is damaged.
     """
     if r > 1 and max(jpeg.height, jpeg.width) < _MIN_SIDE:
+        jpeg.cut()
         return None
     jpeg_junk.check_zeros(jpeg)
     try:
+        try:
+            return _decode_strictly(jpeg.data, jpeg, r, reuse)
+        except ValueError:
+            if not jpeg.cut():
+                raise
         return _decode_strictly(jpeg.data, jpeg, r, reuse)
     except ValueError as error:
         warning = str(error)
