@@ -45,7 +45,10 @@ MAX_LIMIT = 1 << 62
 # Values of pixels beyond it would overflow in float32.
 _FAR = 1e30
 # The suffixes of the files that are read from folders, in upper or lower case.
-IMAGE_SUFFIXES = frozenset(b"jpg jpeg jpe jfif png bmp gif webp tif tiff avif heic heif".split())
+JPEG_SUFFIXES = frozenset(b"jpg jpeg jpe jfif".split())
+RAW_SUFFIXES = frozenset(b"cr2 cr3 nef arw dng orf raf rw2".split())
+_OTHER_SUFFIXES = frozenset(b"png bmp gif webp tif tiff avif heic heif".split())
+IMAGE_SUFFIXES = JPEG_SUFFIXES | RAW_SUFFIXES | _OTHER_SUFFIXES
 # The beginning of a reason that concerns the storage and not the image: its bytes could not
 # be read.
 UNREAD = "cannot be read"

@@ -21,7 +21,7 @@ from PIL import Image
 from mnv1cli import limits
 from mnv1cli.errors import ImageError, first_line
 from mnv1cli.images import exif, opening
-from mnv1cli.images.formats import jpeg, jpeg_pixels, png
+from mnv1cli.images.formats import jpeg, jpeg_pixels, png, raw
 from mnv1cli.images.opening import DAMAGE
 from mnv1cli.images.resize import choose_reduction
 from mnv1cli.images.rgbx import convert_to_rgbx
@@ -59,15 +59,18 @@ class DecodedImage(NamedTuple):
     warning: str = ""
 
 
-def decode(data: bytes, spec: PixelSpec, reuse: bool = False) -> DecodedImage:
+def decode(data: bytes, spec: PixelSpec, reuse: bool = False, name: bytes = b"") -> DecodedImage:
     """Decode an image file's bytes.
 
     A JPEG may be decoded at a reduced size, as `resize.choose_reduction` decides. With
-    `reuse` its pixels are overwritten by the next call in the same thread.
+    `reuse` its pixels are overwritten by the next call in the same thread. `name` is that of
+    the file, whose suffix tells some RAWs from TIFFs.
 
     Raises:
         ImageError: `data` is not an image, or a damaged one, or too large.
     """
+    if kind := raw.identify(data, name):
+        return _decode_raw(data, kind, spec, reuse)
     if not data.startswith(b"\xff\xd8\xff"):
         opened = opening.open_image(data, spec)
         with _explaining_damage(opened.format):
@@ -144,6 +147,25 @@ def _turn_jpeg(rgbx: ByteArray, header: Jpeg, spec: PixelSpec) -> DecodedImage:
     has_any = spec.exif and (header.exif or header.xmp)
     orientation = exif.read_orientation(header.exif, header.xmp) if has_any else 1
     return _turn(rgbx, orientation, (header.height, header.width), header.exif)
+
+
+def _decode_raw(data: bytes, kind: str, spec: PixelSpec, reuse: bool) -> DecodedImage:
+    """Decode the preview of a RAW, turned as its own EXIF says, else as that of the RAW."""
+    preview = raw.read_preview(data, kind)
+    height, width = preview.height, preview.width
+    try:
+        if preview.jpeg:
+            image = decode(preview.jpeg, spec, reuse)
+            if spec.exif and exif.find_orientation(image.exif) is None:
+                image = image._replace(rgbx=_turn(image.rgbx, preview.orientation).rgbx)
+        else:
+            with _explaining_damage("TIFF"):
+                image = _decode_with_pillow(opening.open_image(data, spec), spec)
+    except ImageError as error:
+        raise ImageError(f"preview of a {kind}: {error}") from error
+    if spec.exif and preview.orientation >= 5:
+        height, width = width, height
+    return image._replace(width=width, height=height, exif=raw.find_exif(data) or image.exif)
 
 
 def _decode_with_pillow(opened: OpenedImage, spec: PixelSpec) -> DecodedImage:

@@ -18,7 +18,11 @@ _ORIENTATION = 0x0112
 _EXIF_DIRECTORY = 0x8769
 # DateTimeOriginal, DateTimeDigitized, DateTime.
 _TIMES = (0x9003, 0x9004, 0x0132)
-_HEADERS = {b"II*\0": "<", b"MM\0*": ">", b"II\0*": "<", b"MM*\0": ">"}
+# Those of Olympus's and Panasonic's RAWs are among them.
+_HEADERS = {
+    b"II*\0": "<", b"MM\0*": ">", b"II\0*": "<", b"MM*\0": ">",
+    b"IIRO": "<", b"IIRS": "<", b"MMOR": ">", b"IIU\0": "<",
+}  # fmt: skip
 # SHORT and LONG, and the signed types; other types are no numbers, for Pillow neither.
 _NUMBERS = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
 _IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
@@ -26,7 +30,7 @@ _IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 def read_orientation(exif: bytes, xmp: bytes = b"") -> int:
     """Read the orientation, 1 to 8; it is 1 where it is absent, unknown or damaged."""
-    value = _find_orientation(exif)
+    value = find_orientation(exif)
     if value is None:
         match = _IN_XMP.search(xmp)
         value = int(match[1]) if match else 1
@@ -78,7 +82,7 @@ def _read_time(exif: bytes, order: str, entry: int | None) -> str:
         return ""
 
 
-def _find_orientation(exif: bytes) -> int | None:
+def find_orientation(exif: bytes) -> int | None:
     """Return the value of the first entry for the orientation, None without one."""
     exif, order = _read_byte_order(exif)
     if order is None:

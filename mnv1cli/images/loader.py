@@ -121,6 +121,6 @@ def load_image(ref: ImageRef, spec: PixelSpec, out: FloatArray) -> decode.Decode
     if ref.source is not None:
         image = decode.decode_from_memory(ref.source, spec)
     else:
-        image = decode.decode(file.read_image(ref, spec.max_bytes), spec, reuse=True)
+        image = decode.decode(file.read_image(ref, spec.max_bytes), spec, True, ref.path)
     crop_and_resize(image.rgbx, spec, out)
     return image

@@ -104,7 +104,7 @@ class Listing:
             raise NoImagesError(f"no images in {names}{self.describe_skipped()}")
 
     def describe_skipped(self) -> str:
-        """Return how many files were skipped by suffix, for the end of a message."""
+        """Return how many files were skipped and why, for the end of a message."""
         return self._filter.describe_skipped()
 
     def _open_input(self, name: bytes) -> Iterator[ListedImage]:
@@ -113,7 +113,7 @@ class Listing:
             return self._open_list(name)
         if is_remote(name):
             images = find_images(name, self._filter.accepts, self._options.recursive)
-            return self._list_remote(name, images)
+            return self._list_remote(name, self._filter.drop_paired(images))
         if (member := split_member(name)) is not None:
             return self._open_member(name, *member)
         try:
@@ -155,9 +155,11 @@ class Listing:
         `**` matches folders and their contents; only files are taken then, so
         that no image comes twice.
         """
-        matches = sorted(globs.find_matches(pattern), key=lambda name: name.split(b"/"))
-        if not matches:
+        names = globs.find_matches(pattern)
+        if not names:
             raise MissingInputError(f"nothing matches {display_path(pattern)}")
+        names -= self._filter.find_paired([name for name in names if os.path.isfile(name)])
+        matches = sorted(names, key=lambda name: name.split(b"/"))
         if globs.is_recursive(pattern):
             return (ListedImage(name) for name in matches if not os.path.isdir(name))
         for name in filter(is_archive, matches):
@@ -187,12 +189,17 @@ class Listing:
     ) -> Iterator[ListedImage]:
         """List the images in an archive, or in a folder of it, by the rules for folders."""
         start = folder + b"/" if folder else b""
-        is_empty = True
-        for member in archive.list_members(
+        members = archive.list_members(
             lambda inside: inside.startswith(start) and self._filter.accepts(inside[len(start) :])
-        ):
+        )
+        images = (
+            ListedImage(join_member(name, member.name), member.problem, member.read)
+            for member in members
+        )
+        is_empty = True
+        for image in self._filter.drop_paired(images):
             is_empty = False
-            yield ListedImage(join_member(name, member.name), member.problem, member.read)
+            yield image
         if is_empty:
             self.empty_inputs.append(join_member(name, folder))
 

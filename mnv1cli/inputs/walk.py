@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from mnv1cli.path_text import display_path
-from mnv1cli.types import IMAGE_SUFFIXES
+from mnv1cli.path_text import count, display_path
+from mnv1cli.types import IMAGE_SUFFIXES, JPEG_SUFFIXES, RAW_SUFFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
 
 class ListedImage(NamedTuple):
@@ -29,12 +30,14 @@ class ImageFilter:
     """The rules for names in folders, archives and stores.
 
     Hidden names are left out, and those without an image's suffix; the latter are counted in
-    `skipped`, by suffix. Folders inside folders are read where `recursive` is true.
+    `skipped`, by suffix. Folders inside folders are read where `recursive` is true. `paired`
+    counts the RAWs that were left out because there is a JPEG of the same picture.
     """
 
     def __init__(self, recursive: bool) -> None:
         self.recursive = recursive
         self.skipped: Counter[bytes] = Counter()
+        self.paired = 0
 
     def accepts(self, name: bytes) -> bool:
         """Return whether a name below a folder, with slashes, is that of an image to read."""
@@ -59,8 +62,32 @@ class ImageFilter:
         self.skipped[suffix] += 1
         return False
 
+    def find_paired(self, paths: Collection[bytes]) -> set[bytes]:
+        """Return the RAWs that have a JPEG of the same stem in their folder; count them."""
+        raws = dict(_list_stems(paths, RAW_SUFFIXES))
+        stems = {stem for _, stem in _list_stems(paths, JPEG_SUFFIXES)} if raws else set()
+        paired = {path for path, stem in raws.items() if stem in stems}
+        self.paired += len(paired)
+        return paired
+
+    def drop_paired(self, images: Iterable[ListedImage]) -> Iterator[ListedImage]:
+        """Leave out the RAWs that follow or precede a JPEG of the same stem."""
+        for _, group in itertools.groupby(images, lambda image: _split(image.path)[0]):
+            same = list(group)
+            paired = self.find_paired([image.path for image in same])
+            yield from (image for image in same if image.path not in paired)
+
     def describe_skipped(self) -> str:
-        """Return how many files were skipped by suffix, for the end of a message."""
+        """Return how many files were skipped and why, for the end of a message."""
+        return self._describe_paired() + self._describe_suffixes()
+
+    def _describe_paired(self) -> str:
+        if not self.paired:
+            return ""
+        whose = "its" if self.paired == 1 else "their"
+        return f", {count(self.paired, 'RAW file')} beside a JPEG of {whose} own skipped"
+
+    def _describe_suffixes(self) -> str:
         if not self.skipped:
             return ""
         suffixes = (
@@ -84,7 +111,9 @@ def walk_folder(top: bytes, images: ImageFilter) -> Iterator[ListedImage]:
             entries, problem = _list_entries(folder)
             if problem:
                 yield ListedImage(folder, problem)
-            stack.append(iter(entries))
+            names = [entry.name for entry in entries if not _is_folder(entry, follow_links=True)]
+            paired = images.find_paired(names)
+            stack.append(iter([entry for entry in entries if entry.name not in paired]))
             folder = None
         entry = next(stack[-1], None)
         if entry is None:
@@ -93,6 +122,23 @@ def walk_folder(top: bytes, images: ImageFilter) -> Iterator[ListedImage]:
             folder = entry.path if images.recursive else None
         elif images.accepts_entry(entry):
             yield ListedImage(entry.path)
+
+
+def _split(path: bytes) -> tuple[bytes, bytes]:
+    """Split a path into folder and stem, and suffix without its dot; the name in lower case."""
+    start = path.rfind(b"/") + 1
+    stem, suffix = os.path.splitext(path[start:].lower())
+    return path[:start] + stem, suffix[1:]
+
+
+def _list_stems(
+    paths: Iterable[bytes], suffixes: Collection[bytes]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the paths that have one of the suffixes, with their folders and stems."""
+    for path in paths:
+        stem, suffix = _split(path)
+        if suffix in suffixes:
+            yield path, stem
 
 
 def _list_entries(folder: bytes) -> tuple[list[os.DirEntry[bytes]], str]:

@@ -57,7 +57,7 @@ def _make_thumbnail(ref: ImageRef, spec: PixelSpec) -> Thumbnail:
         if ref.problem:
             raise ImageError(ref.problem)
         data = read_image(ref, spec.max_bytes) if ref.member else read_file(ref.source)
-        return _encode(decode.decode(data, spec).rgbx, spec.size)
+        return _encode(decode.decode(data, spec, name=ref.path).rgbx, spec.size)
     except ImageError as error:
         return Thumbnail(reason=str(error))
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     Tree: TypeAlias = "dict[bytes, Tree | None]"
 
-ALL_SUFFIXES = b"jpg jpeg jpe jfif png bmp gif webp tif tiff avif heic heif".split()
+ALL_SUFFIXES = (
+    b"jpg jpeg jpe jfif png bmp gif webp tif tiff avif heic heif cr2 cr3 nef arw dng orf raf rw2"
+).split()
 
 
 def grow(tree: Tree, root: bytes) -> None:

@@ -22,9 +22,13 @@ _BYTES, _TEXT, _UNKNOWN = 1, 2, 7
 # Numbers in an entry, which Pillow makes Python's numbers: a strip for each row needs fewer.
 _MAX_NUMBERS = 4_000_000
 _MAX_ENTRIES = 0xFFFF
-_MAX_SAMPLES = 64
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _SHORT, _SAMPLE_FORMAT = 3, 339
+# Whole numbers of 8 to 64 bits as `struct` names them; two kinds are places of directories.
+_CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+# More of them in one entry are not read here.
+_MAX_VALUES = 64
+_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _UNSIGNED, _SIGNED, _UNDEFINED = 1, 2, 4
 # The highest bit of a byte turned: its value as an offset from the lowest one.
 _FLIP = bytes(i ^ 0x80 for i in range(256))
@@ -46,8 +50,8 @@ def check_directory(data: bytes) -> None:
             raise ImageError("damaged TIFF: its directory claims more than the file has")
 
 
-class _Entry(NamedTuple):
-    """An entry of the directory with `length` values at `place`, or where that points to."""
+class Entry(NamedTuple):
+    """An entry of a directory, with `length` values of a kind at `place` in the file."""
 
     tag: int
     kind: int
@@ -55,18 +59,44 @@ class _Entry(NamedTuple):
     place: int
 
 
-def _read_entries(data: bytes) -> Iterator[_Entry]:
-    """Read the entries of the first directory.
+def is_tiff(data: bytes) -> bool:
+    """Return whether a file is a TIFF or BigTIFF, by its first bytes."""
+    return data.startswith(_MAGIC)
+
+
+def read_directory(data: bytes, place: int | None = None) -> dict[int, Entry]:
+    """Read the entries of the directory at a place in a TIFF, or of the first one, by their tags.
+
+    Raises:
+        ImageError: it claims more entries than a directory can have.
+    """
+    return {entry.tag: entry for entry in _read_entries(data, place)}
+
+
+def read_numbers(data: bytes, entry: Entry | None) -> tuple[int, ...]:
+    """Read the whole numbers of an entry; none where it is absent, damaged, or of other values."""
+    if entry is None or entry.kind not in _CODES or entry.length > _MAX_VALUES:
+        return ()
+    try:
+        layout = f"{_read_order(data)}{entry.length}{_CODES[entry.kind]}"
+        return struct.unpack_from(layout, data, entry.place)
+    except (struct.error, OverflowError):
+        return ()
+
+
+def _read_entries(data: bytes, place: int | None = None) -> Iterator[Entry]:
+    """Read the entries of the directory at a place in a TIFF, or of the first one.
 
     Raises:
         ImageError: it claims more entries than a directory can have.
     """
     order = _read_order(data)
-    big = _is_big(data)
-    entry = struct.Struct(order + ("HHQ" if big else "HHI"))
-    width = 20 if big else 12
+    big = data[2:4] in (b"+\0", b"\0+")
+    entry = struct.Struct(order + ("HHQQ" if big else "HHII"))
+    room = 8 if big else 4
     try:
-        (place,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+        if place is None:
+            (place,) = struct.unpack_from(order + ("Q" if big else "I"), data, room)
         (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, place)
     except (struct.error, OverflowError):
         # The directory is beyond the end of the file, which Pillow reports.
@@ -74,36 +104,27 @@ def _read_entries(data: bytes) -> Iterator[_Entry]:
     if entries > _MAX_ENTRIES:
         raise ImageError(f"damaged TIFF: its directory has {entries:,} entries")
     start = place + (8 if big else 2)
-    for at in range(start, min(start + width * entries, len(data) - width + 1), width):
-        tag, kind, length = entry.unpack_from(data, at)
-        yield _Entry(tag, kind, length, at + entry.size)
+    stop = min(start + entry.size * entries, len(data) - entry.size + 1)
+    for at in range(start, stop, entry.size):
+        tag, kind, length, pointer = entry.unpack_from(data, at)
+        is_inside = length * _SIZES.get(kind, 0) <= room
+        yield Entry(tag, kind, length, at + entry.size - room if is_inside else pointer)
 
 
 def _read_order(data: bytes) -> str:
     return ">" if data[:2] == b"MM" else "<"
 
 
-def _is_big(data: bytes) -> bool:
-    return data[2:4] in (b"+\0", b"\0+")
-
-
-def _locate_formats(data: bytes) -> tuple[int, tuple[int, ...]]:
+def _find_formats(data: bytes) -> tuple[int, tuple[int, ...]]:
     """Return where the formats of the samples are, and the formats; none where they are absent."""
-    order, room, pointer = _read_order(data), *((8, "Q") if _is_big(data) else (4, "I"))
-    for entry in _read_entries(data):
-        if entry.tag == _SAMPLE_FORMAT and entry.kind == _SHORT and entry.length <= _MAX_SAMPLES:
-            place = entry.place
-            try:
-                if 2 * entry.length > room:
-                    (place,) = struct.unpack_from(order + pointer, data, place)
-                return place, struct.unpack_from(f"{order}{entry.length}H", data, place)
-            except (struct.error, OverflowError):
-                break
-    return 0, ()
+    entry = read_directory(data).get(_SAMPLE_FORMAT)
+    if entry is None or entry.kind != _SHORT:
+        return 0, ()
+    return entry.place, read_numbers(data, entry)
 
 
 def _is_signed(data: bytes) -> bool:
-    return set(_locate_formats(data)[1]) == {_SIGNED}
+    return set(_find_formats(data)[1]) == {_SIGNED}
 
 
 def make_unsigned(data: bytes) -> bytes:
@@ -113,7 +134,7 @@ def make_unsigned(data: bytes) -> bytes:
     `restore_sign` does the rest. Samples of an undefined format count as unsigned, as TIFF 6.0
     recommends in section 19.
     """
-    place, formats = _locate_formats(data)
+    place, formats = _find_formats(data)
     if set(formats) not in ({_SIGNED}, {_UNDEFINED}):
         return data
     unsigned = struct.pack(f"{_read_order(data)}{len(formats)}H", *[_UNSIGNED] * len(formats))
