@@ -19,7 +19,7 @@ def test_start_pays_for_no_large_library(arguments: list[str]) -> None:
         f"try: cli({arguments!r})\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "heavy = {'tensorflow', 'numpy', 'requests', 'PIL', 'tqdm', 'rich', 'google', 'jinja2',\n"
-        "  'pyarrow', 'fsspec', 'ray', 'openvino'}\n"
+        "  'pyarrow', 'obstore', 'boto3', 'ray', 'openvino'}\n"
         "loaded = heavy & set(sys.modules)\n"
         "assert not loaded, loaded\n"
     )

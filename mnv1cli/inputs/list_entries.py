@@ -12,7 +12,7 @@ from mnv1cli.inputs.passes import WantedMember
 from mnv1cli.inputs.path_lists import is_ready, read_path_groups
 from mnv1cli.inputs.walk import ListedImage
 from mnv1cli.storage.location import get_scheme, is_remote
-from mnv1cli.storage.stores import RemoteImage, open_filesystem
+from mnv1cli.storage.stores import RemoteImage, require_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,7 +62,7 @@ def _read_ahead(
 def _make_image(path: bytes, shelf: Shelf) -> ListedImage:
     if is_remote(path):
         # A missing library shows with the first such path, before any work.
-        open_filesystem(get_scheme(path))
+        require_library(get_scheme(path))
         return ListedImage(path, read=RemoteImage(path))
     if (member := split_member(path)) is not None:
         archive, inside = member

@@ -10,17 +10,25 @@ from typing import TYPE_CHECKING
 from mnv1cli.errors import ImageError, MissingInputError, OptionError
 from mnv1cli.inputs.walk import ListedImage
 from mnv1cli.path_text import display_path
+from mnv1cli.storage.base import (
+    BadKeyError,
+    MissingError,
+    StoreError,
+    explain_failure,
+    suggest_remedy,
+)
 from mnv1cli.storage.location import get_scheme
-from mnv1cli.storage.stores import RemoteImage, explain_failure, open_store, suggest_remedy
+from mnv1cli.storage.stores import RemoteImage, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mnv1cli.storage.base import Entry, Failures, Store
+    from mnv1cli.storage.base import Entry, Store
 
 _MAGIC = re.compile(rb"[*?[]")
 _ARCHIVES = (b".zip", b".tar", b".tar.gz", b".tgz")
 _ANY_DEPTH = "**"
+_UNENDED = "cannot be listed to its end: "
 
 
 def find_images(
@@ -38,9 +46,9 @@ def find_images(
     search = _Search(open_store(get_scheme(name)), name, accepts, recursive)
     try:
         return search.list_images()
-    except search.failures as error:
+    except (StoreError, ImageError) as error:
         reason = explain_failure(error)
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, MissingError):
             reason = "no such page" if search.on_web else "no such bucket"
         remedy = suggest_remedy(error, get_scheme(name))
         raise MissingInputError(f"{display_path(name)}: {reason}", remedy) from error
@@ -52,7 +60,6 @@ class _Search:
     def __init__(
         self, store: Store, name: bytes, accepts: Callable[[bytes], bool], recursive: bool
     ) -> None:
-        self.failures: Failures = (*store.failures, ImageError)
         self.on_web = get_scheme(name) in ("http", "https")
         self._store = store
         self._name = name
@@ -92,7 +99,10 @@ class _Search:
         """List the images below the name, by the rules for folders; None where there is no key."""
         top = self._name if self._name.endswith(b"/") else self._name + b"/"
         pages = self._store.list_pages(top, flat=not self._recursive)
-        first = next((page for page in pages if page), None)
+        try:
+            first = next((page for page in pages if page), None)
+        except BadKeyError as error:
+            return iter([ListedImage(self._name, _UNENDED + explain_failure(error))])
         if first is None and self._key and not self.on_web:
             return None
         return self._select(top, itertools.chain([first or []], pages))
@@ -136,8 +146,8 @@ class _Search:
         try:
             for page in pages:
                 yield from page
-        except self.failures as error:
-            yield f"cannot be listed to its end: {explain_failure(error)}"
+        except (StoreError, ImageError) as error:
+            yield _UNENDED + explain_failure(error)
 
 
 def _make_image(path: bytes, entry: Entry) -> ListedImage:

@@ -7,8 +7,9 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from mnv1cli.errors import Mnv1Error, OptionError, OutputError, ResultError
+from mnv1cli.errors import OptionError, OutputError, ResultError
 from mnv1cli.storage import stores
+from mnv1cli.storage.base import MissingError, explain_failure, suggest_remedy
 from mnv1cli.storage.location import WRITABLE, get_scheme
 
 if TYPE_CHECKING:
@@ -117,23 +118,13 @@ class _StoreFolder(Folder):
 
     def __init__(self, location: Location) -> None:
         super().__init__(location)
-        self._store: Any = stores.open_filesystem(location.scheme)
-        self._root = str(self._store._strip_protocol(location.text.rstrip("/")))
+        self._store: Any = stores.open_store(location.scheme)
 
     def list_entries(self, below: str = "") -> dict[str, bool]:
         """List the sorted names below the prefix, and whether each has names below it."""
-        root = f"{self._root}/{below}" if below else self._root
-        # Other processes write here as well.
-        self._store.invalidate_cache()
-        try:
-            entries = self._store.ls(root, detail=True)
-        except FileNotFoundError:
-            return {}
-        names = {
-            entry["name"].rstrip("/")[len(root) :].lstrip("/"): entry["type"] == "directory"
-            for entry in entries
-        }
-        return dict(sorted((name, is_folder) for name, is_folder in names.items() if name))
+        pages = self._store.list_pages(self._make_uri(f"{below}/" if below else ""), flat=True)
+        names = (os.fsdecode(entry.name) for page in pages for entry in page)
+        return dict(sorted((name.rstrip("/"), name.endswith("/")) for name in names if name))
 
     def exists(self) -> bool:
         """Return whether the store has an object below the prefix."""
@@ -141,16 +132,15 @@ class _StoreFolder(Folder):
 
     def open(self, name: str) -> BinaryIO:
         """Open an object to read at any position; only what is read is fetched."""
-        return cast("BinaryIO", self._store.open(f"{self._root}/{name}", "rb", cache_type="none"))
+        return cast("BinaryIO", self._store.open(self._make_uri(name)))
 
     def put(self, name: str, data: bytes) -> None:
         """Write an object."""
-        self._store.pipe_file(f"{self._root}/{name}", data)
+        self._store.write(self._make_uri(name), data)
 
     def remove(self, name: str) -> None:
         """Remove an object, if it still exists."""
-        with contextlib.suppress(FileNotFoundError):
-            self._store.rm_file(f"{self._root}/{name}")
+        self._store.remove(self._make_uri(name))
 
     def make(self) -> None:
         """Do nothing: a store has no folders."""
@@ -159,13 +149,12 @@ class _StoreFolder(Folder):
         """Check, before any work is done, that objects can be written, by writing one.
 
         Raises:
-            OptionError: the server accepts no objects, or would misread the name as a version.
+            OptionError: the server accepts no objects.
         """
         if self.location.scheme not in WRITABLE:
             raise OptionError(
                 f"{self.location.scheme}:// can only be read", "write to a folder, or to a store"
             )
-        stores.refuse_version(self.location)
         probe = f".probe-{os.urandom(8).hex()}"
         self.put(probe, b"")
         # Permission to write does not imply permission to remove; the name is hidden.
@@ -174,6 +163,9 @@ class _StoreFolder(Folder):
 
     def remove_unfinished(self) -> None:
         """Do nothing: a store shows only complete objects."""
+
+    def _make_uri(self, name: str) -> bytes:
+        return os.fsencode(self.display_name(name))
 
 
 def open_folder(location: Location) -> Folder:
@@ -194,11 +186,9 @@ def explain_read_errors(name: object) -> Iterator[None]:
     """
     try:
         yield
-    except Mnv1Error:
-        raise
-    except stores.get_failure_types() as error:
+    except OSError as error:
         raise ResultError(
-            f"cannot read {name}: {explain_file_failure(error, name)}", _suggest_remedy(error, name)
+            f"cannot read {name}: {explain_failure(error)}", _suggest_remedy(error, name)
         ) from error
 
 
@@ -211,30 +201,15 @@ def explain_write_errors(name: object) -> Iterator[None]:
     """
     try:
         yield
-    except Mnv1Error:
-        raise
-    except stores.get_failure_types() as error:
+    except OSError as error:
         # When a name is written to, only its bucket can be missing.
-        missing = _get_scheme(name) and isinstance(error, FileNotFoundError)
-        reason = "no such bucket" if missing else explain_file_failure(error, name)
+        missing = isinstance(error, MissingError)
+        reason = "no such bucket" if missing else explain_failure(error)
         raise OutputError(f"cannot write {name}: {reason}", _suggest_remedy(error, name)) from error
 
 
-def explain_file_failure(error: BaseException, name: object) -> str:
-    """Return the reason of a failure with a file or an object of this name, in one line."""
-    if _get_scheme(name):
-        return stores.explain_failure(error)
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(reason).split())
-
-
 def _suggest_remedy(error: BaseException, name: object) -> str:
-    scheme = _get_scheme(name)
-    return stores.suggest_remedy(error, scheme) if scheme else ""
-
-
-def _get_scheme(name: object) -> str:
-    return get_scheme(os.fsencode(str(name)))
+    return suggest_remedy(error, get_scheme(os.fsencode(str(name))))
 
 
 def _sync(folder: str) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # The schemes of URIs that can be read, and of URIs that results can be written to.
-SCHEMES = ("s3", "gs", "http", "https")
-WRITABLE = ("s3", "gs")
+SCHEMES = ("s3", "gs", "az", "http", "https")
+WRITABLE = ("s3", "gs", "az")
 # Two letters at least: `C:` is a drive.
 _SCHEME = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]+)://")
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnv1cli.errors import Mnv1Error, OptionError, OutputError
+from mnv1cli.storage.base import (
+    DeniedError,
+    ExistsError,
+    MissingError,
+    StoreError,
+    explain_failure,
+    suggest_remedy,
+)
 from mnv1cli.storage.location import WRITABLE, Location
-from mnv1cli.storage.stores import explain_failure, open_bucket, refuse_version, suggest_remedy
+from mnv1cli.storage.stores import open_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,6 +45,7 @@ class Delivery:
         self.is_remote = location is not None and location.is_remote
         self.file: Path | None = None
         self._folder: Path | None = None
+        self._replace = False
         self._location = location
         if location is None or location.is_stdout:
             return
@@ -49,7 +59,6 @@ class Delivery:
             )
         if location.is_folder or location.text.count("/") < 3:
             raise OptionError(f"{location} names a folder", "name a file in it")
-        refuse_version(location)
         self._store = open_bucket(location.scheme)
         self._folder = Path(tempfile.mkdtemp(prefix="mnv1-results-"))
         self.file = self._folder / location.text.rpartition("/")[2]
@@ -90,33 +99,25 @@ class Delivery:
         Raises:
             OutputError: the bucket does not exist, or an object does and `force` is false.
         """
+        self._replace = force
         for uri in self._map_uris(paths).values():
-            self._require_free(uri, force)
-
-    def _require_free(self, uri: str, force: bool) -> None:
+            name = os.fsencode(uri)
+            try:
+                exists = not force and self._store.look_up(name) is not None
+            except DeniedError as error:
+                failed = self._make_error(uri, error)
+                remedy = f"{failed.remedy}; --force writes without looking"
+                raise OutputError(f"{uri}: {explain_failure(error)}", remedy) from error
+            except StoreError as error:
+                raise self._make_error(uri, error) from error
+            if exists:
+                raise OutputError(f"{uri} exists", "add --force to replace it")
         try:
-            exists = False if force else self._exists(uri)
-            self._require_bucket(uri.encode("utf-8", "surrogateescape"))
-        except self._store.failures as error:
-            raise self._make_error(uri, error) from error
-        if exists:
-            raise OutputError(f"{uri} exists", "add --force to replace it")
-
-    def _exists(self, uri: str) -> bool:
-        try:
-            return self._store.look_up(uri.encode("utf-8", "surrogateescape")) is not None
-        except PermissionError as error:
-            remedy = (
-                f"{suggest_remedy(error, Location(uri).scheme)}; --force writes without looking"
-            )
-            raise OutputError(f"{uri}: access denied", remedy) from error
-
-    def _require_bucket(self, uri: bytes) -> None:
-        try:
-            self._store.require_bucket(uri)
-        except PermissionError:
-            # Permission to write does not imply permission to see the bucket itself.
-            return
+            # Permission to write does not imply permission to list the bucket.
+            with contextlib.suppress(DeniedError):
+                self._store.require_bucket(os.fsencode(str(self._location)))
+        except StoreError as error:
+            raise self._make_error(str(self._location), error) from error
 
     def send(self, paths: Sequence[Path]) -> None:
         """Upload everything, the main result last.
@@ -131,8 +132,8 @@ class Delivery:
         try:
             for path in sorted(uris, key=lambda path: path == self.file):
                 uri = uris[path]
-                self._store.write(uri.encode("utf-8", "surrogateescape"), path)
-        except self._store.failures as error:
+                self._store.write(os.fsencode(uri), path, self._replace)
+        except StoreError as error:
             failed = self._make_error(uri, error)
             what = f"{failed.what}; the results are in {self._folder}"
             raise OutputError(what, failed.remedy) from error
@@ -146,9 +147,9 @@ class Delivery:
         base = str(self._location).rpartition("/")[0]
         return {path: f"{base}/{path.name}" for path in paths if path.parent == self._folder}
 
-    def _make_error(self, uri: str, error: BaseException) -> OutputError:
-        missing = isinstance(error, FileNotFoundError)
-        reason = "no such bucket" if missing else explain_failure(error)
-        return OutputError(
-            f"cannot write {uri}: {reason}", suggest_remedy(error, Location(uri).scheme)
-        )
+    def _make_error(self, uri: str, error: StoreError) -> OutputError:
+        reason = "no such bucket" if isinstance(error, MissingError) else explain_failure(error)
+        remedy = suggest_remedy(error, Location(uri).scheme)
+        if isinstance(error, ExistsError):
+            reason, remedy = "it exists by now", "copy them there, or add --force next time"
+        return OutputError(f"cannot write {uri}: {reason}", remedy)

@@ -1,61 +1,60 @@
-"""Files on a web server: looked up, listed by the links of a page, read."""
+"""Files on a web server: looked up, listed by the links of a page, read.
+
+Files are read through obstore. Pages, names that obstore would change, and answers without a
+length, which it does not take, go through requests.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import email.utils
+import io
+import os
+import threading
+from functools import lru_cache
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urldefrag, urljoin
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 
-from mnv1cli.errors import ImageError
+from mnv1cli.errors import ImageError, first_line
 from mnv1cli.limits import check_bytes
+from mnv1cli.storage import clients
 from mnv1cli.storage.base import (
     BrokenOffError,
+    DeniedError,
     Entry,
-    compute_timeout,
+    MissingError,
+    NoLengthError,
+    StoreError,
     retry_broken,
-    run_in_loop,
 )
+from mnv1cli.storage.objects import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mnv1cli.storage.base import Failures
-
 # A page of a million links is smaller.
 _MAX_PAGE_BYTES = 256 << 20
+_MAX_FILE_BYTES = 1 << 30
 _MAX_DEPTH = 100
 _CHUNK_BYTES = 1 << 18
-_GOOD = 200
+_CONNECT_SECONDS = 5
 _MISSING, _REFUSED, _BUSY = (404, 410), (401, 403, 407), (429, 500, 502, 503, 504)
+# The characters that obstore leaves as they are in a path.
+_PLAIN = "!$&'()*+,;=:@~/"
 
-
-class AnswerError(OSError):
-    """An answer of a server that is not a file."""
-
-
-class BusyError(BrokenOffError):
-    """An answer of a busy server, which may change in a moment."""
+_threads = threading.local()
 
 
 class Web:
-    """Files below a URL, through fsspec's own session; used in the same way as `buckets.S3`."""
-
-    def __init__(self, filesystem: Any) -> None:
-        from aiohttp import ClientError, ClientPayloadError, ServerDisconnectedError
-
-        self._fs = filesystem
-        self.failures: Failures = (OSError, ValueError, ClientError)
-        self._broken = (ClientPayloadError, ServerDisconnectedError, ConnectionResetError)
+    """Files below a URL."""
 
     def look_up(self, uri: bytes) -> Entry | None:
         """Ask the server for the size and time of a file; return None if it does not exist."""
         try:
-            return run_in_loop(
-                self._fs, asyncio.wait_for(self._request_head(_decode_url(uri)), compute_timeout())
-            )
-        except FileNotFoundError:
+            with _request(_decode_url(uri)) as answer:
+                return Entry(b"", _get_length(answer), _get_change_time(answer))
+        except MissingError:
             return None
 
     def list_pages(self, uri: bytes, flat: bool = False) -> Iterator[list[Entry]]:
@@ -64,21 +63,7 @@ class Web:
         Files are sorted by name. The files of a page take the position of the link to it;
         `flat` skips pages below.
         """
-        yield from self._list_below(uri, uri, flat)
-
-    def _list_below(
-        self, top: bytes, page: bytes, flat: bool, depth: int = 0
-    ) -> Iterator[list[Entry]]:
-        if depth > _MAX_DEPTH:
-            raise AnswerError("its pages lead on and on")
-        files: list[Entry] = []
-        for link in _collect_links(self.read(page, _MAX_PAGE_BYTES), page):
-            files.append(Entry(link[len(top) :]))
-            if link.endswith(b"/") and not flat:
-                yield files
-                files = []
-                yield from self._list_below(top, link, flat, depth + 1)
-        yield files
+        yield from _list_below(uri, uri, flat)
 
     def read(self, uri: bytes, limit: int) -> bytes:
         """Read the bytes of a file.
@@ -87,55 +72,102 @@ class Web:
             ImageError: they are more than `limit`; at most `limit` + 1 are read.
         """
         url = _decode_url(uri)
-        return retry_broken(lambda: run_in_loop(self._fs, self._read_content(url, limit)))
+        origin, path = _split_url(url)
+        if path:
+            with contextlib.suppress(NoLengthError):
+                return read_object(_open_origin(origin, os.getpid()), path, limit)
+        return retry_broken(lambda: _read_answer(url, limit))
 
-    async def _request_head(self, url: str) -> Entry:
-        async with await self._request(url) as answer:
-            return Entry(b"", _get_length(answer), _get_change_time(answer))
-
-    async def _read_content(self, url: str, limit: int) -> bytes:
-        try:
-            async with await asyncio.wait_for(self._request(url), compute_timeout()) as answer:
-                length = _get_length(answer)
-                check_bytes(length or 0, limit)
-                wait = compute_timeout(length or limit)
-                return await asyncio.wait_for(_read_body(answer, length, limit), wait)
-        except self._broken as error:
-            raise BrokenOffError(f"the transfer broke off: {error}") from error
-
-    async def _request(self, url: str) -> Any:
-        session = await self._fs.set_session()
-        answer = await session.get(self._encode(url), **self._fs.kwargs)
-        if answer.status in _MISSING:
-            error: OSError = FileNotFoundError(url)
-        elif answer.status in _REFUSED:
-            error = PermissionError(url)
-        elif answer.status == _GOOD:
-            return answer
-        else:
-            kind = BusyError if answer.status in _BUSY else AnswerError
-            error = kind(f"the server says {answer.status} {answer.reason}")
-        answer.close()
-        raise error
-
-    def _encode(self, url: str) -> Any:
-        """Return the URL as it was given if it is valid, else quoted."""
-        import yarl
-
-        plain = url.isascii() and url.isprintable() and " " not in url
-        return yarl.URL(url, encoded=True) if plain else self._fs.encode_url(url)
+    def open(self, uri: bytes) -> BinaryIO:
+        """Open a file, which is read as a whole: servers need not know of ranges."""
+        return io.BytesIO(self.read(uri, _MAX_FILE_BYTES))
 
 
-async def _read_body(answer: Any, length: int | None, limit: int) -> bytes:
-    parts = []
-    size = 0
-    while part := await answer.content.read(min(_CHUNK_BYTES, limit + 1 - size)):
-        parts.append(part)
-        size += len(part)
-        check_bytes(size, limit)
-    if length is not None and size != length:
-        raise BrokenOffError(f"{size} bytes of {length} came")
-    return b"".join(parts)
+def _list_below(top: bytes, page: bytes, flat: bool, depth: int = 0) -> Iterator[list[Entry]]:
+    if depth > _MAX_DEPTH:
+        raise StoreError("its pages lead on and on")
+    files: list[Entry] = []
+    url = _decode_url(page)
+    for link in _collect_links(retry_broken(lambda: _read_answer(url, _MAX_PAGE_BYTES)), page):
+        files.append(Entry(link[len(top) :]))
+        if link.endswith(b"/") and not flat:
+            yield files
+            files = []
+            yield from _list_below(top, link, flat, depth + 1)
+    yield files
+
+
+@lru_cache(maxsize=256)
+def _open_origin(origin: str, _process: int) -> Any:
+    """Open obstore's client for a server; a forked process needs its own."""
+    from obstore.store import HTTPStore
+
+    options = clients.make_client_options(allow_http=True)
+    return HTTPStore(origin, client_options=options, retry_config=clients.make_retries())
+
+
+def _split_url(url: str) -> tuple[str, str]:
+    """Split a URL into its server and the path for obstore, which is empty where it has none."""
+    parts = urlsplit(url)
+    path = unquote(parts.path, errors="surrogateescape").removeprefix("/")
+    plain = quote(path, safe=_PLAIN, errors="surrogateescape") == parts.path.removeprefix("/")
+    segments = path.split("/")
+    if not plain or parts.query or parts.username or {"", ".", ".."} & set(segments):
+        return "", ""
+    return f"{parts.scheme}://{parts.netloc}", path
+
+
+@contextlib.contextmanager
+def _request(url: str) -> Iterator[Any]:
+    """Yield the answer to a request for a file, whose bytes are still to be read."""
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    try:
+        timeout = (_CONNECT_SECONDS, clients.SILENCE_SECONDS)
+        with _open_session().get(url, stream=True, timeout=timeout) as answer:
+            if answer.status_code in _MISSING:
+                raise MissingError("no such file")
+            if answer.status_code in _REFUSED:
+                raise DeniedError("access denied")
+            if not answer.ok:
+                raise StoreError(f"the server says {answer.status_code} {answer.reason}")
+            yield answer
+    except requests.exceptions.ChunkedEncodingError as error:
+        raise BrokenOffError("the transfer broke off") from error
+    except requests.Timeout as error:
+        raise StoreError("no answer in time") from error
+    except (requests.RequestException, HTTPError, UnicodeError) as error:
+        raise StoreError(f"no connection: {first_line(error)}") from error
+
+
+def _open_session() -> Any:
+    """Open the session of this thread, which tries again what a busy server refuses."""
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
+
+    if not hasattr(_threads, "session"):
+        _threads.session = requests.Session()
+        retries = Retry(
+            clients.RETRIES, backoff_factor=0.1, status_forcelist=_BUSY, raise_on_status=False
+        )
+        for scheme in ("http://", "https://"):
+            _threads.session.mount(scheme, HTTPAdapter(max_retries=retries))
+    return _threads.session
+
+
+def _read_answer(url: str, limit: int) -> bytes:
+    with _request(url) as answer:
+        length = _get_length(answer)
+        check_bytes(length or 0, limit)
+        data = io.BytesIO()
+        for part in answer.iter_content(_CHUNK_BYTES):
+            data.write(part)
+            check_bytes(data.tell(), limit)
+    if length is not None and data.tell() != length:
+        raise BrokenOffError(f"{data.tell()} bytes of {length} came")
+    return data.getvalue()
 
 
 def _get_length(answer: Any) -> int | None:

@@ -142,17 +142,32 @@ def test_what_a_uri_names(bucket: ObjectStore, name: str, keys: list[str]) -> No
 
 
 def test_keys_are_taken_as_they_are(object_store: ObjectStore) -> None:
-    keys = ["a/../b.jpg", "a//b.jpg", "/a.jpg", "tab\t.jpg", "a?versionId=3.jpg", "%2e%2e/a.jpg",
-            "a&b=c;d.jpg", "\N{GRINNING FACE}.jpg", "e\u0301.jpg", " / .jpg", "<&amp;>.jpg",
-            "back\\slash.jpg", "\x01.jpg", "+.jpg", "'\"`.jpg", "]a[.jpg", "a*.jpg"]  # fmt: skip
+    keys = ["a?versionId=3.jpg", "%2e%2e/a.jpg", "a&b=c;d.jpg", "\N{GRINNING FACE}.jpg",
+            "e\u0301.jpg", " / .jpg", "<&amp;>.jpg", "back\\slash.jpg", "+.jpg", "'\"`.jpg",
+            "]a[.jpg", "a*.jpg", "...jpg", "~.jpg", "{x}|^.jpg"]  # fmt: skip
     object_store.bucket("strange-keys")
     object_store.put("strange-keys", {key: key.encode() for key in keys})
     found = {ref.path: ref for ref in Listing([b"s3://strange-keys"])}
+    keys.remove("...jpg")
     for key in keys:
         path = b"s3://strange-keys/" + key.encode()
         assert content(found[path]) == key.encode()
         assert [ref.path for ref in Listing([path])] == [path]
     assert len(found) == len(keys)
+
+
+@pytest.mark.parametrize("key", ["p/b//c.jpg", "p/b/../c.jpg", "p/tab\t.jpg"])
+def test_key_that_ends_its_listing_is_a_fault_by_name(object_store: ObjectStore, key: str) -> None:
+    bucket = f"ends-{hash(key) & 0xFFFF}"
+    object_store.put(object_store.bucket(bucket), {"p/z.jpg": COFFEE, key: COFFEE})
+    shown = key.replace("\t", "\\t")
+    for uri in (f"s3://{bucket}/p", f"s3://{bucket}/p/*.jpg"):
+        result = mnv1("classify", uri, str(PHOTOS / "coffee.jpg"), *PLAIN)
+        assert result.exit_code == 3
+        assert f"{uri}: cannot be listed to its end: the key {shown} has" in result.stderr
+    named = mnv1("classify", f"s3://{bucket}/{key}", *PLAIN)
+    assert (named.exit_code, named.stderr.count("\n")) == (2, 1)
+    assert f"the key {shown} has" in named.stderr
 
 
 def test_no_recursion_goes_for_globs_too(bucket: ObjectStore) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import subprocess
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from mnv1cli.errors import ImageError, OptionError
-from mnv1cli.storage import stores
+from mnv1cli.storage import clients, stores
+from mnv1cli.storage import web as web_module
 from mnv1cli.storage.stores import RemoteImage
 from tests.conftest import ROOT
 from tests.support import webserver
@@ -115,27 +113,11 @@ def test_too_large_without_a_word_is_read_no_further(web: WebServer) -> None:
 def test_a_silent_store_is_not_waited_for(
     web: WebServer, base: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnv1cli.storage.base.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(clients, "SILENCE_SECONDS", 0.2)
+    web_module._open_origin.cache_clear()
     web.answers["/bucket/a"] = Answer(b"late", ready=lambda: False)
     assert reason(RemoteImage(base + b"/bucket/a")) == "cannot be read: no answer in time"
-
-
-def test_google_storage_is_not_waited_for_either(
-    web: WebServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("gcsfs")
-    import fsspec
-
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", web.url)
-    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
-    monkeypatch.setattr(stores, "_SILENCE_SECONDS", 0.2)
-    monkeypatch.setattr(stores, "_filesystems", {})
-    # It is asked six times, with pauses of a minute in all.
-    monkeypatch.setattr("asyncio.sleep", functools.partial(asyncio.sleep, 0))
-    web.answers["/storage/v1/b/bucket/o/a"] = Answer(b"late", ready=lambda: False)
-    assert "no connection" in reason(RemoteImage(b"gs://bucket/a")).replace(
-        "answer in time", "connection"
-    )
+    web_module._open_origin.cache_clear()
 
 
 @pytest.mark.parametrize("name", [b"s3://", b"s3://bucket", b"s3://bucket/", b"s3:///key"])
@@ -148,28 +130,14 @@ def test_names_that_are_no_text(web: WebServer, base: bytes) -> None:
 
 
 def test_nobody_there(web: WebServer) -> None:
-    assert "cannot be read: no connection: Connect call failed" in reason(
+    assert "cannot be read: no connection: Connection refused" in reason(
         RemoteImage(b"http://127.0.0.1:9/a.jpg")
     )
 
 
-def test_one_file_system_serves_all_threads(web: WebServer) -> None:
-    opened: list[object] = []
-    threads = [
-        threading.Thread(target=lambda: opened.append(stores.open_filesystem("s3")))
-        for _ in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(opened) == 8
-    assert len(set(map(id, opened))) == 1
-
-
 def test_unknown_schemes_are_refused() -> None:
     with pytest.raises(OptionError, match="swift:// is not known"):
-        stores.open_filesystem("swift")
+        stores.open_store("swift")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +154,7 @@ def test_a_library_that_is_missing_is_named(
     tmp_path: Path, arguments: list[str], extra: str
 ) -> None:
     (tmp_path / "list").write_text("s3://bucket/a.jpg")
-    for name in ("fsspec", "s3fs", "gcsfs", "aiohttp"):
+    for name in ("obstore",):
         (tmp_path / f"{name}.py").write_text("raise ModuleNotFoundError(__name__)")
     words = [word.format(list=tmp_path / "list") for word in arguments]
     run = program("classify", *words, "--module", "bundled", PYTHONPATH=f"{tmp_path}:{ROOT}")
@@ -201,7 +169,7 @@ def test_local_images_need_no_library_of_stores(tmp_path: Path) -> None:
         "from mnv1cli.cli.main import cli\n"
         "try: cli(sys.argv[1:])\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "heavy = {'fsspec', 's3fs', 'gcsfs', 'aiohttp', 'botocore', 'asyncio'}\n"
+        "heavy = {'obstore', 'boto3', 'botocore', 'requests', 'asyncio'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     # What compiles the module loads more.

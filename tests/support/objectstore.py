@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mnv1cli.storage import stores
+from mnv1cli.storage import objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,9 +83,9 @@ def serving() -> Iterator[ObjectStore]:
             for name, value in environment.items():
                 patch.setenv(name, value)
             patch.delenv("AWS_PROFILE", raising=False)
-            stores._filesystems.clear()
+            objects._clients.clear()
             yield ObjectStore(endpoint, environment, _client(endpoint))
-            stores._filesystems.clear()
+            objects._clients.clear()
     finally:
         server.terminate()
         server.wait()

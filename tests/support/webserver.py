@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from mnv1cli.storage import stores
+from mnv1cli.storage import clients, objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,11 +54,11 @@ class WebServer:
         """Let s3:// mean this server, where each answer counts."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("AWS_ENDPOINT_URL", self.url)
-            patch.setenv("AWS_MAX_ATTEMPTS", "1")
             patch.setenv("AWS_ACCESS_KEY_ID", "testing")
             patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
             patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-            patch.setattr(stores, "_filesystems", {})
+            patch.setattr(objects, "_clients", {})
+            patch.setattr(clients, "RETRIES", 0)
             yield
 
     def gets(self, path: str) -> int:

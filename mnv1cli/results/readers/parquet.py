@@ -11,8 +11,7 @@ from mnv1cli.errors import ResultError
 from mnv1cli.results.readers.common import IMAGES, parse_run_metadata
 from mnv1cli.results.writers.arrow import METADATA_KEY, import_pyarrow
 from mnv1cli.results.writers.delimited import LABEL_FIELDS, META_FIELDS
-from mnv1cli.storage import stores
-from mnv1cli.storage.folder import explain_file_failure
+from mnv1cli.storage.base import explain_failure
 from mnv1cli.types import Fault, ImageInfo, Layout, Prediction, Table
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class ParquetResult:
     def __init__(self, file: Path | str, source: BinaryIO | None = None, far: bool = False) -> None:
         pyarrow = import_pyarrow()
         self._file = file
-        self._damage: Any = (*stores.get_failure_types(), pyarrow.ArrowException)
+        self._damage: Any = (OSError, pyarrow.ArrowException)
         try:
             self._parquet: Any = pyarrow.parquet.ParquetFile(
                 source or file,
@@ -60,7 +59,7 @@ class ParquetResult:
             )
             self._pool: Any = pyarrow.default_memory_pool()
         except self._damage as error:
-            raise ResultError(f"cannot read {file}: {explain_file_failure(error, file)}") from error
+            raise ResultError(f"cannot read {file}: {explain_failure(error)}") from error
         self._columns = set(self._parquet.schema_arrow.names)
         self.layout: Layout | None = self._read_layout()
         encoded = (self._parquet.schema_arrow.metadata or {}).get(METADATA_KEY)
@@ -198,9 +197,7 @@ class ParquetResult:
                 yield batch
                 self._pool.release_unused()
         except self._damage as error:
-            raise ResultError(
-                f"cannot read {self._file}: {explain_file_failure(error, self._file)}"
-            ) from error
+            raise ResultError(f"cannot read {self._file}: {explain_failure(error)}") from error
 
 
 def _paths(batch: Any) -> Iterator[bytes]:
