@@ -33,6 +33,8 @@ _UNKNOWN = MAX_BYTES_AHEAD // MAX_REQUESTS
 # Images that wait for the consumer, beyond those that it has taken.
 _WAITING = 2 * MAX_REQUESTS
 _POLL_SECONDS = 0.2
+# A thread that has nothing to read ends after so long.
+_IDLE_SECONDS = 2.0
 
 
 def prefetch_remote(refs: Iterable[ImageRef], limit: int) -> Iterator[ImageRef]:
@@ -105,11 +107,11 @@ class _Window:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         # Objects that wait for room, those that have it, and the threads that read these.
         self._queued: deque[PrefetchedImage] = deque()
         self._admitted: deque[PrefetchedImage] = deque()
-        self._threads = 0
+        self._threads = self._idle = 0
         self._room = MAX_BYTES_AHEAD
         self._held: dict[PrefetchedImage, int] = {}
         self._stopped = False
@@ -168,13 +170,19 @@ class _Window:
             self._held[image] = image.cost
             self._room -= image.cost
             self._admitted.append(image)
-            if self._threads < MAX_REQUESTS:
+            if self._idle >= len(self._admitted):
+                self._lock.notify()
+            elif self._threads < MAX_REQUESTS:
                 self._threads += 1
                 threading.Thread(target=self._serve, name="mnv1-ahead", daemon=True).start()
 
     def _serve(self) -> None:
         while True:
             with self._lock:
+                if not self._admitted:
+                    self._idle += 1
+                    self._lock.wait(_IDLE_SECONDS)
+                    self._idle -= 1
                 if not self._admitted:
                     self._threads -= 1
                     return
