@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import queue
@@ -166,29 +167,23 @@ class _Network:
         if model[4:8] != _IDENTIFIER:
             # OpenVINO would ask its readers of other formats, which print what they think of it.
             raise ModuleError("OpenVINO cannot load the compiled module: it is not one for LiteRT")
-        try:
+        with _handle_errors("load"):
             self._model = _read(model)
             shape = self._model.input(0).partial_shape
             self._model.reshape([_TILE, *(side.get_length() for side in list(shape)[1:])])
             self._outputs = _order_outputs(model, self._model, outputs)
-            self._compiled = self._compile()
-        except RuntimeError as error:
-            raise ModuleError(
-                f"OpenVINO cannot load the compiled module: {_describe(error)}",
-                "--engine litert runs it",
-            ) from error
+        # For the requests of a device that is not the CPU.
+        self._compiled: Any = None
 
     def make_request(self) -> _Request:
         """Make a request: on the CPU with a compiled model of its own, as it is a thread's own."""
-        compiled, self._compiled = self._compiled, None
-        if compiled is None:
-            compiled = self._compile()
-        if self._device != _CPU:
-            self._compiled = compiled
-        return _Request(compiled, self._outputs)
-
-    def _compile(self) -> Any:
-        return _make_core().compile_model(self._model, self._device, self._hints)
+        with _handle_errors("load"):
+            compiled = self._compiled or _make_core().compile_model(
+                self._model, self._device, self._hints
+            )
+            if self._device != _CPU:
+                self._compiled = compiled
+            return _Request(compiled, self._outputs)
 
 
 class _Request:
@@ -197,7 +192,6 @@ class _Request:
     def __init__(self, compiled: Any, outputs: Sequence[int]) -> None:
         import numpy as np
 
-        self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._outputs = outputs
         self._spare = np.zeros(tuple(compiled.input(0).shape), np.float32)
@@ -206,32 +200,26 @@ class _Request:
         """Return the model's outputs for pixels [n, size, size, 3]."""
         import numpy as np
 
-        shapes = [tuple(self._compiled.output(index).shape) for index in self._outputs]
-        try:
-            results = [np.empty((len(pixels), *shape[1:]), np.float32) for shape in shapes]
+        results: list[FloatArray] = []
+        with _handle_errors("run"):
             for rows, tile in self._split(pixels):
-                self._infer(tile)
-                for values, index in zip(results, self._outputs, strict=True):
-                    tensor = self._request.get_output_tensor(index)
-                    values[rows] = tensor.data[: len(values[rows])]
-        except RuntimeError as error:
-            raise ModuleError(
-                f"OpenVINO cannot run the compiled module: {_describe(error)}",
-                "--engine litert runs it",
-            ) from error
-        except MemoryError as error:
-            raise EngineError(
-                f"OpenVINO has no memory for {len(pixels)} images at once",
-                "use fewer --threads or a smaller --batch-size",
-            ) from error
+                outputs = self._infer(tile)
+                # Only now: the model of a module with loops does not state their shapes.
+                results = results or [
+                    np.empty((len(pixels), *values.shape[1:]), np.float32) for values in outputs
+                ]
+                for result, values in zip(results, outputs, strict=True):
+                    result[rows] = values[: len(pixels) - rows.start]
         return results
 
-    def _infer(self, tile: FloatArray) -> None:
+    def _infer(self, tile: FloatArray) -> list[FloatArray]:
+        """Return the model's outputs for a tile; the next one overwrites them."""
         from openvino import Tensor
 
         # The pixels are read where they are.
         self._request.set_input_tensor(Tensor(tile, shared_memory=True))
         self._request.infer(share_outputs=True)
+        return [self._request.get_output_tensor(index).data for index in self._outputs]
 
     def _split(self, pixels: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
         """Yield the rows of each tile, and their pixels, filled up to a whole tile."""
@@ -271,6 +259,23 @@ def _order_outputs(model: bytes, read: Any, outputs: int) -> list[int]:
     aliases = [output.names for output in read.outputs]
     ordered = [names[f"output_{i}".encode()].decode() for i in range(outputs)]
     return [next(i for i, names_of in enumerate(aliases) if name in names_of) for name in ordered]
+
+
+@contextlib.contextmanager
+def _handle_errors(verb: str) -> Iterator[None]:
+    """Turn the errors of OpenVINO into those of this package."""
+    try:
+        yield
+    except MemoryError as error:
+        raise EngineError(
+            f"there is no memory to {verb} the compiled module with OpenVINO",
+            "use fewer --threads or a smaller --batch-size",
+        ) from error
+    except RuntimeError as error:
+        raise ModuleError(
+            f"OpenVINO cannot {verb} the compiled module: {_describe(error)}",
+            "--engine litert runs it",
+        ) from error
 
 
 def _describe(error: BaseException) -> str:
