@@ -6,7 +6,6 @@ last means nothing.
 
 from __future__ import annotations
 
-import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -102,22 +101,20 @@ def resize_bilinear(rgbx: ByteArray, f: Frame, out: FloatArray) -> None:
     `ResizeBilinear` with `half_pixel_centers=False`, in the same order and in float32, so that
     the bits are equal; then comes `SCALE`. The four bytes of a pixel are gathered as one number.
 
-    They are a dozen calls that release the interpreter's lock while they compute; what takes
-    the lock is the number of calls.
+    A dozen calls do it, and each releases the interpreter's lock while it computes. Several
+    images in one call would need arrays that do not fit the cache of a core.
     """
     rows, dy = _plan_rows(f.y, f.h, f.target_h)
-    (left, right), dx = _plan_columns(f.x, f.w, f.target_w)
-    space = _Workspace.of_this_thread(f.target_h, f.target_w)
+    columns, dx = _plan_columns(f.x, f.w, f.target_w)
+    space = _take_workspace(f.target_h, f.target_w)
     words = rgbx.view(np.uint32)[:, :, 0]
     # The longer side first, so that the intermediate array stays small for any image.
     if words.shape[1] > 4 * words.shape[0]:
-        words.take(left, 1).take(rows, 0, space.words[0], "clip")
-        words.take(right, 1).take(rows, 0, space.words[1], "clip")
+        words.take(columns, 1).take(rows, 0, space.words, "clip")
     else:
         # Of an image that was turned `take` would copy all.
         chosen = words.take(rows, 0) if words.flags.c_contiguous else words[rows]
-        chosen.take(left, 1, space.words[0], "clip")
-        chosen.take(right, 1, space.words[1], "clip")
+        chosen.take(columns, 1, space.words, "clip")
     np.copyto(space.sides, space.bytes)
     first, both, upper, lower = space.first, space.both, space.upper, space.lower
     both -= first
@@ -129,33 +126,25 @@ def resize_bilinear(rgbx: ByteArray, f: Frame, out: FloatArray) -> None:
     lower *= SCALE
     # As units of twelve bytes: numpy is slow where the last axis is short.
     np.copyto(out.view(_RGB)[:, :, 0], space.rgb)
+    _idle.append(space)
 
 
 _RGB = np.dtype("V12")
 _RGB_OF_RGBX = np.dtype({"names": ["rgb"], "formats": [_RGB], "itemsize": 16})
 
 
-class _Workspace(threading.local):
-    """The arrays of a thread, which are used again for every image.
+class _Workspace:
+    """The arrays of a resize to [height, width], which are used again for every image.
 
     New arrays each time would cost more than the arithmetic in them: the system
     hands out fresh pages, with one page fault each.
     """
 
-    size = (0, 0)
-
-    @staticmethod
-    def of_this_thread(height: int, width: int) -> _Workspace:
-        """Return the arrays for results of this size."""
-        if _SPACE.size != (height, width):
-            _SPACE._allocate(height, width)
-        return _SPACE
-
-    def _allocate(self, height: int, width: int) -> None:
-        """Make the pixels to the left and to the right of each sample, those above it first."""
+    def __init__(self, height: int, width: int) -> None:
         self.size = (height, width)
-        self.words = np.empty((2, 2 * height, width), np.uint32)
-        self.bytes = self.words.view(np.uint8)
+        # The pixels above each sample, then those below it; those to the left of it first.
+        self.words = np.empty((2 * height, 2 * width), np.uint32)
+        self.bytes = self.words.view(np.uint8).reshape(2 * height, 2, 4 * width).swapaxes(0, 1)
         self.sides = np.empty((2, 2 * height, 4 * width), np.float32)
         # Two rows as one: numpy is faster the fewer they are.
         self.first, self.both = self.sides.reshape(2, height, 8 * width)
@@ -163,7 +152,18 @@ class _Workspace(threading.local):
         self.rgb = self.lower.view(_RGB_OF_RGBX)["rgb"]
 
 
-_SPACE = _Workspace()
+# As many as there were threads at once in a resize. The last one that was used is the next one: it
+# may still be in the cache of a core.
+_idle: list[_Workspace] = []
+
+
+def _take_workspace(height: int, width: int) -> _Workspace:
+    """Take arrays that are idle; make others if there are none of this size."""
+    try:
+        space = _idle.pop()
+    except IndexError:
+        return _Workspace(height, width)
+    return space if space.size == (height, width) else _Workspace(height, width)
 
 
 # The photos in a folder have few sizes, and their sides fewer lengths.
@@ -176,9 +176,12 @@ def _plan_rows(start: int, length: int, target: int) -> tuple[NDArray[np.int64],
 
 @lru_cache(maxsize=1024)
 def _plan_columns(start: int, length: int, target: int) -> tuple[NDArray[np.int64], FloatArray]:
-    """Plan which columns are mixed, the left ones and the right ones, and the weights twice."""
+    """Plan which columns are mixed, first the left ones and then the right ones, and the weights.
+
+    There is a weight for each byte of two rows.
+    """
     pairs, weights = _find_neighbours(start, length, target)
-    return pairs, np.tile(np.repeat(weights, 4), 2)
+    return pairs.reshape(-1), np.tile(np.repeat(weights, 4), 2)
 
 
 def _find_neighbours(start: int, n: int, target: int) -> tuple[NDArray[np.int64], FloatArray]:

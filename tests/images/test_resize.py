@@ -147,9 +147,7 @@ def test_resize_gives_the_bits_of_tensorflow(
 
 
 @settings(steady, max_examples=80)
-@given(
-    short, short, any_spec, st.booleans(), st.sampled_from([(), 0, 1, (0, 1)]), st.integers(0, 9)
-)
+@given(short, short, any_spec, st.booleans(), st.sampled_from([(), 0, 1, (0, 1)]))
 def test_turned_images_give_the_bits_of_their_copies(
     height: int, width: int, spec: PixelSpec, is_turned: bool, mirrored: Any
 ) -> None:
