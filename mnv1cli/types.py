@@ -109,7 +109,7 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An image that could not be used, with the reason."""
+    """An image that could not be used, or is damaged, with the reason."""
 
     path: bytes
     reason: str

@@ -46,11 +46,13 @@ class Evaluation:
     Attributes:
         n: the number of images that were compared.
         failed: the number of images that could not be read.
+        damaged: the number of damaged images that were accepted; None where such are refused.
     """
 
     def __init__(self, names: Sequence[ClassName]) -> None:
         self.n = 0
         self.failed = 0
+        self.damaged: int | None = None
         self._names = names
         self._calibration = Calibration()
         self._images: Counter[int] = Counter()
@@ -61,6 +63,8 @@ class Evaluation:
 
     def add(self, table: Table, truth: ResolvedTruth) -> None:
         """Add the images of a table, which has the first five labels of each."""
+        if table.warnings:
+            self.damaged = (self.damaged or 0) + sum(map(bool, table.warnings))
         for path, error, predictions in zip(
             table.paths, table.errors, table.predictions, strict=True
         ):
@@ -101,6 +105,7 @@ class Evaluation:
             "mean_per_class": float(np.mean([s.top1 / s.n for s in self.per_class()])),
             "ece": self._calibration.error(),
             "failed": self.failed,
+            **({} if self.damaged is None else {"damaged": self.damaged}),
         }
 
     def per_class(self) -> list[ClassScore]:

@@ -181,4 +181,5 @@ def rank_table(table: Table, names: tuple[ClassName, ...], output: str | None = 
     paths, values = tuple(itertools.compress(table.paths, good)), values[good]
     probabilities = output == "probabilities" or (output is None and are_probabilities(values))
     predictions = rank_classes(values, names, min(TOP, len(names)), are_probabilities=probabilities)
-    return Table(paths, ("",) * len(paths), predictions=tuple(predictions))
+    warnings = tuple(itertools.compress(table.warnings, good))
+    return Table(paths, ("",) * len(paths), predictions=tuple(predictions), warnings=warnings)

@@ -11,6 +11,7 @@ from mnv1cli._version import __version__
 from mnv1cli.errors import ResultError
 from mnv1cli.inference.reopen import reopen_predictor
 from mnv1cli.path_text import count, make_path_fields
+from mnv1cli.results.metadata import Counts
 from mnv1cli.results.readers.similarities import GROUPS, MATCHES
 from mnv1cli.runs.tally import Tally
 
@@ -95,11 +96,13 @@ class Search:
         """Return the metadata of the search, after all its rows."""
         index = self._index
         settings = index.metadata.to_json()
+        tally = self.tally
+        damaged = tally.damaged if index.metadata.accepts_damaged else None
         counts: dict[str, int] = {"index": len(index.paths)}
         counts |= (
             {"groups": self._groups}
             if self.columns is GROUPS
-            else {"done": self.tally.done, "failed": self.tally.failed}
+            else Counts(tally.done, tally.failed, damaged).to_json()
         )
         return {
             **{key: value for key, value in settings.items() if key not in _OF_THE_RUN},
@@ -108,10 +111,9 @@ class Search:
             "index": index.file.name,
             **self._settings,
             "counts": counts,
-            "seconds": round(self.tally.seconds, 3),
+            "seconds": round(tally.seconds, 3),
             "failures": [
-                {**make_path_fields(fault.path), "reason": fault.reason}
-                for fault in self.tally.faults
+                {**make_path_fields(fault.path), "reason": fault.reason} for fault in tally.faults
             ],
         }
 
@@ -121,7 +123,8 @@ class Search:
         if self.columns is GROUPS:
             return f"{count(self._groups, 'group')} among {index}"
         failed = f", {self.tally.failed:,} failed" if self.tally.failed else ""
-        return f"{count(self.tally.done, 'query', 'queries')}{failed}, among {index}"
+        damaged = f", {self.tally.damaged:,} damaged and accepted" if self.tally.damaged else ""
+        return f"{count(self.tally.done, 'query', 'queries')}{failed}{damaged}, among {index}"
 
     def _matches(self, tables: Iterable[Table], top: int) -> Iterator[Row]:
         with contextlib.closing(self.tally):

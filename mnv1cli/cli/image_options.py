@@ -15,6 +15,7 @@ from mnv1cli.cli import console
 from mnv1cli.cli.help import Group, option
 from mnv1cli.cli.options import (
     BATCH_SIZE,
+    DAMAGED,
     EXIF,
     IMAGE_SIZE,
     INPUT_RANGE,
@@ -94,6 +95,7 @@ _READING_OPTIONS = (
         "full: always at full size.",
     ),
     EXIF,
+    DAMAGED,
     option(
         Group.PIXELS,
         "--max-pixels",
@@ -155,6 +157,7 @@ class Reading:
     preprocess: Any
     decode: Any
     exif: bool
+    damaged: Any
     max_pixels: int
     max_bytes: int
     engine: Any
@@ -210,6 +213,7 @@ class Reading:
             preprocess=self.preprocess,
             decode=self.decode,
             exif=self.exif,
+            damaged=self.damaged,
             max_pixels=self.max_pixels,
             max_bytes=self.max_bytes,
             image_size=self.image_size,

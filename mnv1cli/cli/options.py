@@ -86,6 +86,15 @@ EXIF = option(
     default=True,
     help="Rotate images as their EXIF orientation says (default).",
 )
+DAMAGED = option(
+    Group.PIXELS,
+    "--damaged",
+    type=click.Choice(("refuse", "accept")),
+    default="refuse",
+    show_default=True,
+    help="For JPEGs that are damaged or cut short: refuse them, or accept what can be decoded of "
+    "them, with the reason as a warning. Other formats are refused.",
+)
 THREADS = option(
     Group.RUN,
     "--threads",

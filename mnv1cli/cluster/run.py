@@ -121,7 +121,8 @@ class _Run:
         model = job.model
         assert isinstance(model, LiteRTModel | OpenVINOModel)
         sent = replace(job, threads=1, model=model.for_workers(1))
-        schema = dataset.make_schema(dataset_layout(job.task, job.shape), job.metadata())
+        layout = dataset_layout(job.task, job.shape, job.spec.accepts_damaged)
+        schema = dataset.make_schema(layout, job.metadata())
         location = dataset.location
         if not location.is_remote:
             location = Location(os.path.abspath(location.text) + os.sep)
@@ -188,7 +189,7 @@ class _Run:
         """Count the images of a share, and return the name of its part."""
         if outcome.problem is not None:
             raise outcome.problem
-        self._tally.join(outcome.done, outcome.unlabelled, outcome.faults)
+        self._tally.join(outcome.done, outcome.unlabelled, outcome.faults, outcome.damaged)
         return outcome.part
 
     def _require_parts(self, parts: Sequence[str], shares: Sequence[Share]) -> None:

@@ -19,7 +19,7 @@ from mnv1cli.path_text import display_path
 from mnv1cli.results.dataset import dataset_layout, write_part
 from mnv1cli.results.writers.arrow import ArrowRows
 from mnv1cli.runs import loop
-from mnv1cli.runs.tally import Tally
+from mnv1cli.runs.tally import Tally, list_faults
 from mnv1cli.storage.folder import open_folder
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of a share.
+    """The outcome of a share; `damaged` are the images that were accepted with a warning.
 
     There is no `part` where no image could be read from its store, or for a `problem`.
     """
@@ -76,17 +76,20 @@ class Outcome:
     done: int = 0
     unlabelled: int = 0
     faults: Sequence[Fault] = ()
+    damaged: Sequence[Fault] = ()
     problem: Mnv1Error | None = None
 
 
 class PartSink:
     """A part of a dataset as the output of a run over the images of a share.
 
-    `part` is its name once it is written; it stays empty where there are no rows.
+    `part` is its name once it is written; it stays empty where there are no rows. `damaged` are
+    the images that were accepted with a warning.
     """
 
     def __init__(self, share: Share, order: Order) -> None:
         self.part = ""
+        self.damaged: list[Fault] = []
         self._share = share
         self._order = order
         self._batches: list[Any] = []
@@ -113,12 +116,13 @@ class PartSink:
 
     def begin(self, job: Job) -> None:
         """Prepare the columns of the part."""
-        self._rows = ArrowRows(dataset_layout(job.task, job.shape))
+        self._rows = ArrowRows(dataset_layout(job.task, job.shape, job.spec.accepts_damaged))
 
     def write(self, table: Table, tally: Tally) -> Sequence[Fault]:
         """Count a table, keep its rows, and return the images that failed."""
         faults = tally.add(table)
         self._reasons += table.errors
+        self.damaged += list_faults(table.paths, table.get_warnings())
         # What could not be read from a store has no row: the next run tries again.
         self._batches.append(self._rows.batch(table.without_unread()))
         return faults
@@ -200,7 +204,8 @@ def do_share(share: Share, order: Order, job: Job) -> Outcome:
     """
     sink, tally = PartSink(share, order), Tally()
     loop.run(job, share.refs, sink, tally)
-    return Outcome(share.number, sink.part, tally.done, tally.unlabelled, tuple(tally.faults))
+    faults, damaged = tuple(tally.faults), tuple(sink.damaged)
+    return Outcome(share.number, sink.part, tally.done, tally.unlabelled, faults, damaged)
 
 
 def _node() -> str:

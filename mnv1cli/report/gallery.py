@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from mnv1cli.analysis.evaluate import evaluate_tables
@@ -36,7 +36,8 @@ RIGHT, AMONG, WRONG = "right", "among", "wrong"
 class Card:
     """An image with its labels; `truth` is its class, and `verdict` whether they are right.
 
-    Both are empty where the class is unknown.
+    Both are empty where the class is unknown. `warning` is the damage of an image that was
+    accepted.
     """
 
     index: int
@@ -44,6 +45,7 @@ class Card:
     predictions: tuple[Prediction, ...]
     truth: str = ""
     verdict: str = ""
+    warning: str = ""
 
     @property
     def label(self) -> str:
@@ -157,11 +159,12 @@ class LabelGallery:
         self.total = 0
         failed = {fault.path for fault in self.faults}
         for table in self._tables():
-            for path, error, predictions in zip(
-                table.paths, table.errors, table.predictions, strict=True
+            for path, error, warning, predictions in zip(
+                table.paths, table.errors, table.get_warnings(), table.predictions, strict=True
             ):
                 if not error:
-                    yield self._make_card(path, predictions[:TOP], resolved)
+                    card = self._make_card(path, predictions[:TOP], resolved)
+                    yield replace(card, warning=warning) if warning else card
                     self.total += 1
                 elif path not in failed:
                     self.faults.append(Fault(path, error))

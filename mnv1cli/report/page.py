@@ -116,6 +116,7 @@ def _describe_card(card: Card, thumbnails: Thumbnails) -> dict[str, Any]:
         ],
         "truth": to_one_line(card.truth),
         "verdict": card.verdict,
+        "warning": to_one_line(card.warning),
     }
 
 

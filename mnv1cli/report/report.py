@@ -6,7 +6,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import OptionError
 from mnv1cli.path_text import count
@@ -16,9 +16,10 @@ from mnv1cli.report.thumbnails import make_thumbnails
 from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.readers.similarities import open_similarities
 from mnv1cli.storage.location import Location, to_result_source
+from mnv1cli.types import PixelSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import BinaryIO, TextIO
 
     from mnv1cli.report.gallery import Card, Entry, Sort
@@ -107,8 +108,7 @@ def build_report(
     sort: Sort = options.sort or ("mistakes" if evaluates else "results")
     selected: Sequence[Card] | Sequence[Entry] = gallery.select(sort, options.limit)
     paths = [path for item in selected for path in item.paths]
-    exif = bool(gallery.metadata.get("exif", True))
-    thumbnails = _make_thumbnails(paths, folders, exif, progress)
+    thumbnails = _make_thumbnails(paths, folders, gallery.metadata, progress)
     note = _describe_omissions(gallery, len(selected), sort)
     remarks = gallery.remarks if isinstance(gallery, LabelGallery) else []
     for remark in (*remarks, *([note] if note else ())):
@@ -161,10 +161,19 @@ def _choose_folders(results: ResultSource, base: Path | None) -> tuple[bytes, ..
 
 
 def _make_thumbnails(
-    paths: list[bytes], folders: tuple[bytes, ...], exif: bool, progress: TextIO | None
+    paths: list[bytes],
+    folders: tuple[bytes, ...],
+    metadata: Mapping[str, Any],
+    progress: TextIO | None,
 ) -> dict[bytes, Thumbnail]:
-    side = _LARGE_SIDE if len(paths) <= _FEW else _SIDE
-    thumbnails = make_thumbnails(paths, folders, side, exif)
+    """Make the pictures, as far as the results' settings are about whole images."""
+    spec = PixelSpec(
+        _LARGE_SIDE if len(paths) <= _FEW else _SIDE,
+        "squash",
+        exif=bool(metadata.get("exif", True)),
+        damaged="accept" if metadata.get("damaged") == "accept" else "refuse",
+    )
+    thumbnails = make_thumbnails(paths, folders, spec)
     if progress is None:
         return dict(thumbnails)
     from tqdm import tqdm

@@ -16,12 +16,12 @@ from mnv1cli.storage.location import is_remote
 from mnv1cli.storage.stores import RemoteImage
 from mnv1cli.system import cpu
 from mnv1cli.system.threads import ordered_map
-from mnv1cli.types import ImageRef, PixelSpec
+from mnv1cli.types import ImageRef
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from mnv1cli.types import ByteArray
+    from mnv1cli.types import ByteArray, PixelSpec
 
 _QUALITY = 72
 
@@ -36,14 +36,13 @@ class Thumbnail(NamedTuple):
 
 
 def make_thumbnails(
-    paths: Iterable[bytes], folders: Sequence[bytes], side: int, exif: bool = True
+    paths: Iterable[bytes], folders: Sequence[bytes], spec: PixelSpec
 ) -> Iterator[tuple[bytes, Thumbnail]]:
-    """Make a picture for each path, in any order, with at most `side` pixels at its longer side.
+    """Make a picture for each path, in any order, whose longer side is at most `spec.size`.
 
     A relative path is looked for in `folders`, in their order. A picture has none of
     its image's metadata.
     """
-    spec = PixelSpec(side, "squash", exif=exif)
 
     def make(ref: ImageRef) -> tuple[bytes, Thumbnail]:
         return ref.path, _make_thumbnail(ref, spec)

@@ -46,9 +46,19 @@ if TYPE_CHECKING:
 _GROUP_BYTES = 16 << 20
 
 
-def dataset_layout(task: Task, shape: tuple[int, ...]) -> Layout:
-    """Return the layout of a dataset's rows: every image has at least one, also if it failed."""
-    return Layout(shape, task.command == "classify", errors=True, meta=task.meta, every=True)
+def dataset_layout(task: Task, shape: tuple[int, ...], warnings: bool = False) -> Layout:
+    """Return the layout of a dataset's rows: every image has at least one, also if it failed.
+
+    Rows have `warnings` where damaged images are accepted.
+    """
+    return Layout(
+        shape,
+        task.command == "classify",
+        errors=True,
+        meta=task.meta,
+        warnings=warnings,
+        every=True,
+    )
 
 
 def write_part(folder: Folder, run: str, number: int, table: Any) -> str:
@@ -78,7 +88,7 @@ def remove_faults(folder: Folder, name: str) -> None:
     from pyarrow import compute, parquet
 
     with open_part(folder, name) as part:
-        if not part.tally()[1]:
+        if not part.tally().faults:
             return
     calls: Any = compute
     with (
@@ -109,7 +119,7 @@ def _list_images(part: ParquetResult) -> list[bytes]:
 
 def _list_good_images(part: ParquetResult) -> list[bytes]:
     """Return the paths of the images of a part that did not fail."""
-    failed = {fault.path for fault in part.tally()[1]}
+    failed = {fault.path for fault in part.tally().faults}
     return [path for path in part.paths() if path not in failed]
 
 

@@ -191,7 +191,7 @@ class PartBuffer:
     """Rows that wait to become a part; `written` counts the images in parts."""
 
     def __init__(self, job: Job, dataset: Dataset) -> None:
-        layout = dataset_layout(job.task, job.shape)
+        layout = dataset_layout(job.task, job.shape, job.spec.accepts_damaged)
         self.written = 0
         self._rows = ArrowRows(layout)
         self._schema = dataset.make_schema(layout, job.metadata())

@@ -113,6 +113,7 @@ class ExistingResult:
             ("--wide", own.wide, layout.wide),
             ("labels", own.labels, layout.labels),
             ("--with-meta", own.meta, layout.meta),
+            ("--damaged accept", own.warnings, layout.warnings),
         ):
             if begun != now:
                 has = "with" if begun else "without"
@@ -130,11 +131,19 @@ class ExistingResult:
             done, seconds = earlier.counts.done, earlier.seconds or 0.0
         else:
             done, seconds = sum(1 for _ in self._result.paths()), 0.0
+        damaged = self._count_damaged() if metadata.accepts_damaged else 0
         if metadata.counts is not None:
             done += metadata.counts.done
+            damaged += metadata.counts.damaged or 0
         failures = [Fault(path, reason) for path, reason in self._failed.items()]
         failures += metadata.failures or ()
-        return metadata.ended(done, failures, seconds + (metadata.seconds or 0.0))
+        return metadata.ended(done, failures, seconds + (metadata.seconds or 0.0), damaged)
+
+    def _count_damaged(self) -> int:
+        """Count the damaged images that were accepted."""
+        if self.metadata is not None and self.metadata.counts is not None:
+            return self.metadata.counts.damaged or 0
+        return sum(bool(text) for table in self._result.tables() for text in table.warnings)
 
     def require_images(self, refs: Iterable[ImageRef]) -> None:
         """Require that the result, which is complete, has all images of a run.

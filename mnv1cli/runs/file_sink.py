@@ -130,7 +130,8 @@ class FileSink:
         """Open the files: empty ones, or those of the run to go on with."""
         options, checkpoint = self.options, self.resume.checkpoint
         errors = options.on_error == "row"
-        layout = Layout(job.shape, self._labels, errors, options.wide, self._meta)
+        warnings = job.spec.accepts_damaged
+        layout = Layout(job.shape, self._labels, errors, options.wide, self._meta, warnings)
         # First the journal: files without one would be in the way of a run that is to go on.
         self.resume.open_journal(job)
         state = checkpoint.writer if checkpoint else None

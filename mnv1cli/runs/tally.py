@@ -37,6 +37,7 @@ class Tally:
     def __init__(self, progress: TextIO | None = None) -> None:
         self.done = 0
         self.unlabelled = 0
+        self.damaged = 0
         self.faults: list[Fault] = []
         # Of the run that this one goes on with: its images and its time.
         self._resumed = 0
@@ -59,6 +60,7 @@ class Tally:
     def continue_from(self, counts: Mapping[str, Any], faults: Sequence[Fault]) -> None:
         """Continue the counts of a run that was cut."""
         self.done, self.unlabelled = counts["done"], counts["unlabelled"]
+        self.damaged = counts.get("damaged", 0)
         self.faults = list(faults)
         self._before = counts["seconds"]
         self._resumed = self.done + self.failed
@@ -67,7 +69,13 @@ class Tally:
 
     def counts(self) -> dict[str, Any]:
         """Return what `continue_from` takes."""
-        return {"done": self.done, "unlabelled": self.unlabelled, "seconds": self.seconds}
+        damaged = {"damaged": self.damaged} if self.damaged else {}
+        return {
+            "done": self.done,
+            "unlabelled": self.unlabelled,
+            **damaged,
+            "seconds": self.seconds,
+        }
 
     @property
     def failed(self) -> int:
@@ -86,7 +94,7 @@ class Tally:
 
     def complete(self, metadata: RunMetadata) -> RunMetadata:
         """Return the metadata of a run with what has become of its images."""
-        return metadata.ended(self.done, self.faults, self.seconds)
+        return metadata.ended(self.done, self.faults, self.seconds, self.damaged)
 
     def counted(self, table: Table) -> Table:
         """Count a table as `add` does, and return it."""
@@ -94,25 +102,27 @@ class Tally:
         return table
 
     def add(self, table: Table) -> list[Fault]:
-        """Count the images of a table, and log and return those that failed."""
-        faults = [
-            Fault(path, error)
-            for path, error in zip(table.paths, table.errors, strict=True)
-            if error
-        ]
+        """Count the images of a table, log those that failed or are damaged; return the former."""
+        faults = list_faults(table.paths, table.errors)
         # Where a probability is asked for, an image may keep no label at all.
         without = sum(not labels for labels in table.predictions)
         unlabelled = without - len(faults) if table.predictions else 0
-        self.join(len(table.paths) - len(faults), unlabelled, faults)
+        damaged = list_faults(table.paths, table.get_warnings())
+        self.join(len(table.paths) - len(faults), unlabelled, faults, damaged)
         return faults
 
-    def join(self, done: int, unlabelled: int, faults: Sequence[Fault]) -> None:
-        """Add counts that were made elsewhere, and log the images that failed."""
+    def join(
+        self, done: int, unlabelled: int, faults: Sequence[Fault], damaged: Sequence[Fault] = ()
+    ) -> None:
+        """Add counts that were made elsewhere, and log the images that failed or are damaged."""
         with self.hidden():
             for fault in faults:
                 log.error("%s: %s", display_path(fault.path), fault.reason)
+            for fault in damaged:
+                log.error("%s: %s; accepted", display_path(fault.path), fault.reason)
         self.done += done
         self.unlabelled += unlabelled
+        self.damaged += len(damaged)
         self.faults += faults
         if self._bar is not None:
             self._bar.set_postfix(failed=self.failed, refresh=False)
@@ -138,10 +148,16 @@ class Tally:
         return count(self.done, "image")
 
     def summary(self) -> str:
-        """Return one line: how many images, how fast, how many failed."""
+        """Return one line: how many images, how fast, how many failed or are damaged."""
         seconds = self.seconds
         rate = f" ({self.done / seconds:.0f}/s)" if seconds else ""
         failed = f", {self.failed:,} failed" if self.faults else ""
+        damaged = f", {self.damaged:,} damaged and accepted" if self.damaged else ""
         unlabelled = f", {self.unlabelled:,} without a label" if self.unlabelled else ""
         resumed = f", {self._resumed:,} of them before" if self._resumed else ""
-        return f"{self.images} in {seconds:.1f} s{rate}{failed}{unlabelled}{resumed}"
+        return f"{self.images} in {seconds:.1f} s{rate}{failed}{damaged}{unlabelled}{resumed}"
+
+
+def list_faults(paths: Sequence[bytes], reasons: Sequence[str]) -> list[Fault]:
+    """List the images that have a reason."""
+    return [Fault(path, reason) for path, reason in zip(paths, reasons, strict=True) if reason]

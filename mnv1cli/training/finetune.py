@@ -92,6 +92,7 @@ class FinetuneResult:
         regularisation: scikit-learn's C, with which the head was fitted.
         epochs: the epoch that the module is of, None where only the head was fitted.
         faults: the images that could not be read, and why.
+        damaged: the number of damaged images that were used, None where such are refused.
     """
 
     path: str
@@ -105,6 +106,7 @@ class FinetuneResult:
     regularisation: float
     epochs: int | None
     faults: tuple[Fault, ...] = field(default=(), repr=False)
+    damaged: int | None = None
 
 
 def finetune(
@@ -164,6 +166,7 @@ def finetune(
         regularisation=head.strength,
         epochs=epoch,
         faults=tuple(tally.faults),
+        damaged=tally.damaged if spec.accepts_damaged else None,
     )
 
 
@@ -288,5 +291,6 @@ def _settings(
         "--input-range": module.input_range.setting,
         "--preprocess": spec.preprocess,
         "--exif": spec.exif,
+        "--damaged": spec.damaged,
         "the split with the sha256": hashlib.sha256(photos.encode_split()).hexdigest(),
     }

@@ -148,6 +148,8 @@ def _print(evaluation: Evaluation, as_json: bool) -> None:
     ]
     if evaluation.failed:
         rows.append(("could not be read", f"{evaluation.failed:,}", ""))
+    if evaluation.damaged:
+        rows.append(("damaged and accepted", f"{evaluation.damaged:,}", ""))
     print_table(("", "", "95 % interval"), rows)
 
 

@@ -13,6 +13,7 @@ from mnv1cli.cli import console
 from mnv1cli.cli.help import Group, GroupedCommand, option
 from mnv1cli.cli.options import (
     AS_JSON,
+    DAMAGED,
     EXIF,
     IMAGE_SIZE,
     INPUT_RANGE,
@@ -64,6 +65,7 @@ _DEFAULTS = FinetuneOptions()
 @INPUT_RANGE
 @PREPROCESS
 @EXIF
+@DAMAGED
 @option(Group.RUN, "--full", is_flag=True, help="Train all layers, not only the last one.")
 @option(
     Group.RUN,
@@ -118,6 +120,7 @@ def finetune(
     input_range: InputRange,
     preprocess: Any,
     exif: bool,
+    damaged: Any,
     threads: int | None,
     quiet: bool,
     verbose: bool,
@@ -141,6 +144,7 @@ def finetune(
         settings = Settings(
             preprocess=preprocess,
             exif=exif,
+            damaged=damaged,
             image_size=image_size,
             input_range=input_range,
             threads=threads,
@@ -181,10 +185,14 @@ def _print(result: FinetuneResult, as_json: bool) -> None:
 
         facts = dataclasses.asdict(result)
         del facts["faults"]
+        if result.damaged is None:
+            del facts["damaged"]
         print_json(facts)
         return
     held = result.held_out
     failed = f", {result.failed:,} could not be read" if result.failed else ""
+    if result.damaged:
+        failed += f", {result.damaged:,} damaged and accepted"
     low, high = (100 * end for end in held.interval)
     trained = ""
     if result.epochs is not None:

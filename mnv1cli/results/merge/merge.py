@@ -80,7 +80,8 @@ def merge(
     ordered = order_parts(parts)
     failures = ordered.failures()
     done, seconds = sum(part.done for part in parts), sum(part.seconds for part in ordered.parts)
-    metadata = ordered.parts[0].metadata.ended(done, failures, seconds)
+    damaged = sum(part.counts.damaged or 0 for part in parts)
+    metadata = ordered.parts[0].metadata.ended(done, failures, seconds, damaged)
     with _undone_on_failure(outputs):
         _write(outputs, chosen, layout, ordered, metadata)
     return Merged(str(output), len(parts), done, len(failures))
@@ -164,9 +165,16 @@ def _common_layout(parts: Sequence[Part], form: Format) -> Layout:
     shape = _common_shape(parts)
     if shape == _UNKNOWN and not labels and form.name != "jsonl":
         raise OptionError("no part says how many values a row has", "use jsonl")
-    layout = Layout(shape, labels, _have_faults(parts), wide is not None, metadata.meta)
+    layout = Layout(
+        shape,
+        labels,
+        errors=_have_faults(parts),
+        wide=wide is not None,
+        meta=metadata.meta,
+        warnings=metadata.accepts_damaged,
+    )
     for part, own in layouts:
-        if own.meta != layout.meta:
+        if (own.meta, own.warnings) != (layout.meta, layout.warnings):
             raise ResultError(f"the metadata of {part.name} are not those of its rows")
     for part in parts if form.has_all(layout.wide) else ():
         if part.lacks_unlabelled():

@@ -10,7 +10,6 @@ import numpy as np
 from mnv1cli.errors import OptionError, ResultError
 from mnv1cli.path_text import display_path
 from mnv1cli.results.merge.positions import Positions, parse_positions
-from mnv1cli.results.metadata import Counts
 from mnv1cli.results.readers import open_result
 from mnv1cli.results.shard_positions import PathDigest
 
@@ -55,6 +54,7 @@ class Part:
         if metadata.counts is None or metadata.failures is None or metadata.seconds is None:
             raise ResultError(f"the metadata of {file} are damaged")
         self.failures, self.seconds = metadata.failures, metadata.seconds
+        self.counts = metadata.counts
         self.done = metadata.counts.done
         self.metadata = replace(metadata, shard=None)
         self.layout = self._result.layout
@@ -151,7 +151,7 @@ class Part:
         metadata, positions = self.metadata, self.positions
         labels = metadata.command == "classify"
         sound = metadata.command in _COMMANDS
-        sound = sound and metadata.counts == Counts(self.done, len(self.failures))
+        sound = sound and self.counts.failed == len(self.failures)
         if self.layout is not None:
             sound = sound and self.layout.labels == labels
         if positions is not None:

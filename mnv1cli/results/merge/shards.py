@@ -149,6 +149,7 @@ class _Image(NamedTuple):
     values: Any
     predictions: tuple[Prediction, ...] | None
     info: ImageInfo | None
+    warning: str | None
 
 
 def _rows(tables: Iterable[Table]) -> Iterator[_Image]:
@@ -160,17 +161,19 @@ def _rows(tables: Iterable[Table]) -> Iterator[_Image]:
                 None if table.values is None else table.values[i],
                 table.predictions[i] if table.predictions else None,
                 table.image_info[i] if table.image_info else None,
+                table.warnings[i] if table.warnings else None,
             )
 
 
 def _table(images: Sequence[_Image]) -> Table:
-    paths, errors, values, predictions, image_info = zip(*images, strict=True)
+    paths, errors, values, predictions, image_info, warnings = zip(*images, strict=True)
     return Table(
         paths,
         errors,
         None if values[0] is None else np.stack(values),
         () if predictions[0] is None else predictions,
         () if image_info[0] is None else image_info,
+        () if warnings[0] is None else warnings,
     )
 
 

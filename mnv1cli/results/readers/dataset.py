@@ -18,7 +18,7 @@ from mnv1cli.storage.folder import Folder, explain_read_errors, open_folder
 from mnv1cli.system.threads import ordered_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import TypeVar
 
     from mnv1cli.results.metadata import RunMetadata
@@ -127,14 +127,6 @@ def _run_of(part: str) -> str:
     return part.removeprefix(PART).rpartition("-")[0]
 
 
-def _leave_out(
-    tally: tuple[int, list[Fault]], repeated: Collection[bytes]
-) -> tuple[int, list[Fault]]:
-    """Leave images out of the tally of a part."""
-    images, faults = tally
-    return images - len(repeated), [fault for fault in faults if fault.path not in repeated]
-
-
 class DatasetResult:
     """The parts of a dataset as one result, in their order.
 
@@ -158,14 +150,15 @@ class DatasetResult:
     @cached_property
     def metadata(self) -> RunMetadata | None:
         """The settings, with the counts of the rows and the time of the runs; reads all parts."""
-        images = 0
+        images, damaged = 0, 0
         faults: list[Fault] = []
         parts = map_parts(self._folder, self._names, ParquetResult.tally)
-        for name, tally in zip(self._names, parts, strict=True):
-            number, failed = _leave_out(tally, self._repeated.get(name, frozenset()))
-            images += number
-            faults += failed
-        return self._settings.ended(images - len(faults), faults, self._sum_seconds())
+        for name, part in zip(self._names, parts, strict=True):
+            tally = part.without(self._repeated.get(name, frozenset()))
+            images += tally.images
+            faults += tally.faults
+            damaged += len(tally.damaged)
+        return self._settings.ended(images - len(faults), faults, self._sum_seconds(), damaged)
 
     def paths(self) -> Iterator[bytes]:
         """Yield each image that has a row, part by part."""

@@ -44,19 +44,22 @@ class CsvResult:
 
     def _read_layout(self) -> Layout:
         header = next(self._rows(), [])
-        errors = header[-1:] == ["error"]
-        columns = header[1 : -1 if errors else None]
+        columns = header[1:]
+        last: dict[str, bool] = {}
+        for name in ("error", "warning"):
+            last[f"{name}s"] = columns[-1:] == [name]
+            columns = columns[: len(columns) - last[f"{name}s"]]
         meta = columns[-len(META_FIELDS) :] == list(META_FIELDS)
         if meta:
             columns = columns[: -len(META_FIELDS)]
         if header[:1] == ["path"]:
             if columns == list(LABEL_FIELDS):
-                return Layout((0,), labels=True, errors=errors, meta=meta)
+                return Layout((0,), labels=True, meta=meta, **last)
             if columns and all(map(_WIDE.fullmatch, columns)):
                 length = len(columns) // 2
-                return Layout((length,), labels=True, errors=errors, wide=True, meta=meta)
+                return Layout((length,), labels=True, wide=True, meta=meta, **last)
             if columns and columns == [str(i) for i in range(len(columns))]:
-                return Layout((len(columns),), errors=errors)
+                return Layout((len(columns),), **last)
         raise ResultError(f"{self._file} has other columns than a result of mnv1")
 
     def _rows(self) -> Iterator[list[str]]:
@@ -92,6 +95,7 @@ class CsvResult:
         assert layout is not None
         paths = tuple(encode_path(rows[0][0]) for rows in images)
         errors = tuple(rows[0][-1] if layout.errors else "" for rows in images)
+        warnings = tuple(rows[0][-1 - layout.errors] for rows in images if layout.warnings)
         try:
             if layout.labels:
                 predictions = tuple(
@@ -101,20 +105,27 @@ class CsvResult:
                 image_info = (
                     tuple(self._read_info(rows[0]) for rows in images) if layout.meta else ()
                 )
-                return Table(paths, errors, predictions=predictions, image_info=image_info)
+                return Table(
+                    paths,
+                    errors,
+                    predictions=predictions,
+                    image_info=image_info,
+                    warnings=warnings,
+                )
             length = layout.shape[0]
             blank = [float("nan")] * length
             cells: list[Any] = [
                 blank if error else rows[0][1 : length + 1]
                 for rows, error in zip(images, errors, strict=True)
             ]
-            return Table(paths, errors, values=np.array(cells, np.float64).astype(np.float32))
+            values = np.array(cells, np.float64).astype(np.float32)
+            return Table(paths, errors, values, warnings=warnings)
         except ValueError as error:
             raise ResultError(f"{self._file} is damaged: {error}") from error
 
     def _read_info(self, row: list[str]) -> ImageInfo:
         assert self.layout is not None
-        end = len(row) - self.layout.errors
+        end = len(row) - self.layout.errors - self.layout.warnings
         width, height, *times = row[end - len(META_FIELDS) : end]
         return ImageInfo(int(width) if width else None, int(height) if height else None, *times)
 

@@ -52,11 +52,11 @@ class JsonLinesResult:
             if first is None:
                 return None
             record = first
-        errors = "error" in first
+        last = {"errors": "error" in first, "warnings": "warning" in first}
         if "predictions" in record:
-            return Layout((0,), labels=True, errors=errors, meta="width" in first)
+            return Layout((0,), labels=True, meta="width" in first, **last)
         self._length = len(record.get("values") or ())
-        return Layout((self._length,), errors=errors)
+        return Layout((self._length,), **last)
 
     def _records(self) -> Iterator[dict[str, Any]]:
         try:
@@ -75,17 +75,20 @@ class JsonLinesResult:
         paths = tuple(map(parse_path, records))
         errors = tuple(record.get("error") or "" for record in records)
         assert self.layout is not None
+        warnings = tuple(r.get("warning") or "" for r in records if self.layout.warnings)
         if self.layout.labels:
             predictions = tuple(
                 tuple(Prediction(**fields) for fields in record["predictions"] or ())
                 for record in records
             )
             image_info = tuple(map(_read_info, records)) if self.layout.meta else ()
-            return Table(paths, errors, predictions=predictions, image_info=image_info)
+            return Table(
+                paths, errors, predictions=predictions, image_info=image_info, warnings=warnings
+            )
         blank = [None] * self._length
         # A value that JSON has no number for is null there, and NaN here.
         values = np.array([record["values"] or blank for record in records], np.float64)
-        return Table(paths, errors, values=values.astype(np.float32))
+        return Table(paths, errors, values.astype(np.float32), warnings=warnings)
 
 
 def _read_info(record: Mapping[str, Any]) -> ImageInfo:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mnv1cli.errors import ResultError
 from mnv1cli.results.readers.common import IMAGES, encode_path, read_run_metadata
+from mnv1cli.results.writers.delimited import list_texts
 from mnv1cli.types import Layout, Table
 
 if TYPE_CHECKING:
@@ -35,9 +36,12 @@ class NpyResult:
                 "not a row of float32 per image"
             )
         header = next(self._rows(), [])
-        if header not in (["row", "path"], ["row", "path", "error"]):
+        shape, last = self.values.shape[1:], set(header[2:])
+        self._layout = Layout(shape, errors="error" in last, warnings="warning" in last)
+        self._header = ["row", "path", *list_texts(self._layout)]
+        if header != self._header:
             raise ResultError(f"{self._index} is not an index of mnv1")
-        self.layout: Layout | None = Layout(self.values.shape[1:], errors=len(header) == 3)
+        self.layout: Layout | None = self._layout
         self.metadata = read_run_metadata(file)
 
     def paths(self) -> Iterator[bytes]:
@@ -52,8 +56,10 @@ class NpyResult:
         for start in range(0, len(self.values), images):
             values = self._map_rows(start, images)
             chunk = list(itertools.islice(entries, len(values)))
-            paths, errors = zip(*chunk, strict=True)
-            yield Table(paths, errors, values=values)
+            paths, texts = zip(*chunk, strict=True)
+            errors = tuple(cells[-1] if self._layout.errors else "" for cells in texts)
+            warnings = tuple(cells[0] for cells in texts if self._layout.warnings)
+            yield Table(paths, errors, values, warnings=warnings)
         next(entries, None)
 
     def _map_rows(self, start: int, images: int) -> FloatArray:
@@ -65,15 +71,15 @@ class NpyResult:
         offset = whole.offset + start * whole.strides[0]
         return np.asarray(np.memmap(self._file, whole.dtype, "r", offset, shape))
 
-    def _entries(self) -> Iterator[tuple[bytes, str]]:
-        """Yield path and error of each row, as many as there are rows."""
+    def _entries(self) -> Iterator[tuple[bytes, list[str]]]:
+        """Yield the path and the last cells of each row, as many as there are rows."""
         count = 0
         for row in itertools.islice(self._rows(), 1, None):
-            if row[:1] != [str(count)] or len(row) < 2:
+            if row[:1] != [str(count)] or len(row) != len(self._header):
                 raise ResultError(f"{self._index} is damaged at row {count}")
             count += 1
             if count <= len(self.values):
-                yield encode_path(row[1]), "".join(row[2:])
+                yield encode_path(row[1]), row[2:]
         if count != len(self.values):
             raise ResultError(f"{self._index} has {count:,} rows, not {len(self.values):,}")
 

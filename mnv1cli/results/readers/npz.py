@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class NpzResult:
-    """A result in NPZ: `values`, `paths`, `meta`, and `errors` where they were wanted."""
+    """A result in NPZ: `values`, `paths`, `meta`, `warnings` and `errors` where it has them."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -33,8 +33,9 @@ class NpzResult:
                 shape, _, dtype = _read_header(member)
             if dtype != np.float32 or len(shape) < 2:
                 raise ResultError(f"{file} holds {dtype} {list(shape)}, not float32 rows")
-            self._errors = "errors.npy" in names
-            self.layout: Layout | None = Layout(shape[1:], errors=self._errors)
+            self._texts = [name for name in ("errors", "warnings") if f"{name}.npy" in names]
+            texts = dict.fromkeys(self._texts, True)
+            self.layout: Layout | None = Layout(shape[1:], **texts)
             self.metadata = None
             if "meta.npy" in names:
                 with archive.open("meta.npy") as member:
@@ -48,13 +49,17 @@ class NpzResult:
 
     def tables(self, images: int | None = None) -> Iterator[Table]:
         """Yield the rows in tables of `images` images, as a writer takes them."""
-        names = ("values", "paths", *(["errors"] if self._errors else []))
+        names = ("values", "paths", *self._texts)
         parts = (self._parts(name, images or IMAGES) for name in names)
-        for values, paths, *reasons in zip(*parts, strict=True):
-            errors = tuple(reasons[0].tolist()) if reasons else ("",) * len(values)
-            if not len(values) == len(paths) == len(errors):
+        for arrays in zip(*parts, strict=True):
+            if len({len(array) for array in arrays}) > 1:
                 raise ResultError(f"{self._file} has different numbers of values and of paths")
-            yield Table(tuple(map(encode_path, paths.tolist())), errors, values=values)
+            values, paths, *texts = arrays
+            columns = {
+                name: tuple(text.tolist()) for name, text in zip(self._texts, texts, strict=True)
+            }
+            columns.setdefault("errors", ("",) * len(values))
+            yield Table(tuple(map(encode_path, paths.tolist())), values=values, **columns)
 
     def _parts(self, name: str, images: int) -> Iterator[NDArray[Any]]:
         """Yield an array of the archive in pieces of `images` rows."""

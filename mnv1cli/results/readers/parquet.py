@@ -15,7 +15,7 @@ from mnv1cli.storage.base import explain_failure
 from mnv1cli.types import Fault, ImageInfo, Layout, Prediction, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from mnv1cli.results.metadata import RunMetadata
@@ -24,11 +24,28 @@ _BUFFER = 1 << 20
 _PATH_COLUMNS = ["path", "path_bytes"]
 
 
+class PartTally(NamedTuple):
+    """The number of images that have rows, and those of them that failed or are damaged."""
+
+    images: int
+    faults: list[Fault]
+    damaged: list[Fault]
+
+    def without(self, paths: Collection[bytes]) -> PartTally:
+        """Return the tally without these images, which have rows."""
+        faults, damaged = (
+            [fault for fault in group if fault.path not in paths]
+            for group in (self.faults, self.damaged)
+        )
+        return PartTally(self.images - len(paths), faults, damaged)
+
+
 class _Image(NamedTuple):
     """The rows of one image that were read so far."""
 
     path: bytes
     error: str
+    warning: str
     info: ImageInfo
     predictions: list[Prediction]
 
@@ -72,44 +89,49 @@ class ParquetResult:
         stored = self.stored_metadata
         if stored is None or stored.run is None:
             return stored
-        images, faults = self.tally()
-        return stored.settings().ended(images - len(faults), faults, 0.0)
+        images, faults, damaged = self.tally()
+        return stored.settings().ended(images - len(faults), faults, 0.0, len(damaged))
 
-    def tally(self) -> tuple[int, list[Fault]]:
-        """Count the images that have rows, and list those of them that failed."""
-        images = 0
-        faults: list[Fault] = []
+    def tally(self) -> PartTally:
+        """Count the images that have rows, and list those of them that failed or are damaged."""
+        tally = PartTally(0, [], [])
         for group in range(self._parquet.num_row_groups):
-            number, failed = self._count(group)
-            images += number
-            if failed:
-                # Most often few have failed: the paths of the others need not be read.
-                faults += self._read_faults(group)
-        return images, faults
+            number, columns = self._count(group)
+            tally = tally._replace(images=tally.images + number)
+            # Most often few have failed: the paths of the others need not be read.
+            for name, faults in (("error", tally.faults), ("warning", tally.damaged)):
+                faults.extend(self._read_faults(group, name) if name in columns else ())
+        return tally
 
-    def _count(self, group: int) -> tuple[int, bool]:
-        """Count the images of a row group, and return whether one of them failed."""
+    def _count(self, group: int) -> tuple[int, set[str]]:
+        """Count the images of a row group, and return which columns have errors or warnings."""
         from pyarrow import compute
 
         arrays: Any = compute
         by_rank = self.layout is not None and self.layout.labels
         images = 0 if by_rank else self._parquet.metadata.row_group(group).num_rows
-        failed = False
-        columns = [name for name in ("rank", "error") if name in self._columns]
+        filled: set[str] = set()
+        texts = {"error", "warning"} & self._columns
+        columns = [*(["rank"] if "rank" in self._columns else []), *texts]
         for batch in self._batches(columns, groups=[group]) if columns else ():
             if by_rank:
                 # Ranks count up from 1, and an image without labels has none.
                 ranks = arrays.fill_null(batch.column("rank"), 1)
                 images += arrays.sum(arrays.equal(ranks, 1)).as_py() or 0
-            if "error" in columns:
-                failed |= bool(arrays.any(arrays.not_equal(batch.column("error"), "")).as_py())
-        return images, failed
+            for name in texts - filled:
+                if arrays.any(arrays.not_equal(batch.column(name), "")).as_py():
+                    filled.add(name)
+        return images, filled
 
-    def _read_faults(self, group: int) -> Iterator[Fault]:
-        for batch in self._batches([*_PATH_COLUMNS, "error"], groups=[group]):
-            for path, error in zip(_paths(batch), _errors(batch), strict=True):
-                if error:
-                    yield Fault(path, error)
+    def _read_faults(self, group: int, name: str) -> Iterator[Fault]:
+        """Read the images of a row group that have a text in a column, each of them once."""
+        by_rank = "rank" in self._columns
+        columns = [*_PATH_COLUMNS, name, *(["rank"] if by_rank else [])]
+        for batch in self._batches(columns, groups=[group]):
+            ranks = batch.column("rank").to_pylist() if by_rank else [None] * batch.num_rows
+            for path, text, rank in zip(_paths(batch), _texts(batch, name), ranks, strict=True):
+                if text and (rank or 1) == 1:
+                    yield Fault(path, text)
 
     def paths(self) -> Iterator[bytes]:
         """Yield each image that has a row, in their order."""
@@ -136,19 +158,21 @@ class ParquetResult:
             # Where an image failed the list is null, and the numbers beneath it are arbitrary.
             values = np.array(column.flatten() if not column.null_count else _fill_nulls(column))
             values = values.reshape(-1, length).astype(np.float32)
-            yield Table(tuple(_paths(batch)), _errors(batch), values=values)
+            warnings = _texts(batch, "warning") if self.layout.warnings else ()
+            yield Table(tuple(_paths(batch)), _texts(batch, "error"), values, warnings=warnings)
 
     def _label_tables(self, count: int) -> Iterator[Table]:
         """Yield tables of whole images, whose ranks may be in two batches."""
         images: list[_Image] = []
         for batch in self._batches(None, count):
             cells = [batch.column(name).to_pylist() for name in LABEL_FIELDS]
-            rows = zip(_paths(batch), _errors(batch), self._read_info(batch), *cells, strict=True)
-            for path, error, info, *fields in rows:
+            texts = _texts(batch, "error"), _texts(batch, "warning")
+            rows = zip(_paths(batch), *texts, self._read_info(batch), *cells, strict=True)
+            for path, error, warning, info, *fields in rows:
                 last = images[-1] if images else None
                 continues = last and last.path == path and last.predictions and fields[0]
                 if not (last and continues and fields[0] > last.predictions[-1].rank):
-                    images.append(_Image(path, error, info, []))
+                    images.append(_Image(path, error, warning, info, []))
                 if fields[0] is not None:
                     images[-1].predictions.append(Prediction(*fields))
             if len(images) > count:
@@ -168,22 +192,25 @@ class ParquetResult:
             yield ImageInfo(width, height, mtime, taken.isoformat() if taken else "")
 
     def _make_table(self, images: list[_Image]) -> Table:
-        paths, errors, image_info, predictions = zip(*images, strict=True)
-        if self.layout is None or not self.layout.meta:
-            image_info = ()
+        assert self.layout is not None
+        paths, errors, warnings, image_info, predictions = zip(*images, strict=True)
         return Table(
-            paths, errors, predictions=tuple(map(tuple, predictions)), image_info=image_info
+            paths,
+            errors,
+            predictions=tuple(map(tuple, predictions)),
+            image_info=image_info if self.layout.meta else (),
+            warnings=warnings if self.layout.warnings else (),
         )
 
     def _read_layout(self) -> Layout:
-        errors = "error" in self._columns
+        last = {f"{name}s": name in self._columns for name in ("error", "warning")}
         if {*_PATH_COLUMNS, *LABEL_FIELDS} <= self._columns:
-            return Layout((0,), labels=True, errors=errors, meta=META_FIELDS[0] in self._columns)
+            return Layout((0,), labels=True, meta=META_FIELDS[0] in self._columns, **last)
         if {*_PATH_COLUMNS, "values"} <= self._columns:
             kind = self._parquet.schema_arrow.field("values").type
             length = getattr(kind, "list_size", 0)
             if length:
-                return Layout((length,), errors=errors)
+                return Layout((length,), **last)
         raise ResultError(f"{self._file} has other columns than a result of mnv1")
 
     def _batches(
@@ -206,11 +233,11 @@ def _paths(batch: Any) -> Iterator[bytes]:
         yield text.encode() if data is None else data
 
 
-def _errors(batch: Any) -> tuple[str, ...]:
-    """Return the error of each row, empty where it has none."""
-    if "error" not in batch.schema.names:
+def _texts(batch: Any, name: str) -> tuple[str, ...]:
+    """Return the text of each row in a column, empty where it has none."""
+    if name not in batch.schema.names:
         return ("",) * int(batch.num_rows)
-    return tuple(str(error or "") for error in batch.column("error").to_pylist())
+    return tuple(str(text or "") for text in batch.column(name).to_pylist())
 
 
 def _fill_nulls(column: Any) -> Any:

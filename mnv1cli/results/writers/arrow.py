@@ -9,6 +9,7 @@ import numpy as np
 
 from mnv1cli.errors import OptionError
 from mnv1cli.path_text import decode_lossy
+from mnv1cli.results.writers.delimited import list_texts, zip_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,20 +73,24 @@ class ArrowRows:
             fields += [("width", pa.int32()), ("height", pa.int32())]
             # Without a time zone, for which some readers need another library.
             fields += [("mtime", pa.timestamp("s")), ("exif_datetime", pa.timestamp("s"))]
-        if self._layout.errors:
-            fields.append(("error", pa.string()))
+        fields += [(name, pa.string()) for name in list_texts(self._layout)]
         return pa.schema(fields)
 
     def _label_columns(self, table: Table) -> list[Any]:
         blank: tuple[Any, ...] = (None,) * _LABEL_CELLS
         rows: list[tuple[Any, ...]] = []
         paths: list[bytes] = []
-        errors: list[str] = []
+        texts: list[tuple[str, ...]] = []
         image_info = [_with_times(info) for info in table.image_info] or [()] * len(table.paths)
         if self._layout.meta:
             blank = (None,) * (_LABEL_CELLS + 4)
-        for path, error, predictions, info in zip(
-            table.paths, table.errors, table.predictions, image_info, strict=True
+        for path, error, predictions, info, own_texts in zip(
+            table.paths,
+            table.errors,
+            table.predictions,
+            image_info,
+            zip_texts(table, self._layout),
+            strict=True,
         ):
             kept: Sequence[tuple[Any, ...]] = (
                 [blank] if error else [(*prediction, *info) for prediction in predictions]
@@ -94,9 +99,9 @@ class ArrowRows:
                 kept = [(*blank[:_LABEL_CELLS], *info)]
             rows += kept
             paths += [path] * len(kept)
-            errors += [error] * len(kept)
+            texts += [own_texts] * len(kept)
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(blank)
-        return self._complete(paths, columns, errors)
+        return self._complete(paths, columns, texts)
 
     def _value_columns(self, table: Table) -> list[Any]:
         assert table.values is not None
@@ -106,16 +111,17 @@ class ArrowRows:
         values = pa.FixedSizeListArray.from_arrays(
             flat, self._layout.shape[0], mask=pa.array(failed) if failed.any() else None
         )
-        return self._complete(table.paths, [values], table.errors)
+        return self._complete(table.paths, [values], list(zip_texts(table, self._layout)))
 
     def _complete(
-        self, paths: Sequence[bytes], columns: Sequence[Any], errors: Sequence[str]
+        self, paths: Sequence[bytes], columns: Sequence[Any], texts: Sequence[tuple[str, ...]]
     ) -> list[Any]:
-        """Add the columns of paths and errors, in the order and the types of the schema."""
-        texts = [decode_lossy(path) for path in paths]
-        names = [text for text, _ in texts]
-        raw = [path if lossy else None for path, (_, lossy) in zip(paths, texts, strict=True)]
-        all_columns = [names, raw, *columns, *([errors] if self._layout.errors else [])]
+        """Add the columns of paths and texts, in the order and the types of the schema."""
+        decoded = [decode_lossy(path) for path in paths]
+        names = [name for name, _ in decoded]
+        raw = [path if lossy else None for path, (_, lossy) in zip(paths, decoded, strict=True)]
+        last = zip(*texts, strict=True) if texts else [()] * len(list_texts(self._layout))
+        all_columns = [names, raw, *columns, *last]
         return [
             column
             if isinstance(column, self._arrow.Array)

@@ -59,18 +59,17 @@ class CsvWriter:
         else:
             columns = list(LABEL_FIELDS)
         meta = META_FIELDS if self._layout.meta else ()
-        return ["path", *columns, *meta, *(["error"] if self._layout.errors else [])]
+        return ["path", *columns, *meta, *list_texts(self._layout)]
 
     def _rows(self, table: Table) -> Iterator[list[str]]:
         values = self._label_cells(table) if self._layout.labels else self._value_cells(table)
         image_info = table.image_info or itertools.repeat(())
-        for path, error, cells, info in zip(
-            table.paths, table.errors, values, image_info, strict=False
+        for path, cells, info, texts in zip(
+            table.paths, values, image_info, zip_texts(table, self._layout), strict=False
         ):
             last = ["" if value is None else str(value) for value in info]
-            last += [error] if self._layout.errors else []
             for row in cells:
-                yield [decode_path(path), *row, *last]
+                yield [decode_path(path), *row, *last, *texts]
 
     def _label_cells(self, table: Table) -> Iterator[list[list[str]]]:
         """Yield the rows of each image, without path and error."""
@@ -97,6 +96,17 @@ class TsvWriter(CsvWriter):
     """Tab-separated values, quoted where a value holds a tab, a quote or a line end."""
 
     delimiter = "\t"
+
+
+def list_texts(layout: Layout) -> list[str]:
+    """Return the names of the last columns, which hold what is wrong with an image."""
+    return ["warning"] * layout.warnings + ["error"] * layout.errors
+
+
+def zip_texts(table: Table, layout: Layout) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of each image in the columns of `list_texts`."""
+    columns = [table.get_warnings()] * layout.warnings + [table.errors] * layout.errors
+    return zip(*columns, strict=True) if columns else iter([()] * len(table.paths))
 
 
 def encode_rows(rows: Iterable[Iterable[Any]], delimiter: str = ",") -> bytes:

@@ -45,13 +45,15 @@ class JsonLinesWriter:
         results = self._predictions(table) if self._layout.labels else self._values(table)
         key = "predictions" if self._layout.labels else "values"
         image_info = table.image_info or itertools.repeat(None)
-        for path, error, result, info in zip(
-            table.paths, table.errors, results, image_info, strict=False
+        for path, error, warning, result, info in zip(
+            table.paths, table.errors, table.get_warnings(), results, image_info, strict=False
         ):
             record = make_path_fields(path)
             record[key] = None if error else result
             if info is not None:
                 record |= {name: value or None for name, value in info._asdict().items()}
+            if self._layout.warnings:
+                record["warning"] = warning or None
             if self._layout.errors:
                 record["error"] = error or None
             yield record

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from mnv1cli.path_text import decode_path
-from mnv1cli.results.writers.delimited import encode_rows
+from mnv1cli.results.writers.delimited import encode_rows, list_texts, zip_texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,18 +31,17 @@ class NpyWriter:
             self._rows, self._header_end = state["rows"], state["header_end"]
             return
         self._header_end = self._write_header()
-        fields = ["row", "path", *(["error"] if layout.errors else [])]
-        self._index.write(encode_rows([fields]))
+        self._index.write(encode_rows([["row", "path", *list_texts(layout)]]))
 
     def write(self, table: Table) -> None:
         """Write the results of consecutive images."""
         assert table.values is not None
         self._stream.write(np.ascontiguousarray(table.values, "<f4").data)
-        entries = zip(table.paths, table.errors, strict=True)
+        entries = zip(table.paths, zip_texts(table, self._layout), strict=True)
         self._index.write(
             encode_rows(
-                [self._rows + i, decode_path(path), *([error] if self._layout.errors else [])]
-                for i, (path, error) in enumerate(entries)
+                [self._rows + i, decode_path(path), *texts]
+                for i, (path, texts) in enumerate(entries)
             )
         )
         self._rows += len(table.paths)

@@ -12,6 +12,7 @@ from numpy.lib import format as npy
 
 from mnv1cli.path_text import decode_path
 from mnv1cli.results.files import reopen_from_start
+from mnv1cli.results.writers.delimited import list_texts, zip_texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +57,9 @@ class _Strings:
 
 
 class NpzWriter:
-    """Writes `values` float32 [n, ...], `paths`, `meta` as JSON, and `errors` where wanted.
+    """Writes `values` float32 [n, ...], `paths`, `meta` as JSON, `warnings` and `errors`.
+
+    The last two are there where they are wanted.
 
     A zip file cannot be extended in the middle: rows and paths wait in files
     beside the result, and are copied into it after the last one.
@@ -70,24 +73,25 @@ class NpzWriter:
         state = state or {}
         self._values = outputs.open_spool("values")
         self._paths = _Strings(outputs.open_spool("paths"), state.get("paths", (0, 1)))
-        self._errors = None
-        if layout.errors:
-            self._errors = _Strings(outputs.open_spool("errors"), state.get("errors", (0, 1)))
+        self._texts = {
+            name: _Strings(outputs.open_spool(name), state.get(name, (0, 1)))
+            for name in (f"{column}s" for column in list_texts(layout))
+        }
         self._rows = state.get("rows", 0)
 
     def state(self) -> Mapping[str, Any]:
         """Return the number of rows so far, and the sizes of their strings."""
-        errors = {"errors": self._errors.state} if self._errors else {}
-        return {"rows": self._rows, "paths": self._paths.state, **errors}
+        states = {name: strings.state for name, strings in self._texts.items()}
+        return {"rows": self._rows, "paths": self._paths.state, **states}
 
     def write(self, table: Table) -> None:
         """Write the results of consecutive images."""
         assert table.values is not None
         self._values.write(np.ascontiguousarray(table.values, "<f4").data)
-        for path, error in zip(table.paths, table.errors, strict=True):
+        for path, texts in zip(table.paths, zip_texts(table, self._layout), strict=True):
             self._paths.add(path)
-            if self._errors is not None:
-                self._errors.add(error.encode("utf-8", "surrogateescape"))
+            for strings, text in zip(self._texts.values(), texts, strict=True):
+                strings.add(text.encode("utf-8", "surrogateescape"))
         self._rows += len(table.paths)
 
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:
@@ -102,10 +106,9 @@ class NpzWriter:
                 _write_header(member, "<f4", (self._rows, *self._layout.shape))
                 with reopen_from_start(self._values) as values:
                     shutil.copyfileobj(values, member, _CHUNK)
-            for name, strings in (("paths", self._paths), ("errors", self._errors)):
-                if strings is not None:
-                    with _member(archive, name) as member:
-                        strings.write_to(member)
+            for name, strings in {"paths": self._paths, **self._texts}.items():
+                with _member(archive, name) as member:
+                    strings.write_to(member)
             with _member(archive, "meta") as member:
                 encoded = json.dumps(metadata or {}, ensure_ascii=False)
                 npy.write_array(member, np.array(encoded), allow_pickle=False)

@@ -51,8 +51,10 @@ class TableWriter:
     def write(self, table: Table) -> None:
         """Write the results of consecutive images."""
         grid = self._make_grid()
-        entries = zip(table.paths, table.errors, table.predictions, strict=True)
-        for path, error, predictions in entries:
+        entries = zip(
+            table.paths, table.errors, table.get_warnings(), table.predictions, strict=True
+        )
+        for path, error, warning, predictions in entries:
             name = Text(display_path(path))
             if not predictions:
                 grid.add_row(name, "", Text(error or "none this probable", style="red"), "")
@@ -61,6 +63,8 @@ class TableWriter:
                 shown = Text(f"{100 * probability:.1f} %", style=style)
                 grid.add_row(name, str(rank), Text(label, style=style), shown)
                 name = Text()
+            if warning:
+                grid.add_row(Text(), "", Text(warning, style="yellow"), "")
         self._console.print(grid)
 
     def state(self) -> Mapping[str, Any]:
