@@ -15,14 +15,15 @@ from mnv1cli._version import __version__
 if TYPE_CHECKING:
     from mnv1cli.api import Classifier
     from mnv1cli.errors import Mnv1Error
-    from mnv1cli.types import Classified, Prediction, Vector
+    from mnv1cli.inference.image_results import Classified, Vector
+    from mnv1cli.types import Prediction
 
 __all__ = ["Classified", "Classifier", "Mnv1Error", "Prediction", "Vector", "__version__"]
 
 _MODULES = {
-    "Classified": "types",
+    "Classified": "inference.image_results",
     "Classifier": "api",
-    "Vector": "types",
+    "Vector": "inference.image_results",
     "Mnv1Error": "errors",
     "Prediction": "types",
 }

@@ -22,6 +22,7 @@ from mnv1cli.inference.arguments import (
     take_integer,
     take_path,
 )
+from mnv1cli.inference.image_results import Classified, Vector, iterate_classified, iterate_vectors
 from mnv1cli.inference.predictor import Predictor
 from mnv1cli.inference.quantize import quantize
 from mnv1cli.inference.reopen import keep_module, reopen_predictor
@@ -38,11 +39,9 @@ from mnv1cli.types import (
     DEFAULT_DEVICE,
     MAX_BYTES,
     MAX_PIXELS,
-    Classified,
     FetchOptions,
     Runner,
     Task,
-    Vector,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +64,6 @@ if TYPE_CHECKING:
         OnError,
         Precision,
         Preprocess,
-        Table,
     )
 
 _TRUTHS = (str, os.PathLike, FolderTruth, ListTruth, type(None))
@@ -178,21 +176,21 @@ class Classifier:
     ) -> Iterator[Classified]:
         """Yield what `classify` returns, image by image, in constant memory."""
         task = make_classify_task(top, min_probability)
-        return _to_classified(self.predictor.predict(task, images, on_error))
+        return iterate_classified(self.predictor.predict(task, images, on_error))
 
     def iter_logits(
         self, images: ImageInputs, probabilities: bool = False, on_error: OnError = "fail"
     ) -> Iterator[Vector]:
         """Yield what `logits` returns, image by image, in constant memory."""
         task = make_logits_task(probabilities)
-        return _to_vectors(self.predictor.predict(task, images, on_error))
+        return iterate_vectors(self.predictor.predict(task, images, on_error))
 
     def iter_embed(
         self, images: ImageInputs, endpoint: str = "", pool: bool = True, on_error: OnError = "fail"
     ) -> Iterator[Vector]:
         """Yield what `embed` returns, image by image, in constant memory."""
         task = make_embed_task(endpoint, pool)
-        return _to_vectors(self.predictor.predict(task, images, on_error))
+        return iterate_vectors(self.predictor.predict(task, images, on_error))
 
     def fill(
         self,
@@ -285,20 +283,3 @@ def _make_fetch(offline: bool, insecure: bool, trust_module: bool) -> FetchOptio
     flags = {"offline": offline, "insecure": insecure, "trust_module": trust_module}
     offline, insecure, trust = (take_flag(name, flag) for name, flag in flags.items())
     return FetchOptions(offline, None, insecure, trust)
-
-
-def _to_classified(tables: Iterator[Table]) -> Iterator[Classified]:
-    for table in tables:
-        for path, error, warning, predictions in zip(
-            table.paths, table.errors, table.get_warnings(), table.predictions, strict=True
-        ):
-            yield Classified(os.fsdecode(path), predictions, error, warning)
-
-
-def _to_vectors(tables: Iterator[Table]) -> Iterator[Vector]:
-    for table in tables:
-        assert table.values is not None
-        for path, error, warning, values in zip(
-            table.paths, table.errors, table.get_warnings(), table.values, strict=True
-        ):
-            yield Vector(os.fsdecode(path), values, error, warning)

@@ -5,10 +5,9 @@ numpy is imported only for type checkers, so that `--help` starts fast.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -285,40 +284,3 @@ class FetchOptions:
     bar: TextIO | None = None
     insecure: bool = False
     trust: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Classified(Sequence[Prediction]):
-    """The labels of an image, best first; a sequence of `Prediction`.
-
-    `error` is the reason why there are none; `path` is empty for images from memory. `warning`
-    is the damage of an image that was accepted.
-    """
-
-    path: str
-    predictions: tuple[Prediction, ...]
-    error: str = ""
-    warning: str = ""
-
-    @overload
-    def __getitem__(self, index: int) -> Prediction: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Prediction, ...]: ...
-    def __getitem__(self, index: int | slice) -> Prediction | tuple[Prediction, ...]:
-        return self.predictions[index]
-
-    def __len__(self) -> int:
-        return len(self.predictions)
-
-
-@dataclass(frozen=True, slots=True)
-class Vector:
-    """The values of an image, float32; NaN where it failed, with the reason as `error`.
-
-    `warning` is the damage of an image that was accepted.
-    """
-
-    path: str
-    values: FloatArray
-    error: str = ""
-    warning: str = ""
