@@ -155,6 +155,7 @@ def test_damaged_photos_keep_their_labels_or_are_refused(kind: str, photos: Path
     # Five times what is allowed of many, for so few.
     assert outcome.changed <= damage.ALLOWED[kind] * 60 / 500 * 5
     assert outcome.accepted > 30 if kind == "one bit flipped" else outcome.accepted < 5
+    assert outcome.share >= damage.SHARE
 
 
 def test_few_whole_photos_are_taken_for_damaged_where_junk_is_before_their_end(
