@@ -83,9 +83,9 @@ def _refs(paths: Iterable[bytes], folders: Sequence[bytes]) -> list[ImageRef]:
 
 
 def _make_ref(path: bytes, folders: Sequence[bytes], shelf: Shelf) -> ImageRef:
-    if is_remote(path):
+    if is_remote(path) and split_member(path) is None:
         return ImageRef(0, path, member=RemoteImage(path))
-    place = _locate(path, folders)
+    place = path if is_remote(path) else _locate(path, folders)
     if (member := split_member(place)) is None:
         return ImageRef(0, path, source=place)
     archive, name = member

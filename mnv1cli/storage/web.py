@@ -20,6 +20,7 @@ from mnv1cli.errors import ImageError, first_line
 from mnv1cli.limits import check_bytes
 from mnv1cli.storage import clients
 from mnv1cli.storage.base import (
+    BUFFER_BYTES,
     BrokenOffError,
     DeniedError,
     Entry,
@@ -78,7 +79,7 @@ class Web:
                 return read_object(_open_origin(origin, os.getpid()), path, limit)
         return retry_broken(lambda: _read_answer(url, limit))
 
-    def open(self, uri: bytes) -> BinaryIO:
+    def open(self, uri: bytes, buffer: int = BUFFER_BYTES) -> BinaryIO:  # noqa: ARG002
         """Open a file, which is read as a whole: servers need not know of ranges."""
         return io.BytesIO(self.read(uri, _MAX_FILE_BYTES))
 

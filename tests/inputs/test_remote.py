@@ -294,14 +294,6 @@ def test_what_reads_an_object_travels(bucket: ObjectStore) -> None:
     assert pickle.loads(pickle.dumps(RemoteImage(uri, len(ROCKET))))(len(ROCKET)) == ROCKET
 
 
-def test_archives_are_not_read_from_stores(object_store: ObjectStore) -> None:
-    object_store.bucket("archives")
-    object_store.put("archives", {"photos.zip": b"PK"})
-    result = mnv1("classify", "s3://archives/photos.zip", *PLAIN)
-    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "archives are only read from disk; copy it here first" in result.stderr
-
-
 def test_listing_begins_before_all_keys_are_there(
     web: WebServer, object_store: ObjectStore
 ) -> None:
