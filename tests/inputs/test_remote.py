@@ -278,14 +278,27 @@ def test_folders_below_a_uri_tell_what_images_show(object_store: ObjectStore) ->
     assert (json.loads(told.stdout)["n"], json.loads(told.stdout)["top1"]) == (2, 1.0)
 
 
-def test_a_report_shows_what_is_in_a_store(bucket: ObjectStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "offline", "pictures", "reason"),
+    [
+        ((), "", 0, "not opened; --remote shows URIs"),
+        (("--remote",), "", 2, ""),
+        (("--remote",), "1", 0, "not opened: mnv1 is offline"),
+    ],
+)
+def test_a_report_opens_uris_only_where_it_is_told_to(
+    bucket: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...], offline: str, pictures: int, reason: str,
+) -> None:  # fmt: skip
     uris = ("s3://photos-bucket/photos/b.jpg", "s3://photos-bucket/photos/a.png")
     mnv1("classify", *uris, "--module", "bundled", "-o", tmp_path / "a.csv")
-    shown = mnv1("report", tmp_path / "a.csv", "-o", tmp_path / "a.html")
+    monkeypatch.setenv("MNV1_OFFLINE", offline)
+    shown = mnv1("report", tmp_path / "a.csv", "-o", tmp_path / "a.html", *words)
     assert shown.exit_code == 0
     page = (tmp_path / "a.html").read_text("utf-8")
-    assert page.count("base64,") == 2
+    assert page.count("base64,") == pictures
     assert uris[0] in page
+    assert reason in page
 
 
 def test_what_reads_an_object_travels(bucket: ObjectStore) -> None:
