@@ -28,6 +28,8 @@ def results(object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory)
         ("classify", "a.csv"), ("classify", "b.jsonl"), ("embed", "c.npy"), ("embed", "d.parquet"),
     ):  # fmt: skip
         assert mnv1(command, PHOTOS, *BUNDLED, "-o", folder / name).exit_code == 0
+    (folder / "x.jpg").write_bytes((ROOT / "examples" / "photos" / "coffee.jpg").read_bytes())
+    assert mnv1("classify", folder / "x.jpg", *BUNDLED, "-o", folder / "e.csv").exit_code == 0
     (folder / "truth.csv").write_text(f"path,label\n{PHOTOS}/coffee.jpg,espresso\n")
     object_store.put("results", {path.name: path for path in folder.iterdir()})
     return folder
@@ -53,7 +55,7 @@ def test_rows_are_those_of_the_results_on_disk(results: Path, words: tuple[str, 
 
 
 def test_merge_and_report_take_results_in_stores(results: Path, tmp_path: Path) -> None:
-    merged = mnv1("merge", "s3://results/a.csv", "s3://results/b.jsonl", "-o", tmp_path / "m.csv")
+    merged = mnv1("merge", "s3://results/a.csv", "s3://results/e.csv", "-o", tmp_path / "m.csv")
     assert merged.exit_code == 0, merged.stderr
     page = mnv1("report", "s3://results/a.csv", "-o", tmp_path / "a.html")
     assert page.exit_code == 0, page.stderr
