@@ -10,6 +10,7 @@ import contextlib
 import email.utils
 import io
 import os
+import re
 import threading
 from functools import lru_cache
 from html.parser import HTMLParser
@@ -43,6 +44,8 @@ _CONNECT_SECONDS = 5
 _MISSING, _REFUSED, _BUSY = (404, 410), (401, 403, 407), (429, 500, 502, 503, 504)
 # The characters that obstore leaves as they are in a path.
 _PLAIN = "!$&'()*+,;=:@~/"
+
+_CAUSE = re.compile(r"\[Errno -?\d+\] ([^)'\"]+)")
 
 _threads = threading.local()
 
@@ -139,7 +142,8 @@ def _request(url: str) -> Iterator[Any]:
     except requests.Timeout as error:
         raise StoreError("no answer in time") from error
     except (requests.RequestException, HTTPError, UnicodeError) as error:
-        raise StoreError(f"no connection: {first_line(error)}") from error
+        cause = match[1] if (match := _CAUSE.search(str(error))) else first_line(error)
+        raise StoreError(f"no connection: {cause}") from error
 
 
 def _open_session() -> Any:
@@ -150,8 +154,14 @@ def _open_session() -> Any:
 
     if not hasattr(_threads, "session"):
         _threads.session = requests.Session()
+        # Without the server's own pauses, which may be hours.
         retries = Retry(
-            clients.RETRIES, backoff_factor=0.1, status_forcelist=_BUSY, raise_on_status=False
+            clients.RETRIES,
+            connect=2,
+            backoff_factor=0.1,
+            status_forcelist=_BUSY,
+            raise_on_status=False,
+            respect_retry_after_header=False,
         )
         for scheme in ("http://", "https://"):
             _threads.session.mount(scheme, HTTPAdapter(max_retries=retries))
