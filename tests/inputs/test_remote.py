@@ -158,7 +158,7 @@ def test_keys_are_taken_as_they_are(object_store: ObjectStore) -> None:
 
 @pytest.mark.parametrize("key", ["p/b//c.jpg", "p/b/../c.jpg", "p/tab\t.jpg"])
 def test_key_that_ends_its_listing_is_a_fault_by_name(object_store: ObjectStore, key: str) -> None:
-    bucket = f"ends-{hash(key) & 0xFFFF}"
+    bucket = f"ends-{sum(key.encode())}"
     object_store.put(object_store.bucket(bucket), {"p/z.jpg": COFFEE, key: COFFEE})
     shown = key.replace("\t", "\\t")
     for uri in (f"s3://{bucket}/p", f"s3://{bucket}/p/*.jpg"):
