@@ -29,9 +29,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # The files that take longest, so that no core is left with one of them at the end.
 LONG = (
-    "resume", "run", "full", "locate", "sources", "source_failures", "loader",
-    "run_store", "docs", "accidents", "quantize", "results", "search", "finetune", "build",
-    "mobilenet", "benchmark", "convert", "real_library",
+    "resume", "run", "run_store", "real_library", "real_modules", "full", "search", "docs",
+    "export", "quantize", "finetune", "soak", "zoo", "kept_module", "mobilenet", "loader",
+    "convert", "results", "accidents", "existing", "input_range", "bundled", "tf2_exports",
+    "locate", "sources", "source_failures", "export_files", "connections", "benchmark", "build",
 )  # fmt: skip
 
 
@@ -79,12 +80,14 @@ def compiled_cache(bundled_module: HubModule, cache: Path) -> Path:
 @pytest.fixture
 def warm_cache(compiled_cache: Path, bundled_module: HubModule, own_cache: Path) -> Path:
     """A cache of the test's own, with the bundled module and its compiled models."""
-    from mnv1cli.modules import artifacts
-
-    compiled = artifacts.artifact_directory(bundled_module.fingerprint)
-    for place in (own_cache / bundled_module.path.name, compiled):
-        shutil.copytree(compiled_cache / place.relative_to(own_cache), place)
+    copy_bundled(compiled_cache, bundled_module, own_cache)
     return own_cache
+
+
+def copy_bundled(source: Path, bundled_module: HubModule, target: Path) -> None:
+    """Copy the bundled module and its compiled models from a cache to another."""
+    for inside in (bundled_module.path.name, f"compiled/{bundled_module.fingerprint}"):
+        shutil.copytree(source / inside, target / inside)
 
 
 @pytest.fixture

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from mnv1cli.inputs.archive import DAMAGE, Archive, Entry, Member, describe_damage
 from mnv1cli.inputs.held_bytes import MEMORY, HeldBytes
 from mnv1cli.inputs.passes import Part, Passes, WantedMember
 from mnv1cli.inputs.tar_archive import list_tar_entries
-from mnv1cli.system.bounded_reader import MAX_TAIL
+from mnv1cli.system.bounded_reader import MAX_TAIL, BoundedUnpacker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from mnv1cli.inputs.archive import Reader
     from mnv1cli.inputs.pooled_file import PooledFile
-    from mnv1cli.inputs.stored_file import StoredFile
     from mnv1cli.inputs.tar_archive import TarEntry
-    from mnv1cli.system.bounded_reader import BoundedReader
+    from mnv1cli.system.unpackers import Decompressor
 
 _CHUNK = 1 << 20
 # The largest image: several are in memory at once.
@@ -31,12 +30,12 @@ MAX_MEMBER = 32 << 20
 
 
 class PackedTarArchive(Archive):
-    """A tar file that is read forwards; `open_reader` makes the reader of its content."""
+    """A packed tar file; `open_decompressor` opens the decompressor of its kind."""
 
-    def __init__(self, path: bytes, open_reader: Callable[[BinaryIO], BoundedReader]) -> None:
+    def __init__(self, path: bytes, open_decompressor: Callable[[], Decompressor]) -> None:
         super().__init__(path)
         # No method of this object: members would keep each other, and open files, alive.
-        self._read_parts = partial(_read_parts, self.file, open_reader)
+        self._read_parts = partial(_read_parts, self.file, open_decompressor)
         self._passes = Passes(self._read_parts)
 
     def list_members(self, accepts: Callable[[bytes], bool]) -> Iterator[Member]:
@@ -83,12 +82,12 @@ class PackedTarArchive(Archive):
 
 
 def _read_parts(
-    file: PooledFile | StoredFile, open_reader: Callable[[BinaryIO], BoundedReader]
+    file: PooledFile, open_decompressor: Callable[[], Decompressor]
 ) -> Generator[Part, None, None]:
     """Read an archive once; each file can be read until the next one is asked for."""
     with (
         file.open_stream() as packed,
-        open_reader(packed) as stream,
+        BoundedUnpacker(packed, open_decompressor) as stream,
     ):
         for number, entry in enumerate(list_tar_entries(stream)):
             yield Part(number, _limit(entry), partial(_read_whole, stream, entry.size))
@@ -105,7 +104,7 @@ def _limit(entry: TarEntry) -> Entry:
     return Entry(entry.name, entry.size, problem)
 
 
-def _read_whole(stream: BoundedReader, size: int) -> bytes:
+def _read_whole(stream: BoundedUnpacker, size: int) -> bytes:
     data = stream.read(size)
     if len(data) < size:
         raise EOFError("it ends too early")

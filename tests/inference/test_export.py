@@ -23,7 +23,6 @@ from mnv1cli.modules.files import LABELS_ASSET
 from mnv1cli.types import Variant
 from tests.modules.test_mobilenet import make_random_variables
 from tests.support import exported, zoo
-from tests.support.digits import write_digits, write_small_module
 from tests.support.shell import EXAMPLES, mnv1, run
 
 if TYPE_CHECKING:
@@ -266,16 +265,12 @@ def test_scores_of_a_shape_that_is_not_stated(tmp_path: Path) -> None:
     assert exported.describe(model)["outputs"][0]["shape"] == [None, zoo.CLASSES]
 
 
-def test_finetuned_module_keeps_its_classes(tmp_path: Path) -> None:
-    digits = write_digits(tmp_path / "digits", 3, 8)
-    base = write_small_module(tmp_path / "base")
-    run("finetune", digits, "-o", tmp_path / "tuned", "--module", base)
-    model = tmp_path / "tuned.tflite"
-    run("module", "export", "--module", tmp_path / "tuned", "-o", model)
-    photos = sorted(digits.rglob("*.png"))[::4]
-    require_equal(model, photos, Classifier(tmp_path / "tuned").logits(photos))
+def test_names_in_the_module_are_kept(small: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model.tflite"
+    run("module", "export", "--module", small, "-o", model)
+    require_equal(model, PICTURES, Classifier(small).logits(PICTURES))
     labels = [entry["label"] for entry in exported.describe(model)["classes"]]
-    assert labels == ["digit 0", "digit 1", "digit 2"]
+    assert labels == [f"Katze Nr. {i}" for i in range(7)]
 
 
 @pytest.mark.parametrize("preprocess", ["square", "pad", "squash"])

@@ -13,11 +13,14 @@ from mnv1cli import Classifier, Mnv1Error
 from mnv1cli.analysis import synthetic_photos
 from mnv1cli.inference.quantize import draw_sample
 from mnv1cli.types import ImageRef
+from tests.conftest import copy_bundled
 from tests.support.shell import mnv1, rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from mnv1cli.modules.hub_module import HubModule
 
 COUNT = 12
 
@@ -32,10 +35,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def calibrated(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Classifier]:
+def calibrated(
+    folder: Path,
+    compiled_cache: Path,
+    bundled_module: HubModule,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Classifier]:
     """A classifier in int8, calibrated in a cache of its own."""
+    own_cache = tmp_path_factory.mktemp("calibrated")
+    copy_bundled(compiled_cache, bundled_module, own_cache)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MNV1_CACHE_DIR", str(tmp_path_factory.mktemp("calibrated")))
+        patch.setenv("MNV1_CACHE_DIR", str(own_cache))
         with pytest.raises(Mnv1Error, match="not calibrated for int8"):
             Classifier("bundled", precision="int8").logits(str(folder / "3-00000.jpg"))
         Classifier("bundled").quantize([str(folder)], samples=6, seed=1)
@@ -54,7 +64,8 @@ def test_price_is_of_images_that_were_held_back(calibrated: Classifier, folder: 
     assert price["outputs"] == ["logits", "features"]
 
 
-def test_int8_is_near_float32_on_photos_that_it_did_not_see(photos: Path, own_cache: Path) -> None:
+@pytest.mark.usefixtures("warm_cache")
+def test_int8_is_near_float32_on_photos_that_it_did_not_see(photos: Path) -> None:
     names = [str(path) for path in sorted(photos.iterdir())]
     floats = Classifier("bundled")
     # Half of them are held back again: twenty-odd photos are enough.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -23,6 +24,7 @@ from mnv1cli.system import signals
 from tests.support.shell import mnv1
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 COUNT = 40
@@ -112,34 +114,52 @@ def content(folder: Path, name: str) -> Any:
     return [(folder / each).read_bytes() for each in FILES[name]]
 
 
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("checkpoints", [1, 2, 5, 10, 11])
-@pytest.mark.parametrize("on_error", ["skip", "row"])
-def test_run_that_is_cut_at_a_checkpoint_goes_on(
-    listing: Path, tmp_path: Path, name: str, checkpoints: int, on_error: str
-) -> None:
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "cut").mkdir()
-    more: tuple[str, ...] = ("--on-error", on_error, "--errors", "bad.csv")
-    for folder in ("whole", "cut"):
+@pytest.fixture(scope="module")
+def make_whole(listing: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return the folder of the result of a run that nothing stopped, made only once."""
+
+    @functools.cache
+    def make(name: str, *more: str) -> Path:
+        folder = tmp_path_factory.mktemp("whole")
         with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(tmp_path / folder)
-            if folder == "cut":
-                with pytest.MonkeyPatch.context() as dying:
-                    cut_at(dying, checkpoints)
-                    with pytest.raises(Cut):
-                        run(listing, name, *more)
-                more += ("--resume",)
-            result = run(listing, name, *more)
-            assert result.exit_code == 3, result.stderr
-    assert content(tmp_path / "cut", name) == content(tmp_path / "whole", name)
-    assert (tmp_path / "cut/bad.csv").read_bytes() == (tmp_path / "whole/bad.csv").read_bytes()
-    assert sorted(os.listdir(tmp_path / "cut")) == sorted(os.listdir(tmp_path / "whole"))
+            patch.chdir(folder)
+            assert run(listing, name, *more).exit_code == 3
+        return folder
+
+    return make
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_run_that_is_killed_goes_on(listing: Path, tmp_path: Path, seed: int) -> None:
-    name = ("x.csv", "x.npy", "x.jsonl", "x.parquet")[seed % 4]
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("checkpoints", "on_error"), [(1, "skip"), (2, "row"), (10, "row"), (11, "skip")]
+)
+def test_run_that_is_cut_at_a_checkpoint_goes_on(
+    listing: Path,
+    make_whole: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    checkpoints: int,
+    on_error: str,
+) -> None:
+    more = ("--on-error", on_error, "--errors", "bad.csv")
+    whole = make_whole(name, *more)
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as dying:
+        cut_at(dying, checkpoints)
+        with pytest.raises(Cut):
+            run(listing, name, *more)
+    result = run(listing, name, *more, "--resume")
+    assert result.exit_code == 3, result.stderr
+    assert content(tmp_path, name) == content(whole, name)
+    assert (tmp_path / "bad.csv").read_bytes() == (whole / "bad.csv").read_bytes()
+    assert sorted(os.listdir(tmp_path)) == sorted(os.listdir(whole))
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"), [("x.csv", 0), ("x.npy", 1), ("x.jsonl", 2), ("x.parquet", 3)]
+)
+def test_run_that_is_killed_goes_on(listing: Path, tmp_path: Path, name: str, seed: int) -> None:
     command = "embed" if name == "x.npy" else "classify"
     (tmp_path / "whole").mkdir()
     (tmp_path / "cut").mkdir()
@@ -349,18 +369,26 @@ STEPS = [
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "out"),
+    ("owner", "name", "out", "resumed"),
     [
-        (owner, name, out)
+        (owner, name, out, resumed)
         for owner, name in STEPS
-        for out in ("x.csv", "x.npy", "x.parquet")
+        for out, resumed in (
+            ("x.csv", False), ("x.npy", False), ("x.npy", True),
+            ("x.parquet", False), ("x.parquet", True),
+        )
         # Parquet has its metadata inside.
         if (name, out) != ("write_json", "x.parquet")
     ],
-)
-@pytest.mark.parametrize("resumed", [False, True])
+)  # fmt: skip
 def test_run_that_dies_at_any_step_goes_on(
-    listing: Path, tmp_path: Path, owner: Any, name: str, out: str, resumed: bool
+    listing: Path,
+    make_whole: Callable[..., Path],
+    tmp_path: Path,
+    owner: Any,
+    name: str,
+    out: str,
+    resumed: bool,
 ) -> None:
     if resumed:
         # It had got so far before.
@@ -376,10 +404,8 @@ def test_run_that_dies_at_any_step_goes_on(
         patch.undo()
     result = run(listing, tmp_path / out, "--resume")
     assert result.exit_code in (0, 3), result.stderr
-    (tmp_path / "whole").mkdir()
-    run(listing, tmp_path / "whole" / out)
-    assert content(tmp_path, out) == content(tmp_path / "whole", out)
-    assert sorted({*os.listdir(tmp_path)} - {"whole"}) == sorted(os.listdir(tmp_path / "whole"))
+    assert content(tmp_path, out) == content(make_whole(out), out)
+    assert sorted(os.listdir(tmp_path)) == sorted(os.listdir(make_whole(out)))
 
 
 def test_run_that_dies_while_it_gives_up_leaves_nothing_in_the_way(
