@@ -31,7 +31,8 @@ from mnv1cli.inference.tasks import make_classify_task, make_embed_task, make_lo
 from mnv1cli.inputs import from_python
 from mnv1cli.runs.dataset_sink import DatasetSink
 from mnv1cli.runs.options import OutputOptions
-from mnv1cli.storage.location import Location, to_result_source
+from mnv1cli.storage.location import Location
+from mnv1cli.storage.sources import to_result_source
 from mnv1cli.training.finetune import finetune
 from mnv1cli.training.options import FinetuneOptions
 from mnv1cli.types import (

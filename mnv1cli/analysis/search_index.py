@@ -12,7 +12,8 @@ from mnv1cli.analysis.near_duplicates import group_similar
 from mnv1cli.errors import ResultError
 from mnv1cli.results.files import META
 from mnv1cli.results.readers import open_result
-from mnv1cli.storage.location import Location, to_result_source
+from mnv1cli.storage.location import Location
+from mnv1cli.storage.sources import to_result_source
 from mnv1cli.types import Task
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from mnv1cli.cli.options import WRITING_OPTIONS
 from mnv1cli.errors import OptionError
 from mnv1cli.results.formats import FORMATS, find_format
 from mnv1cli.runs.options import OutputOptions
-from mnv1cli.storage.location import Location, to_result_source
+from mnv1cli.storage.location import Location
+from mnv1cli.storage.sources import to_result_source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,12 +148,16 @@ class ImageRun:
     def _delivery(self) -> Delivery:
         from mnv1cli.storage.upload import Delivery
 
-        if self.output is not None and self.output.is_remote and (self.resume or self.append):
-            option = "--resume" if self.resume else "--append"
+        earlier, output = self.skip_existing, self.output
+        continued = output if self.resume or self.append or output == earlier else None
+        if self.append and output is None:
+            continued = earlier
+        if continued is not None and continued.is_remote:
+            option = "--resume" if self.resume else "--append" if self.append else "--skip-existing"
             raise OptionError(
-                f"{option} cannot be used with {self.output}: an object in a store is written "
+                f"{option} cannot be used with {continued}: an object in a store is written "
                 "from the start",
-                "write to a local file",
+                "write to a local file, or to a dataset (-o NAME/)",
             )
         return Delivery(self.output)
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mnv1cli.errors import ImageError, first_line
 from mnv1cli.inputs.pooled_file import PooledFile
+from mnv1cli.inputs.stored_file import StoredFile
+from mnv1cli.storage.location import is_remote
 from mnv1cli.system.bounded_reader import ExcessError
 from mnv1cli.system.unpackers import UnpackError
 from mnv1cli.types import UNREAD
@@ -51,14 +53,27 @@ class Entry:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class StoredMember:
+    """The reader of a file in an archive in a store; `size` in bytes where it is known."""
+
+    read: Reader
+    size: int | None = None
+    mtime: float | None = None
+
+    def __call__(self, limit: int) -> bytes:
+        """Read the bytes of the file, as `Archive.read_entry`."""
+        return self.read(limit)
+
+
 class Archive(ABC):
-    """An archive on disk, which is open only while it is read.
+    """An archive on disk or in a store, which is open only while it is read.
 
     Nothing is read until members are listed or read.
     """
 
     def __init__(self, path: bytes) -> None:
-        self.file = PooledFile(path)
+        self.file = StoredFile(path) if is_remote(path) else PooledFile(path)
         self._indexing = threading.Lock()
         self._index: dict[bytes, Entry] | None = None
         self._damage = ""
@@ -75,14 +90,14 @@ class Archive(ABC):
         try:
             for entry in self.list_entries():
                 if accepts(entry.name):
-                    read = partial(self.read_entry, entry)
+                    read = self._make_reader(partial(self.read_entry, entry), entry.size)
                     yield Member(entry.name, None if entry.problem else read, entry.problem)
         except DAMAGE as error:
             yield Member(b"", problem=describe_damage(error))
 
     def open_member(self, name: bytes) -> Reader:
         """Return the reader of the file `name`, which is looked for when it is first read."""
-        return partial(self.read_member, name)
+        return self._make_reader(partial(self.read_member, name))
 
     def read_member(self, name: bytes, limit: int) -> bytes:
         """Read the bytes of the file `name`, at most `limit`.
@@ -122,6 +137,9 @@ class Archive(ABC):
     @abstractmethod
     def read_entry(self, entry: Entry, limit: int) -> bytes:
         """Read the bytes of a file without a problem, at most `limit`; raises `ImageError`."""
+
+    def _make_reader(self, read: Reader, size: int | None = None) -> Reader:
+        return StoredMember(read, size) if isinstance(self.file, StoredFile) else read
 
     def _read_index(self) -> dict[bytes, Entry]:
         """Read the files by name; of several with one name the first, which a walk has first."""

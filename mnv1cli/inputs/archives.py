@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mnv1cli.inputs.packed_tar import PackedTarArchive
 from mnv1cli.inputs.tar_archive import TarArchive
 from mnv1cli.inputs.zip_archive import ZipArchive
 from mnv1cli.path_text import display_path
+from mnv1cli.storage.location import WRITABLE, get_scheme, is_remote
 from mnv1cli.system import unpackers
+from mnv1cli.system.bounded_reader import BoundedReader, BoundedUnpacker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,20 +38,27 @@ _MAX_INDEXED = 200_000
 
 def is_archive(path: bytes) -> bool:
     """Return whether a name is that of an archive, and there is a file of this name."""
-    return path.lower().endswith(_SUFFIXES) and os.path.isfile(path)
+    return is_archive_name(path) and os.path.isfile(path)
+
+
+def is_archive_name(path: bytes) -> bool:
+    """Return whether a name is that of an archive."""
+    return path.lower().endswith(_SUFFIXES)
 
 
 def split_member(path: bytes) -> tuple[bytes, bytes] | None:
     """Split the path of a file in an archive, as `photos.zip!/a.jpg`, into archive and name.
 
     Return None for any other path. A file on disk comes before one in an archive, and the
-    archive is the first one on the way: `!/` may be part of any name.
+    archive is the first one on the way: `!/` may be part of any name. In a store the name
+    decides.
     """
+    is_named = is_archive_name if get_scheme(path) in WRITABLE else is_archive
     end = path.find(MEMBER_SEPARATOR)
     if end < 0 or os.path.lexists(path):
         return None
     while end >= 0:
-        if is_archive(path[:end]):
+        if is_named(path[:end]):
             name = path[end + len(MEMBER_SEPARATOR) :]
             return path[:end], name.removeprefix(b"./")
         end = path.find(MEMBER_SEPARATOR, end + 1)
@@ -75,7 +85,12 @@ def open_archive(path: bytes) -> Archive:
     for suffix, open_decompressor in _PACKED_TAR.items():
         if lower.endswith(suffix):
             unpackers.require(open_decompressor, display_path(path))
-            return PackedTarArchive(path, open_decompressor)
+            return PackedTarArchive(
+                path, partial(BoundedUnpacker, open_decompressor=open_decompressor)
+            )
+    if lower.endswith(_TAR) and is_remote(path):
+        # From a store it comes as a stream, without a request for each file.
+        return PackedTarArchive(path, BoundedReader)
     return TarArchive(path) if lower.endswith(_TAR) else ZipArchive(path)
 
 

@@ -187,11 +187,11 @@ class _Paths:
         except UnicodeEncodeError:
             yield ImageRef(0, b"", problem=f"images[{position}] is {path!a}: no such file")
             return
-        if is_remote(name) and _has_image_suffix(name):
+        if (member := split_member(name)) is not None:
+            yield from self._make_member_refs(position, name, *member)
+        elif is_remote(name) and _has_image_suffix(name):
             # Its name says that it is an image: not looked up beforehand, as there may be many.
             yield ImageRef(0, name, member=RemoteImage(name))
-        elif (member := split_member(name)) is not None:
-            yield from self._make_member_refs(position, name, *member)
         elif is_remote(name) or os.path.isdir(name) or is_archive(name):
             yield from Listing([name])
         else:

@@ -63,7 +63,8 @@ def _make_image(path: bytes, shelf: Shelf) -> ListedImage:
     if is_remote(path):
         # A missing library shows with the first such path, before any work.
         require_library(get_scheme(path))
-        return ListedImage(path, read=RemoteImage(path))
+        if split_member(path) is None:
+            return ListedImage(path, read=RemoteImage(path))
     if (member := split_member(path)) is not None:
         archive, inside = member
         return ListedImage(path, read=shelf.get(archive).open_member(inside))

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from mnv1cli.errors import MissingInputError, NoImagesError, OptionError
 from mnv1cli.inputs import globs
-from mnv1cli.inputs.archives import Shelf, is_archive, join_member, open_archive, split_member
+from mnv1cli.inputs.archives import (
+    Shelf,
+    is_archive,
+    is_archive_name,
+    join_member,
+    open_archive,
+    split_member,
+)
 from mnv1cli.inputs.list_entries import list_entries
 from mnv1cli.inputs.remote import find_images
 from mnv1cli.inputs.shards import Shard, ShardSelection
@@ -111,7 +118,7 @@ class Listing:
         """List the images of one argument; whether it exists is settled before the first one."""
         if name == STDIN:
             return self._open_list(name)
-        if is_remote(name):
+        if is_remote(name) and split_member(name) is None:
             images = find_images(name, self._filter.accepts, self._options.recursive)
             return self._list_remote(name, self._filter.drop_paired(images))
         if (member := split_member(name)) is not None:
@@ -178,11 +185,15 @@ class Listing:
 
     def _list_remote(self, name: bytes, images: Iterator[ListedImage]) -> Iterator[ListedImage]:
         """List the images of a URI, by the rules for folders."""
-        first = next(images, None)
-        if first is None:
+        is_empty = True
+        for image in images:
+            is_empty = False
+            if image.read is not None and is_archive_name(image.path):
+                yield from self._list_archive(image.path, open_archive(image.path))
+            else:
+                yield image
+        if is_empty:
             self.empty_inputs.append(name)
-        else:
-            yield from itertools.chain([first], images)
 
     def _list_archive(
         self, name: bytes, archive: Archive, folder: bytes = b""

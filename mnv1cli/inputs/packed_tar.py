@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from mnv1cli.inputs.archive import DAMAGE, Archive, Entry, Member, describe_damage
 from mnv1cli.inputs.held_bytes import MEMORY, HeldBytes
 from mnv1cli.inputs.passes import Part, Passes, WantedMember
 from mnv1cli.inputs.tar_archive import list_tar_entries
-from mnv1cli.system.bounded_reader import MAX_TAIL, BoundedUnpacker
+from mnv1cli.system.bounded_reader import MAX_TAIL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from mnv1cli.inputs.archive import Reader
     from mnv1cli.inputs.pooled_file import PooledFile
+    from mnv1cli.inputs.stored_file import StoredFile
     from mnv1cli.inputs.tar_archive import TarEntry
-    from mnv1cli.system.unpackers import Decompressor
+    from mnv1cli.system.bounded_reader import BoundedReader
 
 _CHUNK = 1 << 20
 # The largest image: several are in memory at once.
@@ -30,12 +31,12 @@ MAX_MEMBER = 32 << 20
 
 
 class PackedTarArchive(Archive):
-    """A packed tar file; `open_decompressor` opens the decompressor of its kind."""
+    """A tar file that is read forwards; `open_reader` makes the reader of its content."""
 
-    def __init__(self, path: bytes, open_decompressor: Callable[[], Decompressor]) -> None:
+    def __init__(self, path: bytes, open_reader: Callable[[BinaryIO], BoundedReader]) -> None:
         super().__init__(path)
         # No method of this object: members would keep each other, and open files, alive.
-        self._read_parts = partial(_read_parts, self.file, open_decompressor)
+        self._read_parts = partial(_read_parts, self.file, open_reader)
         self._passes = Passes(self._read_parts)
 
     def list_members(self, accepts: Callable[[bytes], bool]) -> Iterator[Member]:
@@ -82,12 +83,12 @@ class PackedTarArchive(Archive):
 
 
 def _read_parts(
-    file: PooledFile, open_decompressor: Callable[[], Decompressor]
+    file: PooledFile | StoredFile, open_reader: Callable[[BinaryIO], BoundedReader]
 ) -> Generator[Part, None, None]:
     """Read an archive once; each file can be read until the next one is asked for."""
     with (
         file.open_stream() as packed,
-        BoundedUnpacker(packed, open_decompressor) as stream,
+        open_reader(packed) as stream,
     ):
         for number, entry in enumerate(list_tar_entries(stream)):
             yield Part(number, _limit(entry), partial(_read_whole, stream, entry.size))
@@ -104,7 +105,7 @@ def _limit(entry: TarEntry) -> Entry:
     return Entry(entry.name, entry.size, problem)
 
 
-def _read_whole(stream: BoundedUnpacker, size: int) -> bytes:
+def _read_whole(stream: BoundedReader, size: int) -> bytes:
     data = stream.read(size)
     if len(data) < size:
         raise EOFError("it ends too early")

@@ -16,6 +16,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mnv1cli.inputs.archive import StoredMember
 from mnv1cli.limits import TooLargeError, check_bytes
 from mnv1cli.storage.stores import RemoteImage
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from mnv1cli.types import ImageRef
 
+# The readers that ask a store.
+_REMOTE = (RemoteImage, StoredMember)
 # Requests at once: at 50 ms each that makes 1,280 images a second.
 MAX_REQUESTS = 64
 # The most bytes that are read ahead and not decoded yet.
@@ -45,7 +48,7 @@ def prefetch_remote(refs: Iterable[ImageRef], limit: int) -> Iterator[ImageRef]:
     """
     iterator = iter(refs)
     for ref in iterator:
-        if isinstance(ref.member, RemoteImage):
+        if isinstance(ref.member, _REMOTE):
             yield from _Window(limit).read_ahead(itertools.chain([ref], iterator))
             return
         yield ref
@@ -54,7 +57,7 @@ def prefetch_remote(refs: Iterable[ImageRef], limit: int) -> Iterator[ImageRef]:
 class PrefetchedImage:
     """The reader of an object that is, or will be, read ahead."""
 
-    def __init__(self, remote: RemoteImage, window: _Window, limit: int) -> None:
+    def __init__(self, remote: RemoteImage | StoredMember, window: _Window, limit: int) -> None:
         self.mtime = remote.mtime
         self.cost = min(_UNKNOWN if remote.size is None else remote.size, MAX_BYTES_AHEAD)
         self._remote = remote
@@ -149,7 +152,7 @@ class _Window:
             self._put(error)
 
     def _prepare(self, ref: ImageRef) -> ImageRef:
-        if not isinstance(ref.member, RemoteImage) or ref.problem:
+        if not isinstance(ref.member, _REMOTE) or ref.problem:
             return ref
         image = PrefetchedImage(ref.member, self, self._limit)
         with self._lock:

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mnv1cli.errors import ImageError, MissingInputError, OptionError
+from mnv1cli.inputs.archives import is_archive_name
 from mnv1cli.inputs.walk import ListedImage
 from mnv1cli.path_text import display_path
 from mnv1cli.storage.base import (
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from mnv1cli.storage.base import Entry, Store
 
 _MAGIC = re.compile(rb"[*?[]")
-_ARCHIVES = (b".zip", b".tar", b".tar.gz", b".tgz")
 _ANY_DEPTH = "**"
 _UNENDED = "cannot be listed to its end: "
 
@@ -90,9 +90,11 @@ class _Search:
         return images
 
     def _list_object(self, entry: Entry) -> Iterator[ListedImage]:
-        if self._name.lower().endswith(_ARCHIVES):
+        if self.on_web and is_archive_name(self._name):
             shown = display_path(self._name)
-            raise OptionError(f"{shown}: archives are only read from disk", "copy it here first")
+            raise OptionError(
+                f"{shown}: archives are not read from web servers", "copy it here first"
+            )
         return iter([_make_image(self._name, entry)])
 
     def _list_below(self) -> Iterator[ListedImage] | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from mnv1cli.inputs.pooled_file import PooledFile
+    from mnv1cli.inputs.stored_file import StoredFile
     from mnv1cli.system.unpackers import Decompressor
 
 _CHUNK = 1 << 20
@@ -121,7 +122,7 @@ def _check_ratio(size: int, packed: int) -> None:
         )
 
 
-def _read(file: PooledFile, entry: ZipEntry) -> bytes:
+def _read(file: PooledFile | StoredFile, entry: ZipEntry) -> bytes:
     header = file.read_at(entry.header, _LOCAL.size + len(entry.raw_name))
     signature, name_length, extra_length = _LOCAL.unpack(
         header[: _LOCAL.size].ljust(_LOCAL.size, b"\0")
@@ -170,7 +171,7 @@ def _convert_lzma_header(packed: _Part, entry: ZipEntry) -> bytes:
 class _Part:
     """The packed bytes of a file within its archive."""
 
-    def __init__(self, file: PooledFile, start: int, size: int) -> None:
+    def __init__(self, file: PooledFile | StoredFile, start: int, size: int) -> None:
         self._file = file
         self._next = start
         self._end = start + size

@@ -13,6 +13,7 @@ from mnv1cli.errors import ModuleError, UnreachableError
 from mnv1cli.modules import bundled, cache, catalog, fetch, files, kaggle
 from mnv1cli.modules.bundled import BUNDLED
 from mnv1cli.modules.formats import recognise, unpack
+from mnv1cli.system.offline import is_offline
 from mnv1cli.types import FetchOptions
 
 if TYPE_CHECKING:
@@ -239,8 +240,7 @@ def _locate_default(
 
 
 def _is_offline(options: FetchOptions) -> bool:
-    setting = os.environ.get("MNV1_OFFLINE", "").lower()
-    return options.offline or setting not in ("", "0", "false", "no", "off")
+    return options.offline or is_offline()
 
 
 def _list_sources(handle: str, options: FetchOptions) -> list[catalog.ModuleSource]:

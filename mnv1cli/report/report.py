@@ -15,7 +15,8 @@ from mnv1cli.report.page import render_page
 from mnv1cli.report.thumbnails import make_thumbnails
 from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.readers.similarities import open_similarities
-from mnv1cli.storage.location import Location, to_result_source
+from mnv1cli.storage.location import Location
+from mnv1cli.storage.sources import to_result_source
 from mnv1cli.types import PixelSpec
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class ReportOptions:
         labels: a file of class names.
         module: the module of the results, which has its class names, where it has been moved.
         base: the folder that relative paths start from.
+        remote: show images in stores and on servers, too, unless mnv1 is offline.
     """
 
     title: str = ""
@@ -57,6 +59,7 @@ class ReportOptions:
     labels: Path | None = None
     module: str | None = None
     base: Path | None = None
+    remote: bool = False
 
 
 def write_report(
@@ -108,7 +111,7 @@ def build_report(
     sort: Sort = options.sort or ("mistakes" if evaluates else "results")
     selected: Sequence[Card] | Sequence[Entry] = gallery.select(sort, options.limit)
     paths = [path for item in selected for path in item.paths]
-    thumbnails = _make_thumbnails(paths, folders, gallery.metadata, progress)
+    thumbnails = _make_thumbnails(paths, folders, gallery.metadata, options.remote, progress)
     note = _describe_omissions(gallery, len(selected), sort)
     remarks = gallery.remarks if isinstance(gallery, LabelGallery) else []
     for remark in (*remarks, *([note] if note else ())):
@@ -164,6 +167,7 @@ def _make_thumbnails(
     paths: list[bytes],
     folders: tuple[bytes, ...],
     metadata: Mapping[str, Any],
+    remote: bool,
     progress: TextIO | None,
 ) -> dict[bytes, Thumbnail]:
     """Make the pictures, as far as the results' settings are about whole images."""
@@ -173,7 +177,7 @@ def _make_thumbnails(
         exif=bool(metadata.get("exif", True)),
         damaged="accept" if metadata.get("damaged") == "accept" else "refuse",
     )
-    thumbnails = make_thumbnails(paths, folders, spec)
+    thumbnails = make_thumbnails(paths, folders, spec, remote)
     if progress is None:
         return dict(thumbnails)
     from tqdm import tqdm

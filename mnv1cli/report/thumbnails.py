@@ -15,6 +15,7 @@ from mnv1cli.inputs.archives import Shelf, exists, split_member
 from mnv1cli.storage.location import is_remote
 from mnv1cli.storage.stores import RemoteImage
 from mnv1cli.system import cpu
+from mnv1cli.system.offline import is_offline
 from mnv1cli.system.threads import ordered_map
 from mnv1cli.types import ImageRef
 
@@ -36,18 +37,18 @@ class Thumbnail(NamedTuple):
 
 
 def make_thumbnails(
-    paths: Iterable[bytes], folders: Sequence[bytes], spec: PixelSpec
+    paths: Iterable[bytes], folders: Sequence[bytes], spec: PixelSpec, remote: bool = False
 ) -> Iterator[tuple[bytes, Thumbnail]]:
     """Make a picture for each path, in any order, whose longer side is at most `spec.size`.
 
-    A relative path is looked for in `folders`, in their order. A picture has none of
-    its image's metadata.
+    A relative path is looked for in `folders`, in their order. URIs are opened only for
+    `remote`: rows are written by anybody. A picture has none of its image's metadata.
     """
 
     def make(ref: ImageRef) -> tuple[bytes, Thumbnail]:
         return ref.path, _make_thumbnail(ref, spec)
 
-    refs = prefetch.prefetch_remote(_refs(dict.fromkeys(paths), folders), spec.max_bytes)
+    refs = prefetch.prefetch_remote(_refs(dict.fromkeys(paths), folders, remote), spec.max_bytes)
     return ordered_map(make, refs, cpu.count_cores(), ahead=2)
 
 
@@ -75,17 +76,20 @@ def _encode(rgbx: ByteArray, side: int) -> Thumbnail:
     return Thumbnail(f"data:image/{form.lower()};base64,{text}", *image.size)
 
 
-def _refs(paths: Iterable[bytes], folders: Sequence[bytes]) -> list[ImageRef]:
+def _refs(paths: Iterable[bytes], folders: Sequence[bytes], remote: bool) -> list[ImageRef]:
     """Refer to each path: to files first, then to files in archives."""
     shelf = Shelf()
     # All at once: a packed archive is read once for all that are wanted of it.
-    return [_make_ref(path, folders, shelf) for path in paths]
+    return [_make_ref(path, folders, shelf, remote) for path in paths]
 
 
-def _make_ref(path: bytes, folders: Sequence[bytes], shelf: Shelf) -> ImageRef:
-    if is_remote(path):
+def _make_ref(path: bytes, folders: Sequence[bytes], shelf: Shelf, remote: bool) -> ImageRef:
+    if is_remote(path) and not (remote and not is_offline()):
+        problem = "not opened: mnv1 is offline" if remote else "not opened; --remote shows URIs"
+        return ImageRef(0, path, problem=problem)
+    if is_remote(path) and split_member(path) is None:
         return ImageRef(0, path, member=RemoteImage(path))
-    place = _locate(path, folders)
+    place = path if is_remote(path) else _locate(path, folders)
     if (member := split_member(place)) is None:
         return ImageRef(0, path, source=place)
     archive, name = member

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# The bytes that are read at once of an object that is read as a file.
+BUFFER_BYTES = 256 << 10
 # A connection that breaks off in the middle of an object is tried again.
 _ATTEMPTS = 3
 _PAUSE_SECONDS = 0.3
@@ -92,8 +94,8 @@ class Store(Protocol):
         """
         ...
 
-    def open(self, uri: bytes) -> BinaryIO:
-        """Open an object to read at any position; only what is read is fetched."""
+    def open(self, uri: bytes, buffer: int = BUFFER_BYTES) -> BinaryIO:
+        """Open an object to read at any position, `buffer` bytes at least in each request."""
         ...
 
 
@@ -102,6 +104,10 @@ class Bucket(Store, Protocol):
 
     def require_bucket(self, uri: bytes) -> None:
         """Raise a `StoreError` unless the bucket of `uri` exists and can be listed."""
+        ...
+
+    def read_range(self, uri: bytes, start: int, length: int) -> bytes:
+        """Read `length` bytes of an object from `start` on, fewer where it ends."""
         ...
 
     def write(self, uri: bytes, data: bytes | Path, replace: bool = True) -> None:

@@ -14,8 +14,10 @@ from typing import Any
 
 from mnv1cli.storage.base import DeniedError, StoreError
 
-# A request is tried again so often, with growing pauses, unless so many seconds have passed.
-RETRIES = 6
+# A request is tried again so often, after pauses that grow from a fifth of a second to several
+# seconds, unless so many seconds have passed. A server that is not there costs some ten seconds.
+RETRIES = 7
+_PAUSES = {"init_backoff": timedelta(seconds=0.2), "base": 3, "max_backoff": timedelta(seconds=8)}
 _RETRY_SECONDS = 60
 # A server that says nothing for so long is not waited for.
 SILENCE_SECONDS = 30.0
@@ -85,7 +87,11 @@ def make_client_options(allow_http: bool) -> Any:
 
 def make_retries() -> Any:
     """Make the rule for requests that are tried again."""
-    return {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=_RETRY_SECONDS)}
+    return {
+        "max_retries": RETRIES,
+        "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
+        "backoff": _PAUSES,
+    }
 
 
 def _is_set(name: str) -> bool:

@@ -81,8 +81,3 @@ class Location:
 
 # The source of an existing result: a path for a file on this machine, else a location.
 ResultSource = Path | Location
-
-
-def to_result_source(location: Location) -> ResultSource:
-    """Convert the location of an existing result: to a path if it is a file on this machine."""
-    return location if location.is_dataset or location.is_remote else location.path

@@ -14,6 +14,7 @@ from mnv1cli.errors import ImageError
 from mnv1cli.limits import check_bytes
 from mnv1cli.storage import clients
 from mnv1cli.storage.base import (
+    BUFFER_BYTES,
     Entry,
     ExistsError,
     MissingError,
@@ -34,7 +35,6 @@ _BUCKET = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]*")
 _BAD_PART = re.compile(r"(?:^|/)(?:\.{0,2})(?:/|$)|[\x00-\x1f\x7f]")
 # A larger file is sent in parts, which no store takes under a condition.
 _ONE_REQUEST = 64 << 20
-_BUFFER = 256 << 10
 
 _clients: dict[tuple[str, str, int], Any] = {}
 _opening = threading.Lock()
@@ -110,14 +110,18 @@ class Objects:
         """
         return read_object(*_open_object(uri), limit)
 
-    def open(self, uri: bytes) -> BinaryIO:
-        """Open an object to read at any position; only what is read is fetched."""
+    def open(self, uri: bytes, buffer: int = BUFFER_BYTES) -> BinaryIO:
+        """Open an object to read at any position, `buffer` bytes at least in each request."""
         import obstore
 
         client, key = _open_object(uri)
         with _translating():
             size = obstore.head(client, key)["size"]
-        return cast("BinaryIO", io.BufferedReader(_ObjectFile(client, key, size), _BUFFER))
+        return cast("BinaryIO", io.BufferedReader(_ObjectFile(client, key, size), buffer))
+
+    def read_range(self, uri: bytes, start: int, length: int) -> bytes:
+        """Read `length` bytes of an object from `start` on, fewer where it ends."""
+        return bytes(_read_range(*_open_object(uri), start, length)) if length else b""
 
     def write(self, uri: bytes, data: bytes | Path, replace: bool = True) -> None:
         """Store bytes, or a file, as the object `uri`.
@@ -175,22 +179,23 @@ class _ObjectFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read from the position on into a buffer, and return the number of bytes."""
-        import obstore
-
         length = min(len(buffer), self._size - self._position)
         if length <= 0:
             return 0
-
-        def read() -> Any:
-            with _translating():
-                return obstore.get_range(
-                    self._client, self._key, start=self._position, length=length
-                )
-
-        data = retry_broken(read)
+        data = _read_range(self._client, self._key, self._position, length)
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
+
+
+def _read_range(client: Any, key: str, start: int, length: int) -> Any:
+    import obstore
+
+    def read() -> Any:
+        with _translating():
+            return obstore.get_range(client, key, start=start, length=length)
+
+    return retry_broken(read)
 
 
 def _list_chunks(

@@ -10,6 +10,7 @@ import contextlib
 import email.utils
 import io
 import os
+import re
 import threading
 from functools import lru_cache
 from html.parser import HTMLParser
@@ -20,6 +21,7 @@ from mnv1cli.errors import ImageError, first_line
 from mnv1cli.limits import check_bytes
 from mnv1cli.storage import clients
 from mnv1cli.storage.base import (
+    BUFFER_BYTES,
     BrokenOffError,
     DeniedError,
     Entry,
@@ -42,6 +44,8 @@ _CONNECT_SECONDS = 5
 _MISSING, _REFUSED, _BUSY = (404, 410), (401, 403, 407), (429, 500, 502, 503, 504)
 # The characters that obstore leaves as they are in a path.
 _PLAIN = "!$&'()*+,;=:@~/"
+
+_CAUSE = re.compile(r"\[Errno -?\d+\] ([^)'\"]+)")
 
 _threads = threading.local()
 
@@ -78,7 +82,7 @@ class Web:
                 return read_object(_open_origin(origin, os.getpid()), path, limit)
         return retry_broken(lambda: _read_answer(url, limit))
 
-    def open(self, uri: bytes) -> BinaryIO:
+    def open(self, uri: bytes, buffer: int = BUFFER_BYTES) -> BinaryIO:  # noqa: ARG002
         """Open a file, which is read as a whole: servers need not know of ranges."""
         return io.BytesIO(self.read(uri, _MAX_FILE_BYTES))
 
@@ -138,7 +142,8 @@ def _request(url: str) -> Iterator[Any]:
     except requests.Timeout as error:
         raise StoreError("no answer in time") from error
     except (requests.RequestException, HTTPError, UnicodeError) as error:
-        raise StoreError(f"no connection: {first_line(error)}") from error
+        cause = match[1] if (match := _CAUSE.search(str(error))) else first_line(error)
+        raise StoreError(f"no connection: {cause}") from error
 
 
 def _open_session() -> Any:
@@ -149,8 +154,14 @@ def _open_session() -> Any:
 
     if not hasattr(_threads, "session"):
         _threads.session = requests.Session()
+        # Without the server's own pauses, which may be hours.
         retries = Retry(
-            clients.RETRIES, backoff_factor=0.1, status_forcelist=_BUSY, raise_on_status=False
+            clients.RETRIES,
+            connect=2,
+            backoff_factor=0.1,
+            status_forcelist=_BUSY,
+            raise_on_status=False,
+            respect_retry_after_header=False,
         )
         for scheme in ("http://", "https://"):
             _threads.session.mount(scheme, HTTPAdapter(max_retries=retries))

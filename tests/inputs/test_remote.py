@@ -158,7 +158,7 @@ def test_keys_are_taken_as_they_are(object_store: ObjectStore) -> None:
 
 @pytest.mark.parametrize("key", ["p/b//c.jpg", "p/b/../c.jpg", "p/tab\t.jpg"])
 def test_key_that_ends_its_listing_is_a_fault_by_name(object_store: ObjectStore, key: str) -> None:
-    bucket = f"ends-{hash(key) & 0xFFFF}"
+    bucket = f"ends-{sum(key.encode())}"
     object_store.put(object_store.bucket(bucket), {"p/z.jpg": COFFEE, key: COFFEE})
     shown = key.replace("\t", "\\t")
     for uri in (f"s3://{bucket}/p", f"s3://{bucket}/p/*.jpg"):
@@ -278,28 +278,33 @@ def test_folders_below_a_uri_tell_what_images_show(object_store: ObjectStore) ->
     assert (json.loads(told.stdout)["n"], json.loads(told.stdout)["top1"]) == (2, 1.0)
 
 
-def test_a_report_shows_what_is_in_a_store(bucket: ObjectStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "offline", "pictures", "reason"),
+    [
+        ((), "", 0, "not opened; --remote shows URIs"),
+        (("--remote",), "", 2, ""),
+        (("--remote",), "1", 0, "not opened: mnv1 is offline"),
+    ],
+)
+def test_a_report_opens_uris_only_where_it_is_told_to(
+    bucket: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...], offline: str, pictures: int, reason: str,
+) -> None:  # fmt: skip
     uris = ("s3://photos-bucket/photos/b.jpg", "s3://photos-bucket/photos/a.png")
     mnv1("classify", *uris, "--module", "bundled", "-o", tmp_path / "a.csv")
-    shown = mnv1("report", tmp_path / "a.csv", "-o", tmp_path / "a.html")
+    monkeypatch.setenv("MNV1_OFFLINE", offline)
+    shown = mnv1("report", tmp_path / "a.csv", "-o", tmp_path / "a.html", *words)
     assert shown.exit_code == 0
     page = (tmp_path / "a.html").read_text("utf-8")
-    assert page.count("base64,") == 2
+    assert page.count("base64,") == pictures
     assert uris[0] in page
+    assert reason in page
 
 
 def test_what_reads_an_object_travels(bucket: ObjectStore) -> None:
     uri = "s3://photos-bucket/photos/sub/100 %25 + #1?é.jpg".encode()
     assert pickle.loads(pickle.dumps(RemoteImage(uri)))(1 << 20) == ROCKET
     assert pickle.loads(pickle.dumps(RemoteImage(uri, len(ROCKET))))(len(ROCKET)) == ROCKET
-
-
-def test_archives_are_not_read_from_stores(object_store: ObjectStore) -> None:
-    object_store.bucket("archives")
-    object_store.put("archives", {"photos.zip": b"PK"})
-    result = mnv1("classify", "s3://archives/photos.zip", *PLAIN)
-    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "archives are only read from disk; copy it here first" in result.stderr
 
 
 def test_listing_begins_before_all_keys_are_there(

@@ -14,7 +14,8 @@ from mnv1cli.cli.image_options import Reading, reading_command, warn_of_empty
 from mnv1cli.cli.options import AS_JSON, FORCE, LABELS, QUIET, VERBOSE
 from mnv1cli.cli.param_types import FILE, LOCATION
 from mnv1cli.errors import OptionError
-from mnv1cli.storage.location import Location, to_result_source
+from mnv1cli.storage.location import Location
+from mnv1cli.storage.sources import to_result_source
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,12 +10,14 @@ import click
 from mnv1cli.cli import console
 from mnv1cli.cli.help import Group, GroupedCommand, option
 from mnv1cli.cli.options import FORCE, QUIET, VERBOSE
-from mnv1cli.cli.param_types import FILE
+from mnv1cli.cli.param_types import FILE, LOCATION
 from mnv1cli.errors import OptionError
+from mnv1cli.storage.location import Location
+from mnv1cli.storage.sources import to_result_source
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("parts", metavar="PART...", nargs=-1, required=True, type=FILE)
+@click.argument("parts", metavar="PART...", nargs=-1, required=True, type=LOCATION)
 @option(
     Group.OUTPUT,
     "-o",
@@ -37,7 +39,7 @@ from mnv1cli.errors import OptionError
 @QUIET
 @VERBOSE
 def merge(
-    parts: tuple[Path, ...],
+    parts: tuple[Location, ...],
     output: Path,
     form: str | None,
     force: bool,
@@ -56,7 +58,16 @@ def merge(
         if output == Path("-"):
             raise OptionError("merge cannot write to stdout", "name a file with -o")
         _allow_many_files()
-        console.log.info("%s", merge_results(parts, output, form, force).summary())
+        files = []
+        for part in parts:
+            file = to_result_source(part) if part.is_remote else part.path
+            if isinstance(file, Location):
+                raise OptionError(
+                    f"{file} is a dataset in a store, which merge does not read",
+                    "copy it here first",
+                )
+            files.append(file)
+        console.log.info("%s", merge_results(files, output, form, force).summary())
 
 
 def _allow_many_files() -> None:

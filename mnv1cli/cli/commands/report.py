@@ -42,6 +42,12 @@ if TYPE_CHECKING:
     "RESULTS.",
 )
 @option(
+    Group.INPUT,
+    "--remote",
+    is_flag=True,
+    help="Show images in stores and on web servers, too. Without it no URI in RESULTS is opened.",
+)
+@option(
     Group.MODULE,
     "--module",
     metavar="MODULE",
@@ -92,6 +98,7 @@ def report(
     labels: Path | None,
     module: str | None,
     base: Path | None,
+    remote: bool,
     sort: str | None,
     limit: int,
     title: str,
@@ -117,6 +124,7 @@ def report(
             labels=labels,
             module=module,
             base=base,
+            remote=remote,
         )
         progress = console.progress(stream, quiet)
         stdout = console.binary_stdout()

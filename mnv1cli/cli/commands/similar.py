@@ -17,9 +17,10 @@ from mnv1cli.cli.image_options import warn_of_empty
 from mnv1cli.cli.options import FORCE, QUIET, THREADS, VERBOSE, fetch_options
 from mnv1cli.cli.param_types import FILE, LOCATION, complete_files
 from mnv1cli.errors import OptionError
-from mnv1cli.storage.location import Location, to_result_source
+from mnv1cli.storage.sources import to_result_source
 
 if TYPE_CHECKING:
+    from mnv1cli.storage.location import Location
     from mnv1cli.types import FetchOptions
 
 

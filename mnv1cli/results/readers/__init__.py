@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from mnv1cli.errors import MissingInputError, ResultError
 from mnv1cli.path_text import count
 from mnv1cli.storage.location import Location
+from mnv1cli.storage.sources import to_result_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +76,7 @@ def open_result(source: ResultSource) -> Result:
 
         return DatasetResult(location)
     if location.is_remote:
-        raise ResultError(f"{location} is a single file", "copy it to this machine first")
+        return open_result(to_result_source(location))
     file = location.path
     module, _, name = _detect_reader(file).partition(":")
     reader = getattr(import_module(f"mnv1cli.results.readers.{module}"), name)

@@ -20,7 +20,8 @@ from mnv1cli.results.metadata import Counts, RunMetadata
 from mnv1cli.results.readers import open_result
 from mnv1cli.results.writers.arrow import ArrowRows
 from mnv1cli.runs import dataset_sink
-from mnv1cli.storage.location import Location, to_result_source
+from mnv1cli.storage.location import Location
+from mnv1cli.storage.sources import to_result_source
 from mnv1cli.types import Table, Task
 from tests.conftest import ROOT
 from tests.support.datasets import COUNT, album, parts, rows, runs
