@@ -18,6 +18,7 @@ from mnv1cli.storage.base import (
     Entry,
     ExistsError,
     MissingError,
+    NoLengthError,
     StoreError,
     make_key_error,
     retry_broken,
@@ -52,13 +53,19 @@ def _translating() -> Iterator[None]:
         raise translate(error) from error
 
 
-def read_object(client: Any, key: str, limit: int) -> bytes:
-    """Read an object through a client of obstore; as `Objects.read`."""
+def read_object(client: Any, key: str, limit: int, unpacked: bool = False) -> bytes:
+    """Read an object through a client of obstore; as `Objects.read`.
+
+    Raises:
+        NoLengthError: the server does not say how long it is, or with `unpacked` packs it.
+    """
     import obstore
 
     def read() -> bytes:
         with _translating():
             answer = obstore.get(client, key)
+            if unpacked and "Content-Encoding" in answer.attributes:
+                raise NoLengthError("the server packs it")
             check_bytes(answer.meta["size"], limit)
             return bytes(answer.bytes())
 

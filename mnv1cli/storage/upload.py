@@ -53,7 +53,7 @@ class Delivery:
             self.file = location.path
             return
         if location.scheme not in WRITABLE:
-            schemes = " and ".join(f"{scheme}://" for scheme in WRITABLE)
+            schemes = ", ".join(f"{scheme}://" for scheme in WRITABLE)
             raise OptionError(
                 f"{location}: results cannot be written there", f"write to {schemes}, or to a file"
             )

@@ -1,7 +1,7 @@
 """Files on a web server: looked up, listed by the links of a page, read.
 
-Files are read through obstore. Pages, names that obstore would change, and answers without a
-length, which it does not take, go through requests.
+Files are read through obstore. Pages, names that obstore would change, and answers that are
+packed or without a length, which it does not take, go through requests.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Web:
         origin, path = _split_url(url)
         if path:
             with contextlib.suppress(NoLengthError):
-                return read_object(_open_origin(origin, os.getpid()), path, limit)
+                return read_object(_open_origin(origin, os.getpid()), path, limit, unpacked=True)
         return retry_broken(lambda: _read_answer(url, limit))
 
     def open(self, uri: bytes, buffer: int = BUFFER_BYTES) -> BinaryIO:  # noqa: ARG002

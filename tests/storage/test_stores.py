@@ -51,6 +51,23 @@ def test_an_object_is_read(web: WebServer, base: bytes) -> None:
     assert RemoteImage(base + name)(5) == b"bytes"
 
 
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("/a%20b.jpg", "/a b.jpg"),
+        ("/a b.jpg", "/a b.jpg"),
+        ("/%C3%A9.jpg", "/é.jpg"),
+        ("/é.jpg", "/é.jpg"),
+        ("/a.jpg?token=1&x=%2F", "/a.jpg"),
+        ("/a%2Fb.jpg", "/a/b.jpg"),
+        ("/a//b.jpg", "/a//b.jpg"),
+    ],
+)
+def test_urls_are_asked_for_as_they_are(web: WebServer, name: str, path: str) -> None:
+    web.answers[path] = Answer(b"bytes")
+    assert RemoteImage(f"{web.url}{name}".encode())(LIMIT) == b"bytes"
+
+
 def test_an_empty_object_is_empty(web: WebServer, base: bytes) -> None:
     web.answers["/bucket/a"] = Answer(b"")
     assert RemoteImage(base + b"/bucket/a")(LIMIT) == b""
