@@ -113,7 +113,7 @@ class _Search:
         for entry in self._list_entries(pages):
             if isinstance(entry, str):
                 yield ListedImage(self._name, entry)
-            elif entry.name and not entry.name.endswith(b"/") and self._accepts(entry.name):
+            elif entry.name and not _marks_folder(entry) and self._accepts(entry.name):
                 yield _make_image(top + entry.name, entry)
 
     def _expand_glob(self) -> Iterator[ListedImage] | None:
@@ -150,6 +150,13 @@ class _Search:
                 yield from page
         except (StoreError, ImageError) as error:
             yield _UNENDED + explain_failure(error)
+
+
+def _marks_folder(entry: Entry) -> bool:
+    """Return whether an object marks a folder: it is empty, and has no suffix."""
+    return entry.name.endswith(b"/") or (
+        entry.size == 0 and b"." not in entry.name.rpartition(b"/")[2]
+    )
 
 
 def _make_image(path: bytes, entry: Entry) -> ListedImage:

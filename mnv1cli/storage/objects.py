@@ -7,6 +7,7 @@ import io
 import os
 import re
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -36,8 +37,11 @@ _BUCKET = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]*")
 _BAD_PART = re.compile(r"(?:^|/)(?:\.{0,2})(?:/|$)|[\x00-\x1f\x7f]")
 # A larger file is sent in parts, which no store takes under a condition.
 _ONE_REQUEST = 64 << 20
+# Missing credentials are looked for again after so long: each look takes a second.
+_FAILURE_SECONDS = 10.0
 
 _clients: dict[tuple[str, str, int], Any] = {}
+_failures: dict[tuple[str, str, int], tuple[float, StoreError]] = {}
 _opening = threading.Lock()
 
 
@@ -216,12 +220,16 @@ def _list_chunks(
         yield list(page["objects"]), list(page["common_prefixes"])
         return
     prefix = f"{folder}/{start}" if folder else start
-    # obstore lists whole folders: begin behind the last name before `start`, and end after it.
-    offset = f"{prefix[:-1]}{chr(ord(prefix[-1]) - 1)}\U0010ffff" if start > "!" else None
+    # obstore lists whole folders: begin behind the last name before `start`, and end after it,
+    # but for S3 Express, whose keys have no order.
+    skips = start and "AWS_S3_EXPRESS" not in os.environ
+    offset = f"{prefix[:-1]}{chr(ord(prefix[-1]) - 1)}\U0010ffff" if skips else None
+    if offset is not None and _BAD_PART.search(offset):
+        offset = None
     for chunk in obstore.list(client, folder or None, offset=offset, chunk_size=_CHUNK_KEYS):
         yield [item for item in chunk if not start or item["path"].startswith(prefix)], []
         last = chunk[-1]["path"]
-        if start and last.encode() > prefix.encode() and not last.startswith(prefix):
+        if skips and last.encode() > prefix.encode() and not last.startswith(prefix):
             return
 
 
@@ -247,7 +255,14 @@ def _open_bucket(uri: bytes) -> tuple[Any, str]:
     name = (scheme, bucket, os.getpid())
     with _opening:
         if name not in _clients:
-            _clients[name] = clients.make_client(scheme, bucket)
+            ended, failure = _failures.get(name, (0.0, None))
+            if failure is not None and time.monotonic() < ended:
+                raise failure
+            try:
+                _clients[name] = clients.make_client(scheme, bucket)
+            except StoreError as error:
+                _failures[name] = (time.monotonic() + _FAILURE_SECONDS, error)
+                raise
         return _clients[name], key
 
 

@@ -160,6 +160,7 @@ def test_credentials_that_are_missing_are_told(
         monkeypatch.delenv(name)
     # The one that was opened before knows them still.
     monkeypatch.setattr(objects, "_clients", {})
+    monkeypatch.setattr(objects, "_failures", {})
     heard = run("album", "-o", f"s3://{bucket}/out/", code=1)
     assert "no credentials; set AWS_ACCESS_KEY_ID" in heard
 

@@ -103,6 +103,7 @@ def test_credentials_that_are_missing_are_said_at_once(
     # Nobody answers there.
     monkeypatch.setattr(clients, "_METADATA_SERVER", ("127.0.0.1", 9))
     monkeypatch.setattr(objects, "_clients", {})
+    monkeypatch.setattr(objects, "_failures", {})
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     result = mnv1("classify", uri, *PLAIN)

@@ -50,6 +50,7 @@ def serving(folder: Path, container: str) -> Iterator[None]:
             )
             patch.setenv("NO_PROXY", "127.0.0.1")
             patch.setattr(objects, "_clients", {})
+            patch.setattr(objects, "_failures", {})
             yield
     finally:
         server.terminate()

@@ -133,6 +133,7 @@ def serving() -> Iterator[GoogleStore]:
                 patch.setenv("STORAGE_EMULATOR_HOST", state.url)
                 patch.setenv("NO_PROXY", "127.0.0.1")
                 patch.setattr(objects, "_clients", {})
+                patch.setattr(objects, "_failures", {})
                 yield state
         finally:
             server.shutdown()

@@ -84,8 +84,10 @@ def serving() -> Iterator[ObjectStore]:
                 patch.setenv(name, value)
             patch.delenv("AWS_PROFILE", raising=False)
             objects._clients.clear()
+            objects._failures.clear()
             yield ObjectStore(endpoint, environment, _client(endpoint))
             objects._clients.clear()
+            objects._failures.clear()
     finally:
         server.terminate()
         server.wait()

@@ -58,6 +58,7 @@ class WebServer:
             patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
             patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
             patch.setattr(objects, "_clients", {})
+            patch.setattr(objects, "_failures", {})
             patch.setattr(clients, "RETRIES", 0)
             yield
 
