@@ -50,7 +50,10 @@ def choose_reduction(height: int, width: int, spec: PixelSpec) -> int:
         return 1
     crop = plan_frame(height, width, spec)
     shorter = min(crop.h, crop.w)
-    return next((r for r in REDUCTIONS if shorter >= 2 * spec.size * r), 1)
+    for r in REDUCTIONS:
+        if shorter >= 2 * spec.size * r:
+            return r
+    return 1
 
 
 def plan_frame(height: int, width: int, spec: PixelSpec) -> Frame:
