@@ -14,7 +14,7 @@ from mnv1cli.images import decode, file
 from mnv1cli.types import Decode, PixelSpec
 from tests.support import images
 from tests.support.images import SAMPLES, colours, encode
-from tests.support.pixels import load_pixels
+from tests.support.pixels import load_pixels, read_rgb
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,39 +34,27 @@ def test_reference_pixels_of_photos(shared: Path, photos: Path) -> None:
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_colours_of_every_kind_of_file(name: str) -> None:
-    np.testing.assert_array_equal(
-        decode.decode(SAMPLES[name].data, SPEC).rgbx[:, :, :3], SAMPLES[name].rgb
-    )
+    np.testing.assert_array_equal(read_rgb(SAMPLES[name].data, SPEC), SAMPLES[name].rgb)
 
 
 def test_every_colour_under_every_alpha() -> None:
     alpha, colour = np.mgrid[:256, :256].astype(np.uint8)
     rgb = np.dstack([colour, 255 - colour, colour ^ 0x55])
     data = encode(images.with_alpha(rgb, alpha), "PNG")
-    np.testing.assert_array_equal(
-        decode.decode(data, SPEC).rgbx[:, :, :3], images.over_white(rgb, alpha)
-    )
-
-
-def test_white_under_any_alpha_is_white() -> None:
-    white = np.full((1, 256, 3), 255, np.uint8)
-    data = encode(images.with_alpha(white, np.arange(256, dtype=np.uint8)[None]), "PNG")
-    np.testing.assert_array_equal(decode.decode(data, SPEC).rgbx[:, :, :3], white)
+    np.testing.assert_array_equal(read_rgb(data, SPEC), images.over_white(rgb, alpha))
 
 
 @pytest.mark.skipif(not images.HAS_AVIF, reason="this Pillow has no AVIF")
 def test_avif_is_close_to_what_was_encoded() -> None:
     data = encode(Image.fromarray(colours(40, 56)), "AVIF", quality=100, subsampling="4:4:4")
-    np.testing.assert_allclose(
-        decode.decode(data, SPEC).rgbx[:, :, :3].astype(int), colours(40, 56), atol=4
-    )
+    np.testing.assert_allclose(read_rgb(data, SPEC).astype(int), colours(40, 56), atol=4)
 
 
 def test_colour_profile_is_ignored() -> None:
     profile = b"no profile at all"
     data = encode(Image.fromarray(colours()), "PNG", icc_profile=profile)
     assert profile in zlib.decompress(data[data.index(b"\0\0", data.index(b"iCCP")) + 2 :])
-    np.testing.assert_array_equal(decode.decode(data, SPEC).rgbx[:, :, :3], colours())
+    np.testing.assert_array_equal(read_rgb(data, SPEC), colours())
 
 
 # Reduction

@@ -18,8 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mnv1cli.errors import ImageError, MissingInputError
-from mnv1cli.images import loader
+from mnv1cli.errors import MissingInputError
 from mnv1cli.types import Decode, ImageRef, PixelSpec, Preprocess
 from tests.support.images import SAMPLES, colours, encode, jpeg
 from tests.support.pixels import load_pixels
@@ -32,7 +31,6 @@ from tests.support.reading import (
     Stopped,
     find_differences,
     number_refs,
-    read_alone,
     unpack_batches,
     write_files,
     write_mixture,
@@ -125,19 +123,6 @@ def test_batches_of_bad_images_have_no_rows(
 
 def test_no_images_are_no_batches(load: Feeder) -> None:
     assert list(load([], SPEC, 8, 2)) == []
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_one_image_is_read_or_refused_with_its_reason(
-    mixture: dict[str, ImageRef], kind: str
-) -> None:
-    try:
-        out = np.full((64, 64, 3), np.nan, np.float32)
-        loader.load_image(mixture[kind], SPEC, out)
-        result = Read(mixture[kind].path, "", out)
-    except ImageError as error:
-        result = Read(mixture[kind].path, str(error), None)
-    assert result.equals(read_alone(mixture[kind], SPEC))
 
 
 def test_opened_pil_image_may_be_given_several_times(load: Feeder) -> None:

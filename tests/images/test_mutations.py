@@ -15,7 +15,6 @@ from mnv1cli.errors import ImageError
 from mnv1cli.types import ImageRef, PixelSpec
 from tests.fuzz import mutated_photos
 from tests.fuzz.mutations import encode_forms, mutate
-from tests.support import images
 from tests.support.images import SAMPLES, colours, encode
 from tests.support.pixels import load_pixels
 from tests.support.reading import (
@@ -46,7 +45,7 @@ def load_or_explain(data: bytes) -> str | bytes:
         return str(error)
 
 
-@settings(derandomize=True, deadline=None, max_examples=500)
+@settings(derandomize=True, deadline=None, max_examples=800)
 @given(st.sampled_from(sorted(SOURCES)), SEEDS)
 def test_mutated_file_is_a_reason_or_a_picture_and_soon(name: str, seed: int) -> None:
     started = time.process_time()
@@ -102,20 +101,12 @@ FOUND = {
         base64.b64decode("SUkrAAAAAAAAAOAC/+AC/+A="),
         "damaged, or not an image: Unable to seek to frame",
     ),
-    "progressive JPEG whose last scans are lost": (
-        images.jpeg(61, 83, progressive=True)[:-200].rsplit(b"\xff\xda", 1)[0] + b"\xff\xd9",
-        "damaged JPEG: some of its scans are missing",
-    ),
     "progressive JPEG smoothed otherwise by another libjpeg": (
         encode(Image.fromarray(colours(72, 96)), "JPEG", progressive=True)
         .rsplit(b"\xff\xda", 3)[0]
         .rsplit(b"\xff\xc4", 1)[0]
         + b"\xff\xd9",
         "damaged JPEG: some of its scans are missing",
-    ),
-    "JPEG whose end is lost in zeros": (
-        images.jpeg(61, 83)[:-100] + bytes(1000),
-        "damaged JPEG: truncated, its end is missing",
     ),
 }
 

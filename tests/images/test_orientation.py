@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnv1cli.images import decode
 from mnv1cli.types import PixelSpec
 from tests.support import images
 from tests.support.images import chunk, colours, encode
 from tests.support.oriented import ORIENTED
+from tests.support.pixels import read_rgb
 
 if TYPE_CHECKING:
     from mnv1cli.types import ByteArray
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 SPEC = PixelSpec(64)
 UNTURNED = PixelSpec(64, exif=False)
 ORIENTATIONS = range(1, 9)
-
-
-def read_rgb(data: bytes, spec: PixelSpec = SPEC) -> ByteArray:
-    return decode.decode(data, spec).rgbx[:, :, :3]
 
 
 def turn_upright(stored: ByteArray, orientation: int) -> ByteArray:
@@ -49,17 +45,10 @@ def turn_upright(stored: ByteArray, orientation: int) -> ByteArray:
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("kind", ORIENTED)
-def test_orientation_is_applied(kind: str, orientation: int) -> None:
-    stored = read_rgb(ORIENTED[kind]())
+def test_orientation_is_applied_unless_exif_is_left(kind: str, orientation: int) -> None:
+    stored = read_rgb(ORIENTED[kind](), SPEC)
     turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
-    np.testing.assert_array_equal(read_rgb(turned), turn_upright(stored, orientation))
-
-
-@pytest.mark.parametrize("orientation", ORIENTATIONS)
-@pytest.mark.parametrize("kind", ORIENTED)
-def test_orientation_is_left_without_exif(kind: str, orientation: int) -> None:
-    stored = read_rgb(ORIENTED[kind]())
-    turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
+    np.testing.assert_array_equal(read_rgb(turned, SPEC), turn_upright(stored, orientation))
     np.testing.assert_array_equal(read_rgb(turned, UNTURNED), stored)
 
 
@@ -69,7 +58,7 @@ def test_orientation_after_the_pixels_of_a_png(orientation: int) -> None:
     exif = chunk(b"eXIf", images.orientation_exif(orientation).tobytes().removeprefix(b"Exif\0\0"))
     end = chunk(b"IEND", b"")
     late = data.removesuffix(end) + exif + end
-    np.testing.assert_array_equal(read_rgb(late), turn_upright(colours(), orientation))
+    np.testing.assert_array_equal(read_rgb(late, SPEC), turn_upright(colours(), orientation))
     np.testing.assert_array_equal(read_rgb(late, UNTURNED), colours())
 
 
@@ -77,10 +66,7 @@ def test_orientation_after_the_pixels_of_a_png(orientation: int) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WebP"])
 def test_unknown_orientation_is_none(kind: str, orientation: int) -> None:
     turned = ORIENTED[kind](exif=images.orientation_exif(orientation))
-    np.testing.assert_array_equal(
-        read_rgb(turned),
-        read_rgb(ORIENTED[kind]()),
-    )
+    np.testing.assert_array_equal(read_rgb(turned, SPEC), read_rgb(ORIENTED[kind](), SPEC))
 
 
 DAMAGED_EXIF = {
@@ -99,7 +85,4 @@ DAMAGED_EXIF = {
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP"])
 def test_damaged_exif_leaves_the_image_readable(kind: str, damage: str) -> None:
     data = ORIENTED[kind](exif=b"Exif\0\0" + DAMAGED_EXIF[damage])
-    np.testing.assert_array_equal(
-        read_rgb(data),
-        read_rgb(ORIENTED[kind]()),
-    )
+    np.testing.assert_array_equal(read_rgb(data, SPEC), read_rgb(ORIENTED[kind](), SPEC))

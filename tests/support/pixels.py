@@ -8,7 +8,12 @@ from mnv1cli.images import decode
 from mnv1cli.images.resize import crop_and_resize
 
 if TYPE_CHECKING:
-    from mnv1cli.types import FloatArray, PixelSpec
+    from mnv1cli.types import ByteArray, FloatArray, PixelSpec
+
+
+def read_rgb(data: bytes, spec: PixelSpec) -> ByteArray:
+    """Return an image file's pixels before the crop, uint8 [h, w, 3]."""
+    return decode.decode(data, spec).rgbx[:, :, :3]
 
 
 def load_pixels(source: Any, spec: PixelSpec) -> FloatArray:

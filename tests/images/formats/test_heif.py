@@ -12,16 +12,15 @@ import pytest
 from PIL import Image
 
 from mnv1cli.errors import ImageError
-from mnv1cli.images import decode, opening
+from mnv1cli.images import opening
 from mnv1cli.images.formats import heif
 from mnv1cli.types import PixelSpec
 from tests.support.images import HAS_AVIF, colours, encode, jpeg, orientation_exif
+from tests.support.pixels import read_rgb
 from tests.support.shell import mnv1
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from mnv1cli.types import ByteArray
 
 SPEC = PixelSpec(32)
 
@@ -42,21 +41,17 @@ def picture() -> Image.Image:
     return Image.fromarray(np.stack([4 * x, 255 - 5 * y, 0 * x], axis=2).clip(0, 255).astype("u1"))
 
 
-def decode_heic(data: bytes, spec: PixelSpec = SPEC) -> ByteArray:
-    return decode.decode(data, spec).rgbx[:, :, :3]
-
-
 def test_pixels_are_close_to_what_was_encoded(picture: Image.Image) -> None:
     data = encode_heic(picture)
     assert heif.is_heif(data)
-    difference = decode_heic(data).astype(int) - np.asarray(picture)
+    difference = read_rgb(data, SPEC).astype(int) - np.asarray(picture)
     assert np.abs(difference).mean() < 3
 
 
 @pytest.mark.parametrize("exif", [True, False])
 def test_picture_is_turned_once(picture: Image.Image, exif: bool) -> None:
     data = encode_heic(picture, orientation_exif(6).tobytes())
-    found = decode_heic(data, PixelSpec(32, exif=exif)).astype(int)
+    found = read_rgb(data, PixelSpec(32, exif=exif)).astype(int)
     turned = np.asarray(picture.transpose(Image.Transpose.ROTATE_270)).astype(int)
     assert found.shape == turned.shape
     assert np.abs(found - turned).mean() < 3
@@ -65,19 +60,19 @@ def test_picture_is_turned_once(picture: Image.Image, exif: bool) -> None:
 def test_transparency_is_laid_over_white(picture: Image.Image) -> None:
     with_alpha = picture.copy()
     with_alpha.putalpha(0)
-    assert (decode_heic(encode_heic(with_alpha)) > 250).all()
+    assert (read_rgb(encode_heic(with_alpha), SPEC) > 250).all()
 
 
 @pytest.mark.parametrize("length", [30, 200, 0.5, 0.9])
 def test_file_that_was_cut_is_refused(picture: Image.Image, length: float) -> None:
     data = encode_heic(picture)
     with pytest.raises(ImageError, match=r"damaged|not an image"):
-        decode_heic(data[: int(length if length > 1 else length * len(data))])
+        read_rgb(data[: int(length if length > 1 else length * len(data))], SPEC)
 
 
 def test_claimed_size_is_limited(picture: Image.Image) -> None:
     with pytest.raises(ImageError, match="64x48 is more than 3,000 pixels"):
-        decode_heic(encode_heic(picture), PixelSpec(32, max_pixels=3000))
+        read_rgb(encode_heic(picture), PixelSpec(32, max_pixels=3000))
 
 
 @pytest.mark.skipif(not HAS_AVIF, reason="this Pillow has no AVIF")

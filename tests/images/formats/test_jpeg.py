@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +16,6 @@ from mnv1cli.types import PixelSpec
 from tests.support import images
 from tests.support.images import colours, encode
 from tests.support.pixels import load_pixels
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SPEC = PixelSpec(64)
 END = b"\xff\xd9"
@@ -53,13 +50,6 @@ def test_whole_jpeg_is_given_as_it_is(data: bytes) -> None:
     found = jpeg.read(data)
     assert found.data == data
     assert (found.height, found.width) == (61, 83)
-
-
-def test_every_photo_is_whole(photos: Path) -> None:
-    for path in photos.iterdir():
-        found = jpeg.read(path.read_bytes())
-        with Image.open(path) as image:
-            assert (found.width, found.height) == image.size
 
 
 OPTIONS: list[dict[str, Any]] = [
@@ -131,10 +121,6 @@ FIRST_RESTART = RESTARTS.index(b"\xff\xd1")
 SECOND_RESTART = RESTARTS.index(b"\xff\xd2")
 REFUSED = {
     "no end": (BASELINE[:-2], "truncated, its end is missing"),
-    "half an end": (BASELINE[:-1], "truncated"),
-    "cut": (BASELINE[:MIDDLE], "truncated"),
-    "cut in its header": (BASELINE[:100], "truncated"),
-    "start alone": (b"\xff\xd8\xff", "truncated"),
     "zeros for its end": (BASELINE[:MIDDLE] + bytes(3000), "truncated"),
     "end in its thumbnail alone": (
         BASELINE[:2] + make_segment(0xE1, b"Exif\0\0" + BASELINE) + BASELINE[2:-2],
