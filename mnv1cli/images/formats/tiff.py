@@ -24,8 +24,8 @@ _MAX_NUMBERS = 4_000_000
 _MAX_ENTRIES = 0xFFFF
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _SHORT, _SAMPLE_FORMAT = 3, 339
-# Whole numbers of 8 to 64 bits as `struct` names them; two kinds are places of directories.
-_CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+# Whole numbers as `struct` names them, but for bytes; two kinds are places of directories.
+_CODES = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
 # More of them in one entry are not read here.
 _MAX_VALUES = 64
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -43,7 +43,7 @@ def check_directory(data: bytes) -> None:
         ImageError: the directory is of that kind.
     """
     total = 0
-    for entry in _read_entries(data):
+    for entry in read_entries(data):
         total += entry.length * _SIZES.get(entry.kind, 0)
         numbers = entry.length if entry.kind not in (_BYTES, _TEXT, _UNKNOWN) else 0
         if total > 2 * len(data) or numbers > _MAX_NUMBERS:
@@ -70,7 +70,7 @@ def read_directory(data: bytes, place: int | None = None) -> dict[int, Entry]:
     Raises:
         ImageError: it claims more entries than a directory can have.
     """
-    return {entry.tag: entry for entry in _read_entries(data, place)}
+    return {entry.tag: entry for entry in read_entries(data, place)}
 
 
 def read_numbers(data: bytes, entry: Entry | None) -> tuple[int, ...]:
@@ -84,7 +84,7 @@ def read_numbers(data: bytes, entry: Entry | None) -> tuple[int, ...]:
         return ()
 
 
-def _read_entries(data: bytes, place: int | None = None) -> Iterator[Entry]:
+def read_entries(data: bytes, place: int | None = None) -> Iterator[Entry]:
     """Read the entries of the directory at a place in a TIFF, or of the first one.
 
     Raises:

@@ -117,7 +117,6 @@ DAMAGED = {
         f"half of scan {i} lost": PROGRESSIVE[: (a + b) // 2] + PROGRESSIVE[b:]
         for i, (a, b) in enumerate(SCANS)
     },
-    "truncated": PLAIN[:MIDDLE],
     "cut and closed": PLAIN[:MIDDLE] + END,
     "bytes lost": PLAIN[:MIDDLE] + PLAIN[MIDDLE + 500 :],
     "page of zeros": (big := make_jpeg(quality=98))[:9000] + bytes(4096) + big[13096:],
