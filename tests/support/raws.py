@@ -17,6 +17,8 @@ WIDTH, HEIGHT = 96, 64
 _SENSOR = bytes(2 * WIDTH * HEIGHT)
 _BYTE, _ASCII, _SHORT, _LONG, _UNDEFINED = 1, 2, 3, 4, 7
 _SUB, _EXIF = 0x014A, 0x8769
+# The lengths of strips and of JPEGs, which LibRaw reads as 32 bits whatever their kind.
+_LENGTHS = (279, 514)
 
 Directory = dict[int, Any]
 
@@ -55,7 +57,7 @@ def _append(file: bytearray, directory: Directory, order: str) -> tuple[int, int
     """Append a directory and its values; return where it is, and where its link is."""
     entries = []
     for tag, value in sorted(directory.items()):
-        kind, count, data = _encode(file, value, order)
+        kind, count, data = _encode(file, tag, value, order)
         if len(data) > 4:
             data = struct.pack(f"{order}I", _store(file, data))
         entries.append(struct.pack(f"{order}HHI", tag, kind, count) + data.ljust(4, b"\0"))
@@ -64,7 +66,7 @@ def _append(file: bytearray, directory: Directory, order: str) -> tuple[int, int
     return place, place + len(table) - 4
 
 
-def _encode(file: bytearray, value: Any, order: str) -> tuple[int, int, bytes]:
+def _encode(file: bytearray, tag: int, value: Any, order: str) -> tuple[int, int, bytes]:
     if isinstance(value, str):
         data = value.encode() + b"\0"
         return _ASCII, len(data), data
@@ -80,7 +82,7 @@ def _encode(file: bytearray, value: Any, order: str) -> tuple[int, int, bytes]:
         places = [_append(file, below, order)[0] for below in value]
         return _LONG, len(places), struct.pack(f"{order}{len(places)}I", *places)
     values = value if isinstance(value, tuple) else (value,)
-    kind, code = (_SHORT, "H") if max(values) < 1 << 16 else (_LONG, "I")
+    kind, code = (_LONG, "I") if tag in _LENGTHS else (_SHORT, "H")
     return kind, len(values), struct.pack(f"{order}{len(values)}{code}", *values)
 
 

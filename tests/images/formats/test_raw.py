@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from mnv1cli.images.decode import DecodedImage
 
 SPEC = PixelSpec(64)
-# LibRaw takes no smaller one for the preview of a NEF.
-PREVIEW = jpeg(480, 640)
+PREVIEW = jpeg(120, 160)
 MAKERS = {
     "Canon RAW (CR2)": raws.cr2,
     "Nikon RAW (NEF)": raws.nef,
@@ -42,7 +41,7 @@ RAWS["Fujifilm RAW (RAF)"] = raws.raf(PREVIEW)
 
 
 def turn(orientation: int) -> DecodedImage:
-    return decode.decode(jpeg(480, 640, exif=orientation_exif(orientation)), SPEC)
+    return decode.decode(jpeg(120, 160, exif=orientation_exif(orientation)), SPEC)
 
 
 @pytest.mark.parametrize("kind", RAWS)
@@ -61,7 +60,7 @@ def test_preview_without_exif_is_turned_as_the_raw(kind: str, orientation: int) 
 @pytest.mark.parametrize("own", [1, 6, 8])
 @pytest.mark.parametrize("with_jfif", [True, False])
 def test_orientation_of_the_preview_comes_first(own: int, with_jfif: bool) -> None:
-    preview = jpeg(480, 640, exif=orientation_exif(own))
+    preview = jpeg(120, 160, exif=orientation_exif(own))
     assert preview[2:4] == b"\xff\xe0"
     without = preview[:2] + preview[4 + int.from_bytes(preview[4:6], "big") :]
     image = decode.decode(raws.nef(preview if with_jfif else without, 3), SPEC)
@@ -72,7 +71,7 @@ def test_orientation_of_the_preview_comes_first(own: int, with_jfif: bool) -> No
 def test_size_and_time_are_those_of_the_raw(turned: bool, size: tuple[int, int]) -> None:
     image = decode.decode(raws.dng(PREVIEW, 6), PixelSpec(64, exif=turned))
     assert (image.width, image.height) == size
-    assert image.rgbx.shape == ((320, 240, 4) if turned else (240, 320, 4))
+    assert image.rgbx.shape == ((160, 120, 4) if turned else (120, 160, 4))
     assert exif.read_time_taken(image.exif) == raws.TAKEN
 
 
@@ -130,7 +129,7 @@ BROKEN = {
     "preview that was cut": (raws.cr2(PREVIEW[:2000]), "preview of a Canon RAW .* damaged JPEG"),
     "preview that is none": (raws.arw(bytes(5000)), "Sony RAW"),
     "only a header": (RAWS["RAW (DNG)"][:200], "RAW"),
-    "too many pixels": (raws.nef(jpeg(490, 640)), "640x490 is more than 310,000 pixels"),
+    "too many pixels": (raws.nef(jpeg(130, 160)), "160x130 is more than 20,000 pixels"),
 }
 
 
@@ -138,7 +137,7 @@ BROKEN = {
 def test_broken_raw_is_a_fault_in_a_line(name: str) -> None:
     data, reason = BROKEN[name]
     with pytest.raises(ImageError, match=reason) as caught:
-        decode.decode(data, PixelSpec(64, max_pixels=310_000), name=b"a.dng")
+        decode.decode(data, PixelSpec(64, max_pixels=20_000), name=b"a.dng")
     assert "\n" not in str(caught.value)
 
 
@@ -157,7 +156,7 @@ def test_mutated_raws_are_decoded_or_refused() -> None:
 
 
 def test_many_threads_get_the_same_pixels() -> None:
-    files = [make(jpeg(480 + 4 * i, 640), 6) for i in range(3) for make in MAKERS.values()]
+    files = [make(jpeg(120 + 4 * i, 160), 6) for i in range(3) for make in MAKERS.values()]
     expected = [decode.decode(data, SPEC).rgbx for data in files]
     with ThreadPoolExecutor(16) as pool:
         images = list(pool.map(lambda data: decode.decode(data, SPEC).rgbx, files * 2))
