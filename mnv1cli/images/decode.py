@@ -162,7 +162,7 @@ def _decode_raw(data: bytes, kind: str, spec: PixelSpec, reuse: bool) -> Decoded
             with _explaining_damage("TIFF"):
                 image = _decode_with_pillow(opening.open_image(data, spec), spec)
     except ImageError as error:
-        raise ImageError(f"preview of a {kind}: {error}") from error
+        raise ImageError(f"preview of {kind}: {error}") from error
     if spec.exif and preview.orientation >= 5:
         height, width = width, height
     return image._replace(width=width, height=height, exif=raw.find_exif(data) or image.exif)

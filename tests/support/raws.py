@@ -1,7 +1,7 @@
 """RAW files as cameras lay them out, with few pixels of their own and a JPEG as preview.
 
 Each has what LibRaw needs to take it for one: TIFF directories with the maker's tags
-(DNG 1.4, TIFF/EP), the header of CR2, RAF and RW2, the boxes of CR3.
+(DNG 1.4, TIFF/EP), and the headers of CR2, ORF, RAF and RW2.
 """
 
 from __future__ import annotations

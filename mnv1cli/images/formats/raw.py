@@ -15,10 +15,10 @@ from mnv1cli.images.formats import tiff
 from mnv1cli.types import RAW_SUFFIXES
 
 _NAMES = {
-    b"cr2": "Canon RAW (CR2)", b"cr3": "Canon RAW (CR3)", b"nef": "Nikon RAW (NEF)",
-    b"arw": "Sony RAW (ARW)", b"dng": "RAW (DNG)", b"orf": "Olympus RAW (ORF)",
-    b"raf": "Fujifilm RAW (RAF)", b"rw2": "Panasonic RAW (RW2)",
-    b"raw": "RAW of a camera",
+    b"cr2": "a Canon RAW (CR2)", b"cr3": "a Canon RAW (CR3)", b"nef": "a Nikon RAW (NEF)",
+    b"arw": "a Sony RAW (ARW)", b"dng": "a RAW (DNG)", b"orf": "an Olympus RAW (ORF)",
+    b"raf": "a Fujifilm RAW (RAF)", b"rw2": "a Panasonic RAW (RW2)",
+    b"raw": "a RAW of a camera",
 }  # fmt: skip
 _MAGIC = (
     (0, b"FUJIFILMCCD-RAW", b"raf"), (0, b"IIRO", b"orf"), (0, b"IIRS", b"orf"),
@@ -59,7 +59,7 @@ class Preview(NamedTuple):
 
 
 def identify(data: bytes, name: bytes = b"") -> str:
-    """Return the name of the kind of RAW that a file is, empty for any other file.
+    """Return the kind of RAW that a file is, as "a Canon RAW (CR2)"; empty for any other file.
 
     The content decides; a TIFF that shows no sign of a RAW is one if its suffix says so.
     """
@@ -99,18 +99,18 @@ def read_preview(data: bytes, kind: str) -> Preview:
         import rawpy
     except ImportError:
         needs = "whose preview needs an extra: pip install 'mnv1cli[raw]'"
-        raise ImageError(f"is a {kind}, {needs}") from None
+        raise ImageError(f"is {kind}, {needs}") from None
     try:
         with rawpy.imread(io.BytesIO(data)) as opened:
             thumbnail, sizes = opened.extract_thumb(), opened.sizes
     except rawpy.LibRawNoThumbnailError:
-        raise ImageError(f"a {kind} without a preview") from None
+        raise ImageError(f"{kind} without a preview") from None
     except (rawpy.LibRawUnsupportedThumbnailError, NotImplementedError):
-        raise ImageError(f"a {kind} with a preview of a kind that is not read") from None
+        raise ImageError(f"{kind} with a preview of a kind that is not read") from None
     except (rawpy.LibRawError, OSError, MemoryError, RuntimeWarning) as error:
         reason = error.args[0] if error.args else error
         text = reason.decode("ascii", "replace") if isinstance(reason, bytes) else first_line(error)
-        raise ImageError(f"damaged {kind}, or not one: {text}") from error
+        raise ImageError(f"damaged, or not {kind}: {text}") from error
     # A bitmap of rawpy's is not looked at: its shape is what the file claims, not what is there.
     jpeg = _remove_header(thumbnail.data) if isinstance(thumbnail.data, bytes) else b""
     orientation = _ORIENTATIONS[sizes.flip] if 0 <= sizes.flip < len(_ORIENTATIONS) else 1

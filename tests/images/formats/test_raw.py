@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 SPEC = PixelSpec(64)
 PREVIEW = jpeg(120, 160)
 MAKERS = {
-    "Canon RAW (CR2)": raws.cr2,
-    "Nikon RAW (NEF)": raws.nef,
-    "Sony RAW (ARW)": raws.arw,
-    "RAW (DNG)": raws.dng,
-    "Olympus RAW (ORF)": raws.orf,
-    "Panasonic RAW (RW2)": raws.rw2,
+    "a Canon RAW (CR2)": raws.cr2,
+    "a Nikon RAW (NEF)": raws.nef,
+    "a Sony RAW (ARW)": raws.arw,
+    "a RAW (DNG)": raws.dng,
+    "an Olympus RAW (ORF)": raws.orf,
+    "a Panasonic RAW (RW2)": raws.rw2,
 }
 RAWS = {kind: make(PREVIEW) for kind, make in MAKERS.items()}
-RAWS["Fujifilm RAW (RAF)"] = raws.raf(PREVIEW)
+RAWS["a Fujifilm RAW (RAF)"] = raws.raf(PREVIEW)
 
 
 def turn(orientation: int) -> DecodedImage:
@@ -95,10 +95,12 @@ def test_content_tells_the_kind(kind: str, name: bytes) -> None:
 
 
 def test_other_marks_of_raws() -> None:
-    assert raw.identify(b"\0\0\0\x18ftypcrx \0\0\0\1") == "Canon RAW (CR3)"
-    assert raw.identify(b"MMOR\0\0\0\x08") == raw.identify(b"IIRS\x08\0\0\0") == "Olympus RAW (ORF)"
+    assert raw.identify(b"\0\0\0\x18ftypcrx \0\0\0\1") == "a Canon RAW (CR3)"
+    assert (
+        raw.identify(b"MMOR\0\0\0\x08") == raw.identify(b"IIRS\x08\0\0\0") == "an Olympus RAW (ORF)"
+    )
     sensor = raws.lay_out({256: 9, 257: 9, 262: 32803, 271: "PENTAX"})
-    assert raw.identify(sensor) == "RAW of a camera"
+    assert raw.identify(sensor) == "a RAW of a camera"
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -109,7 +111,7 @@ def test_other_images_are_none(name: str) -> None:
 def test_tiff_with_the_suffix_of_a_raw_is_no_tiff() -> None:
     data = encode(Image.fromarray(colours()), "TIFF")
     assert decode.decode(data, SPEC, name=b"a.tif").rgbx.shape == (13, 19, 4)
-    with pytest.raises(ImageError, match=r"damaged Nikon RAW \(NEF\), or not one: Unsupported"):
+    with pytest.raises(ImageError, match=r"damaged, or not a Nikon RAW \(NEF\): Unsupported"):
         decode.decode(data, SPEC, name=b"photos.zip!/a.NEF")
     assert decode.decode(jpeg(13, 19), SPEC, name=b"a.nef").rgbx.shape == (13, 19, 4)
 
@@ -128,7 +130,7 @@ BROKEN = {
     "no preview": (raws.dng(raws.bitmap(0, 0, b"")), "without a preview"),
     "preview that was cut": (raws.cr2(PREVIEW[:2000]), "preview of a Canon RAW .* damaged JPEG"),
     "preview that is none": (raws.arw(bytes(5000)), "Sony RAW"),
-    "only a header": (RAWS["RAW (DNG)"][:200], "RAW"),
+    "only a header": (RAWS["a RAW (DNG)"][:200], "RAW"),
     "too many pixels": (raws.nef(jpeg(130, 160)), "160x130 is more than 20,000 pixels"),
 }
 
@@ -185,7 +187,7 @@ def test_fault_names_the_extra_where_it_is_missing(
     assert result.exit_code == 3
     needs = "whose preview needs an extra: pip install 'mnv1cli[raw]'"
     for kind in RAWS:
-        assert f"{kind[-4:-1]}.tif: is a {kind}, {needs}" in result.stderr
+        assert f"{kind[-4:-1]}.tif: is {kind}, {needs}" in result.stderr
     assert f"plain.dng: is a RAW (DNG), {needs}" in result.stderr
     assert [line.split(",")[0] for line in result.stdout.splitlines()[1:]] == [
         str(tmp_path / "good.tif")
