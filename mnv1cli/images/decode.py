@@ -69,9 +69,9 @@ def decode(data: bytes, spec: PixelSpec, reuse: bool = False, name: bytes = b"")
     Raises:
         ImageError: `data` is not an image, or a damaged one, or too large.
     """
-    if kind := raw.identify(data, name):
-        return _decode_raw(data, kind, spec, reuse)
     if not data.startswith(b"\xff\xd8\xff"):
+        if kind := raw.identify(data, name):
+            return _decode_raw(data, kind, spec, reuse)
         opened = opening.open_image(data, spec)
         with _explaining_damage(opened.format):
             return _decode_with_pillow(opened, spec)
