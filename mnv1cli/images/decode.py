@@ -115,10 +115,12 @@ def _decode_damaged_jpeg(data: bytes, spec: PixelSpec) -> DecodedImage:
     r = _choose_jpeg_reduction(header, spec)
     blank = _load_jpeg(header, header.data[: header.ends[0]] + jpeg.END, r)
     rgbx = blank
-    # What comes first can be decoded, and nothing from the first end on that cannot be: a dozen
-    # attempts are enough.
+    # What comes first can be decoded, and nothing from the first end on that cannot be: a few
+    # attempts are enough, and no more are made than the bound on work allows.
     first, middle, last = 1, len(header.ends) - 1, len(header.ends)
-    while first < last:
+    work = 0
+    while first < last and work < jpeg.MAX_WORK:
+        work += header.height * header.width * (1 if header.scan else middle)
         try:
             rgbx = _load_jpeg(header, header.data[: header.ends[middle]] + jpeg.END, r)
             first = middle + 1
@@ -165,7 +167,9 @@ def _decode_raw(data: bytes, kind: str, spec: PixelSpec, reuse: bool) -> Decoded
         raise ImageError(f"preview of {kind}: {error}") from error
     if spec.exif and preview.orientation >= 5:
         height, width = width, height
-    return image._replace(width=width, height=height, exif=raw.find_exif(data) or image.exif)
+    warning = f"preview of a {kind}: {image.warning}" if image.warning else ""
+    exif_bytes = raw.find_exif(data) or image.exif
+    return image._replace(width=width, height=height, exif=exif_bytes, warning=warning)
 
 
 def _decode_with_pillow(opened: OpenedImage, spec: PixelSpec) -> DecodedImage:

@@ -19,6 +19,7 @@ from mnv1cli.results.readers import open_result
 from mnv1cli.runs import journal
 from mnv1cli.storage.location import Location
 from mnv1cli.types import ImageRef, Task
+from tests.support.images import encode, noise
 from tests.support.shell import BUNDLED, EXAMPLES, mnv1, program, rows, run
 
 if TYPE_CHECKING:
@@ -269,6 +270,24 @@ def test_similar_takes_the_setting_of_the_index(folder: Path, tmp_path: Path) ->
     assert metadata["counts"] == {"index": 4, "done": 1, "failed": 0, "damaged": 1}
     best = json.loads(out.read_text().splitlines()[0])
     assert best["path"] == best["query"]
+
+
+def test_training_takes_damaged_photos(tmp_path: Path) -> None:
+    for name in ("dark", "light"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(3):
+            pixels = noise(90, 90, len(name) + 10 * i) // 2 + 127 * (name == "light")
+            data = encode(Image.fromarray(pixels), "JPEG")
+            cut = data[: len(data) * 3 // 4] if i == 0 else data
+            (tmp_path / "photos" / name / f"{i}.jpg").write_bytes(cut)
+    command = ("finetune", tmp_path / "photos", *BUNDLED, "--json", "-o")
+    result = run(*command, tmp_path / "module", *ACCEPT)
+    figures = json.loads(result.stdout)
+    assert (figures["images"], figures["failed"], figures["damaged"]) == (6, 0, 2)
+    assert result.stderr.count(f"0.jpg: {CUT}; accepted\n") == 2
+    figures = json.loads(mnv1(*command, tmp_path / "other").stdout)
+    assert (figures["images"], figures["failed"]) == (4, 2)
+    assert "damaged" not in figures
 
 
 @pytest.mark.parametrize("command", ["classify", "logits"])

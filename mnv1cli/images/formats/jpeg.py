@@ -18,7 +18,7 @@ from mnv1cli.errors import ImageError
 # More than any encoder writes. Each scan costs as much as the whole picture.
 MAX_SCANS = 100
 # Pixels times scans, which take about two seconds.
-_MAX_WORK = 4_000_000_000
+MAX_WORK = 4_000_000_000
 # Each takes a microsecond, and a file could hold a quarter of a billion.
 _MAX_SEGMENTS = 100_000
 # Meaningless bytes between two segments.
@@ -246,7 +246,7 @@ def _read_scan(state: _State, content: bytes, start: int) -> int:
     if state.kind in _SEQUENTIAL and state.scans == 1 and ids >= jpeg.components.keys():
         jpeg.scan, jpeg.start = content, start
         return start
-    if state.scans > MAX_SCANS or state.scans * jpeg.width * jpeg.height > _MAX_WORK:
+    if state.scans > MAX_SCANS or state.scans * jpeg.width * jpeg.height > MAX_WORK:
         size = f"{jpeg.width}x{jpeg.height}"
         raise ImageError(f"a JPEG of {size} in {state.scans} scans or more would take too long")
     match = _SCAN_END.search(state.data, start)

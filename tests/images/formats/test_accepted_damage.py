@@ -122,6 +122,16 @@ def test_the_bounds_hold() -> None:
             decode.decode(data, WHOLE)
 
 
+def test_attempts_are_bounded_as_scans_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = PROGRESSIVE.rindex(b"\xff\xda") + 500
+    harmed = PROGRESSIVE[:place] + b"\xff\x3c" + PROGRESSIVE[place:]
+    assert decode.decode(harmed, WHOLE).warning
+    scans = PROGRESSIVE.count(b"\xff\xda")
+    monkeypatch.setattr(jpeg, "MAX_WORK", scans * DETAIL.width * DETAIL.height)
+    with pytest.raises(ImageError, match="a segment of an unknown kind"):
+        decode.decode(harmed, WHOLE)
+
+
 @pytest.mark.parametrize("name", HARMLESS)
 def test_what_is_harmless_has_no_warning(name: str) -> None:
     assert not decode.decode(HARMLESS[name], WHOLE).warning

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -141,6 +143,13 @@ def test_broken_raw_is_a_fault_in_a_line(name: str) -> None:
     with pytest.raises(ImageError, match=reason) as caught:
         decode.decode(data, PixelSpec(64, max_pixels=20_000), name=b"a.dng")
     assert "\n" not in str(caught.value)
+
+
+def test_cut_preview_can_be_accepted_with_a_warning() -> None:
+    data, reason = BROKEN["preview that was cut"]
+    image = decode.decode(data, replace(SPEC, damaged="accept"))
+    assert re.match(reason, image.warning)
+    assert image.rgbx.shape == decode.decode(raws.cr2(PREVIEW), SPEC).rgbx.shape
 
 
 def test_mutated_raws_are_decoded_or_refused() -> None:
