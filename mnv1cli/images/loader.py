@@ -11,7 +11,7 @@ import numpy as np
 from mnv1cli.errors import ImageError
 from mnv1cli.images import decode, file
 from mnv1cli.images.info import read_info
-from mnv1cli.images.resize import crop_and_resize
+from mnv1cli.images.resize import GroupResize, crop_and_resize
 from mnv1cli.inputs import prefetch
 from mnv1cli.system.threads import ordered_map, split_into_chunks
 from mnv1cli.types import Batch, ImageInfo
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 # Images in the first batches: few, so that a handful of images is spread over the cores.
 _FIRST_BATCH = 2
+# Images that are resized together, in which more threads than a few get less into each other's way.
+_GROUP = 4
+_FEW_WORKERS = 4
 
 
 def load_batches(
@@ -41,7 +44,7 @@ def load_batches(
     """
 
     def load(refs: Sequence[ImageRef]) -> Batch:
-        return load_batch(refs, spec, with_info)
+        return load_batch(refs, spec, with_info, workers=workers)
 
     chunks = split_refs(refs, spec, batch_size, workers)
     return ordered_map(load, chunks, workers, ahead=workers)
@@ -62,31 +65,33 @@ def load_batch(
     spec: PixelSpec,
     with_info: bool = False,
     buffer: PixelBuffer | None = None,
+    workers: int = 1,
 ) -> Batch:
     """Read and decode the images of a batch, one after the other.
 
-    With a `buffer` the pixels are overwritten by the next batch in the same thread.
+    With a `buffer` the pixels are overwritten by the next batch in the same thread. `workers` is
+    the number of threads that do this at once.
     """
     reasons, warnings, image_info = [], [], []
     pixels = (buffer or PixelBuffer()).reserve(len(refs), spec.size)
-    good = 0
+    resize = GroupResize(pixels, spec, _GROUP if workers > _FEW_WORKERS else 1)
     for ref in refs:
         info, warning = ImageInfo(), ""
         try:
-            image = load_image(ref, spec, pixels[good])
+            image = decode_image(ref, spec)
             info = read_info(ref, image) if with_info else info
         except ImageError as error:
             reasons.append(str(error))
         else:
             reasons.append("")
             warning = image.warning
-            good += 1
+            resize.add(image.rgbx)
         warnings.append(warning)
         image_info.append(info)
     return Batch(
         tuple(ref.path for ref in refs),
         tuple(reasons),
-        pixels[:good],
+        resize.finish(),
         tuple(image_info) if with_info else (),
         tuple(warnings) if spec.accepts_damaged else (),
     )
@@ -116,11 +121,19 @@ def load_image(ref: ImageRef, spec: PixelSpec, out: FloatArray) -> decode.Decode
     Raises:
         ImageError: the image cannot be read.
     """
+    image = decode_image(ref, spec)
+    crop_and_resize(image.rgbx, spec, out)
+    return image
+
+
+def decode_image(ref: ImageRef, spec: PixelSpec) -> decode.DecodedImage:
+    """Read and decode an image; its pixels are those of the next one as soon as there is one.
+
+    Raises:
+        ImageError: the image cannot be read.
+    """
     if ref.problem:
         raise ImageError(ref.problem)
     if ref.source is not None:
-        image = decode.decode_from_memory(ref.source, spec)
-    else:
-        image = decode.decode(file.read_image(ref, spec.max_bytes), spec, True, ref.path)
-    crop_and_resize(image.rgbx, spec, out)
-    return image
+        return decode.decode_from_memory(ref.source, spec)
+    return decode.decode(file.read_image(ref, spec.max_bytes), spec, True, ref.path)

@@ -102,34 +102,57 @@ def resize_bilinear(rgbx: ByteArray, f: Frame, out: FloatArray) -> None:
 
     `out` is [f.target_h, f.target_w, 3]. The operations are those of TensorFlow's
     `ResizeBilinear` with `half_pixel_centers=False`, in the same order and in float32, so that
-    the bits are equal; then comes `SCALE`. The four bytes of a pixel are gathered as one number.
-
-    A dozen calls do it, and each releases the interpreter's lock while it computes. Several
-    images in one call would need arrays that do not fit the cache of a core.
+    the bits are equal; then comes `SCALE`.
     """
-    rows, dy = _plan_rows(f.y, f.h, f.target_h)
-    columns, dx = _plan_columns(f.x, f.w, f.target_w)
-    space = _take_workspace(f.target_h, f.target_w)
-    words = rgbx.view(np.uint32)[:, :, 0]
-    # The longer side first, so that the intermediate array stays small for any image.
-    if words.shape[1] > 4 * words.shape[0]:
-        words.take(columns, 1).take(rows, 0, space.words, "clip")
-    else:
-        # Of an image that was turned `take` would copy all.
-        chosen = words.take(rows, 0) if words.flags.c_contiguous else words[rows]
-        chosen.take(columns, 1, space.words, "clip")
-    np.copyto(space.sides, space.bytes)
-    first, both, upper, lower = space.first, space.both, space.upper, space.lower
-    both -= first
-    both *= dx
-    both += first
-    lower -= upper
-    lower *= dy
-    lower += upper
-    lower *= SCALE
-    # As units of twelve bytes: numpy is slow where the last axis is short.
-    np.copyto(out.view(_RGB)[:, :, 0], space.rgb)
+    space = _take_workspace(1, f.target_h, f.target_w)
+    space.gather(0, rgbx, f)
+    space.mix(1, out[None])
     _idle.append(space)
+
+
+class GroupResize:
+    """The crop and resize of images to `pixels`, float32 [n, size, size, 3], a group at a time.
+
+    A dozen calls of NumPy do a resize, and each releases the interpreter's lock while it computes,
+    so that many threads wake each other all the time. A group takes fewer calls, but its arrays
+    do not fit the cache of a core.
+    """
+
+    def __init__(self, pixels: FloatArray, spec: PixelSpec, size: int) -> None:
+        self._pixels = pixels
+        self._spec = spec
+        # With `pad` each image has a size of its own.
+        self._size = 1 if spec.preprocess == "pad" else size
+        self._space: _Workspace | None = None
+        self._done = self._waiting = 0
+
+    def add(self, rgbx: ByteArray) -> None:
+        """Add an image; its pixels may change afterwards."""
+        if self._size == 1:
+            crop_and_resize(rgbx, self._spec, self._pixels[self._done])
+            self._done += 1
+            return
+        side = self._spec.size
+        self._space = self._space or _take_workspace(self._size, side, side)
+        frame = plan_frame(rgbx.shape[0], rgbx.shape[1], self._spec)
+        self._space.gather(self._waiting, rgbx, frame)
+        self._waiting += 1
+        if self._waiting == self._size:
+            self._mix()
+
+    def finish(self) -> FloatArray:
+        """Return the pixels of all images."""
+        if self._waiting:
+            self._mix()
+        if self._space is not None:
+            _idle.append(self._space)
+        return self._pixels[: self._done]
+
+    def _mix(self) -> None:
+        assert self._space is not None
+        first, self._done = self._done, self._done + self._waiting
+        self._space.mix(self._waiting, self._pixels[first : self._done])
+        self._waiting = 0
 
 
 _RGB = np.dtype("V12")
@@ -137,22 +160,50 @@ _RGB_OF_RGBX = np.dtype({"names": ["rgb"], "formats": [_RGB], "itemsize": 16})
 
 
 class _Workspace:
-    """The arrays of a resize to [height, width], which are used again for every image.
+    """The arrays of a resize of `count` images to [height, width], which are used again.
 
     New arrays each time would cost more than the arithmetic in them: the system
     hands out fresh pages, with one page fault each.
     """
 
-    def __init__(self, height: int, width: int) -> None:
-        self.size = (height, width)
+    def __init__(self, count: int, height: int, width: int) -> None:
+        self.shape = (count, height, width)
         # The pixels above each sample, then those below it; those to the left of it first.
-        self.words = np.empty((2 * height, 2 * width), np.uint32)
-        self.bytes = self.words.view(np.uint8).reshape(2 * height, 2, 4 * width).swapaxes(0, 1)
-        self.sides = np.empty((2, 2 * height, 4 * width), np.float32)
-        # Two rows as one: numpy is faster the fewer they are.
-        self.first, self.both = self.sides.reshape(2, height, 8 * width)
-        self.upper, self.lower = self.sides[1, :height], self.sides[1, height:]
-        self.rgb = self.lower.view(_RGB_OF_RGBX)["rgb"]
+        self._words = np.empty((count, 2 * height, 2 * width), np.uint32)
+        sides = self._words.view(np.uint8).reshape(count, 2 * height, 2, 4 * width)
+        self._bytes = sides.transpose(2, 0, 1, 3)
+        self._sides = np.empty((2, count, 2 * height, 4 * width), np.float32)
+        self._rgb = self._sides[1, :, height:].view(_RGB_OF_RGBX)["rgb"]
+        self._dx = np.empty((count, width), np.float32)
+        self._dy = np.empty((count, height, 1), np.float32)
+
+    def gather(self, i: int, rgbx: ByteArray, f: Frame) -> None:
+        """Gather the pixels of an image that are mixed; the four bytes of one as one number."""
+        rows, self._dy[i, :, 0] = _plan_samples(f.y, f.h, f.target_h)
+        columns, self._dx[i] = _plan_samples(f.x, f.w, f.target_w)
+        words = rgbx.view(np.uint32)[:, :, 0]
+        # The longer side first, so that the intermediate array stays small for any image.
+        if words.shape[1] > 4 * words.shape[0]:
+            words.take(columns, 1).take(rows, 0, self._words[i], "clip")
+        else:
+            # Of an image that was turned `take` would copy all.
+            chosen = words.take(rows, 0) if words.flags.c_contiguous else words[rows]
+            chosen.take(columns, 1, self._words[i], "clip")
+
+    def mix(self, count: int, out: FloatArray) -> None:
+        """Mix the pixels of the first images to `out`, float32 [count, height, width, 3]."""
+        np.copyto(self._sides[:, :count], self._bytes[:, :count])
+        left, both = self._sides[0, :count], self._sides[1, :count]
+        both -= left
+        both *= self._dx[:count].repeat(4, axis=1)[:, None]
+        both += left
+        upper, lower = both[:, : self.shape[1]], both[:, self.shape[1] :]
+        lower -= upper
+        lower *= self._dy[:count]
+        lower += upper
+        lower *= SCALE
+        # As units of twelve bytes: numpy is slow where the last axis is short.
+        np.copyto(out.view(_RGB)[..., 0], self._rgb[:count])
 
 
 # As many as there were threads at once in a resize. The last one that was used is the next one: it
@@ -160,40 +211,25 @@ class _Workspace:
 _idle: list[_Workspace] = []
 
 
-def _take_workspace(height: int, width: int) -> _Workspace:
-    """Take arrays that are idle; make others if there are none of this size."""
+def _take_workspace(count: int, height: int, width: int) -> _Workspace:
+    """Take arrays that are idle; make others if there are none of this shape."""
     try:
         space = _idle.pop()
     except IndexError:
-        return _Workspace(height, width)
-    return space if space.size == (height, width) else _Workspace(height, width)
+        return _Workspace(count, height, width)
+    return space if space.shape == (count, height, width) else _Workspace(count, height, width)
 
 
 # The photos in a folder have few sizes, and their sides fewer lengths.
 @lru_cache(maxsize=1024)
-def _plan_rows(start: int, length: int, target: int) -> tuple[NDArray[np.int64], FloatArray]:
-    """Plan which rows are mixed, first the upper ones and then the lower ones, and the weights."""
-    pairs, weights = _find_neighbours(start, length, target)
-    return pairs.reshape(-1), weights[:, None]
+def _plan_samples(start: int, n: int, target: int) -> tuple[NDArray[np.int64], FloatArray]:
+    """Plan which two pixels of a side are mixed for each target pixel, and the second's weight.
 
-
-@lru_cache(maxsize=1024)
-def _plan_columns(start: int, length: int, target: int) -> tuple[NDArray[np.int64], FloatArray]:
-    """Plan which columns are mixed, first the left ones and then the right ones, and the weights.
-
-    There is a weight for each byte of two rows.
-    """
-    pairs, weights = _find_neighbours(start, length, target)
-    return pairs.reshape(-1), np.tile(np.repeat(weights, 4), 2)
-
-
-def _find_neighbours(start: int, n: int, target: int) -> tuple[NDArray[np.int64], FloatArray]:
-    """Find for each target pixel its two neighbours in the source, and the weight of the second.
-
-    The part of the source that is used has `n` pixels from `start` on.
+    The part of the side that is used has `n` pixels from `start` on. The first ones come before
+    all second ones.
     """
     scale = np.float32(n) / np.float32(target)
     place = np.arange(target, dtype=np.float32) * scale
     low = np.floor(place)
-    pairs = np.stack([low, np.ceil(place)]).astype(np.int64)
+    pairs = np.concatenate([low, np.ceil(place)]).astype(np.int64)
     return start + np.minimum(pairs, n - 1), place - low

@@ -72,7 +72,7 @@ class Job:
         turns = threading.Semaphore(self.model.workers)
 
         def compute(chunk: Sequence[ImageRef]) -> Table:
-            batch = loader.load_batch(chunk, self.spec, with_info, buffer)
+            batch = loader.load_batch(chunk, self.spec, with_info, buffer, self.threads)
             with turns:
                 return self._compute_table(batch)
 

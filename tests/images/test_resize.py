@@ -121,6 +121,22 @@ def test_turned_images_give_the_bits_of_their_copies(
     np.testing.assert_array_equal(resize.crop_and_resize(image, spec), expected)
 
 
+@settings(steady, max_examples=40)
+@given(any_spec, st.lists(st.tuples(short, short), max_size=9), st.integers(1, 4))
+def test_images_resized_in_groups_have_the_bits_of_each_alone(
+    spec: PixelSpec, sides: list[tuple[int, int]], size: int
+) -> None:
+    images = [rgbx(noise(height, width, i)) for i, (height, width) in enumerate(sides)]
+    pixels = np.empty((len(images), spec.size, spec.size, 3), np.float32)
+    group = resize.GroupResize(pixels, spec, size)
+    for image in images:
+        buffer = image.copy()
+        group.add(buffer)
+        buffer.fill(0)
+    for result, image in zip(group.finish(), images, strict=True):
+        np.testing.assert_array_equal(result, resize.crop_and_resize(image, spec))
+
+
 small_specs = st.builds(PixelSpec, st.integers(1, 40), st.sampled_from(MODES))
 
 
