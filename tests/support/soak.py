@@ -217,11 +217,13 @@ def _rows(file: Path) -> Iterator[tuple[Any, ...]]:
         yield from zip(table.paths, table.errors, results, strict=True)
 
 
-def soak(seconds: float, seed: int) -> Figures:
-    """Do rounds until the time is up, at least one."""
+def soak(seconds: float, seed: int, compiled: Path | None = None) -> Figures:
+    """Do rounds until the time is up, at least one; `compiled` has the models to begin with."""
     end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder, hub.serve() as server:
         rounds = Soak(Path(folder), server, seed)
+        if compiled is not None:
+            shutil.copytree(compiled, Path(folder, "cache", compiled.parent.name, compiled.name))
         while rounds.figures.rounds == 0 or time.monotonic() < end:
             rounds.round()
         return rounds.figures
