@@ -223,12 +223,18 @@ def refuse_image_name(file: Path) -> None:
         raise OptionError(f"{file} is the name of an image", "results need another")
 
 
-def reopen_from_start(file: BinaryIO) -> BinaryIO:
-    """Open what was written to a file so far, to read it from its beginning."""
+@contextlib.contextmanager
+def read_from_start(file: BinaryIO) -> Iterator[BinaryIO]:
+    """Read what was written to a file so far, from its beginning; it is written on at its end."""
+    end = file.tell()
     file.flush()
-    reader = os.fdopen(os.dup(file.fileno()), "rb")
-    reader.seek(0)
-    return reader
+    try:
+        # The copy of the descriptor has its position in common with the file.
+        with os.fdopen(os.dup(file.fileno()), "rb") as reader:
+            reader.seek(0)
+            yield reader
+    finally:
+        file.seek(end)
 
 
 def wrap_text(stream: BinaryIO) -> io.TextIOWrapper:

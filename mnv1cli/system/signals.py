@@ -32,8 +32,13 @@ def defer_stop() -> Iterator[None]:
     _State.depth += 1
     try:
         yield
+        raise_waiting_stop()
     finally:
         _State.depth -= 1
-        waiting, _State.waiting = _State.waiting, None
-    if waiting is not None:
-        raise waiting
+        _State.waiting = None
+
+
+def raise_waiting_stop() -> None:
+    """Raise the stop that waits, at a point where the deferring block may be left unfinished."""
+    if _State.waiting is not None:
+        raise _State.waiting

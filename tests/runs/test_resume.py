@@ -18,6 +18,7 @@ from pyarrow import parquet
 
 from mnv1cli.analysis import synthetic_photos
 from mnv1cli.results.files import ResultFiles
+from mnv1cli.results.writers import parquet as parquet_writer
 from mnv1cli.runs import file_sink, journal
 from mnv1cli.runs.journal import Journal
 from mnv1cli.system import signals
@@ -237,6 +238,30 @@ def test_signal_at_the_very_end_finds_a_whole_result(
     assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob("*.journal"))
     result = run(listing, tmp_path / name, "--resume")
     assert "is complete" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.parquet"])
+def test_signal_while_the_rows_are_put_together_is_answered_at_once(
+    listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    finish = file_sink.FileSink.finish
+
+    def interrupted(self: file_sink.FileSink, *arguments: Any) -> None:
+        signals.request_stop(KeyboardInterrupt())
+        finish(self, *arguments)
+
+    (tmp_path / "whole").mkdir()
+    run(listing, tmp_path / "whole" / name)
+    monkeypatch.setattr(parquet_writer, "_GROUP_ROWS", 8)
+    for more in ((), ("--resume",)):
+        with monkeypatch.context() as patch:
+            patch.setattr(file_sink.FileSink, "finish", interrupted)
+            result = run(listing, tmp_path / name, *more)
+        assert result.exit_code == 130
+        assert "the same command with --resume goes on" in result.stderr
+        assert not (tmp_path / name).exists()
+    assert run(listing, tmp_path / name, "--resume").exit_code == 3
+    assert content(tmp_path, name) == content(tmp_path / "whole", name)
 
 
 def half(listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

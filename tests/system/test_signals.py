@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mnv1cli.system.signals import defer_stop, request_stop
+from mnv1cli.system.signals import defer_stop, raise_waiting_stop, request_stop
 
 
 class Stopped(BaseException):
@@ -49,4 +49,16 @@ def test_second_signal_inside_is_raised_at_once() -> None:
 def test_failure_inside_comes_before_the_signal() -> None:
     with pytest.raises(ValueError, match="other"):
         work(1, [], ValueError("other"))
+    nothing_is_left()
+
+
+def test_signal_is_raised_where_the_block_may_be_left() -> None:
+    done: list[int] = []
+    with pytest.raises(Stopped), defer_stop():
+        raise_waiting_stop()
+        request_stop(Stopped())
+        done.append(1)
+        raise_waiting_stop()
+        done.append(2)
+    assert done == [1]
     nothing_is_left()

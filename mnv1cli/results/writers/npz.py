@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import zipfile
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
@@ -11,8 +10,9 @@ import numpy as np
 from numpy.lib import format as npy
 
 from mnv1cli.path_text import decode_path
-from mnv1cli.results.files import reopen_from_start
+from mnv1cli.results.files import read_from_start
 from mnv1cli.results.writers.delimited import list_texts, zip_texts
+from mnv1cli.system import signals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,8 +47,9 @@ class _Strings:
         _write_header(member, f"<U{self._longest}", (self._count,))
         width = 4 * self._longest
         unfinished = b""
-        with reopen_from_start(self._file) as file:
+        with read_from_start(self._file) as file:
             while chunk := file.read(_CHUNK):
+                signals.raise_waiting_stop()
                 *values, unfinished = (unfinished + chunk).split(_END)
                 cells = (
                     decode_path(value).encode("utf-32-le", "surrogatepass") for value in values
@@ -104,8 +105,11 @@ class NpzWriter:
         with zipfile.ZipFile(self._stream, "w", zipfile.ZIP_STORED) as archive:
             with _member(archive, "values") as member:
                 _write_header(member, "<f4", (self._rows, *self._layout.shape))
-                with reopen_from_start(self._values) as values:
-                    shutil.copyfileobj(values, member, _CHUNK)
+                with read_from_start(self._values) as values:
+                    while chunk := values.read(_CHUNK):
+                        # What waits is on disk: another run can begin the archive anew.
+                        signals.raise_waiting_stop()
+                        member.write(chunk)
             for name, strings in {"paths": self._paths, **self._texts}.items():
                 with _member(archive, name) as member:
                     strings.write_to(member)

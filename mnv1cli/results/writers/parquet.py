@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from mnv1cli.results.files import reopen_from_start
+from mnv1cli.results.files import read_from_start
 from mnv1cli.results.writers.arrow import METADATA_KEY, ArrowRows, import_pyarrow
+from mnv1cli.system import signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,7 +50,8 @@ class ParquetWriter:
 
     def write(self, table: Table) -> None:
         """Write the results of consecutive images."""
-        self._batches.write_batch(self._rows.batch(table))
+        if table.paths:
+            self._batches.write_batch(self._rows.batch(table))
 
     def state(self) -> Mapping[str, Any]:
         """Return nothing: the spool has all that another writer needs."""
@@ -65,29 +67,39 @@ class ParquetWriter:
         self._stream.seek(0)
         self._stream.truncate()
         encoded = json.dumps(metadata, ensure_ascii=False).encode("utf-8", "replace")
-        with self._arrow.parquet.ParquetWriter(
-            self._stream, self._schema, compression="zstd"
-        ) as writer:
-            for group in self._groups():
+        with (
+            read_from_start(self._spool) as spool,
+            self._arrow.parquet.ParquetWriter(
+                self._stream, self._schema, compression="zstd"
+            ) as writer,
+        ):
+            for group in self._make_groups(spool):
                 writer.write_table(group)
             writer.add_key_value_metadata({METADATA_KEY: encoded})
 
-    def _groups(self) -> Iterator[Any]:
+    def _make_groups(self, spool: BinaryIO) -> Iterator[Any]:
         """Yield the waiting rows in tables that are worth a row group."""
         waiting: list[Any] = []
-        for batch in self._waiting_batches():
+        size = rows = 0
+        for batch in self._read_batches(spool):
             waiting.append(batch)
-            size, rows = (sum(b.nbytes for b in waiting), sum(b.num_rows for b in waiting))
+            size += batch.nbytes
+            rows += batch.num_rows
             if size >= _GROUP_BYTES or rows >= _GROUP_ROWS:
                 yield self._arrow.Table.from_batches(waiting)
                 waiting = []
+                size = rows = 0
+                # The waiting rows are on disk: another run can begin the file anew.
+                signals.raise_waiting_stop()
         if waiting:
             yield self._arrow.Table.from_batches(waiting)
 
-    def _waiting_batches(self) -> Iterator[Any]:
+    def _read_batches(self, spool: BinaryIO) -> Iterator[Any]:
         """Yield the record batches of the spool, which has a stream for each run that wrote it."""
-        with reopen_from_start(self._spool) as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            while file.tell() < end:
-                yield from self._arrow.ipc.open_stream(file)
+        end = spool.seek(0, os.SEEK_END)
+        spool.seek(0)
+        while spool.tell() < end:
+            # A run that was stopped after it had closed its stream has ended it more than once.
+            if spool.read(len(_END_OF_STREAM)) != _END_OF_STREAM:
+                spool.seek(-len(_END_OF_STREAM), os.SEEK_CUR)
+                yield from self._arrow.ipc.open_stream(spool)

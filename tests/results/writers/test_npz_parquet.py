@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -186,3 +187,33 @@ def test_a_million_rows_are_written_in_flat_memory(tmp_path: Path, suffix: str) 
     else:
         with np.load(tmp_path / "1000000.npz") as arrays:
             assert arrays["paths"][-1] == "photos/000999999.jpg"
+
+
+def count_calls(file: Path, batches: int) -> int:
+    """Count the calls of Python while so many waiting batches become a Parquet file."""
+    outputs = ResultFiles(file, None)
+    writer = FORMATS["parquet"].create(outputs, Layout((3,)))
+    for _ in range(batches):
+        writer.write(vectors("", "", "", ""))
+    calls = itertools.count()
+    sys.setprofile(lambda *_: next(calls) and None)
+    writer.close({})
+    sys.setprofile(None)
+    outputs.commit()
+    return next(calls)
+
+
+def test_work_at_the_end_grows_with_the_rows_and_no_faster(tmp_path: Path) -> None:
+    few, many = (count_calls(tmp_path / f"{n}.parquet", n) for n in (100, 1600))
+    assert many < 17 * few
+
+
+def test_batches_without_rows_are_not_kept(tmp_path: Path) -> None:
+    outputs = ResultFiles(tmp_path / "x.parquet", None)
+    writer = FORMATS["parquet"].create(outputs, Layout((3,)))
+    before = outputs.sync()
+    for _ in range(9):
+        writer.write(vectors("bad", "bad", "bad", "bad").without_faults())
+    assert outputs.sync() == before
+    writer.close()
+    outputs.abandon(keep=False)
