@@ -5,15 +5,15 @@ from __future__ import annotations
 import email.utils
 import itertools
 import re
-import socket
+import threading
 import time
-from types import SimpleNamespace
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mnv1cli.errors import SourceError
-from mnv1cli.modules.transfer import connections, download, pace
+from mnv1cli.modules.transfer import connections, download
 from mnv1cli.modules.transfer.connections import DownloadPolicy
 from tests.support import hub as hubs
 from tests.support.downloads import BODY, FOREVER, PLACE, fetch, fetch_refused
@@ -38,58 +38,60 @@ def hub(hub_of_all_hosts: Hub) -> Hub:
 # --- stalls and trickles ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("first", [0, 1000, 70_000])
-def test_body_that_trickles_counts_as_broken_off(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int
-) -> None:
-    monkeypatch.setattr(pace, "SLOW_SECONDS", 0.2)
-    monkeypatch.setattr(pace, "MIN_BYTES_PER_SECOND", 400_000)
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each 10,000 bytes come in a fifth of a second."""
+    monkeypatch.setattr(connections, "SLOW_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "MIN_BYTES_PER_SECOND", 50_000)
+
+
+@pytest.fixture
+def used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the first answer use up all the time that there is for waiting."""
+    request = connections.HttpClient.request
+
+    def request_late(self: connections.HttpClient, *arguments: Any) -> Any:
+        answer = request(self, *arguments)
+        self.left = 0.0
+        return answer
+
+    monkeypatch.setattr(connections.HttpClient, "request", request_late)
+
+
+@pytest.mark.parametrize("first", [0, 1000, 70_001])
+@pytest.mark.usefixtures("impatient")
+def test_body_that_trickles_counts_as_broken_off(hub: Hub, tmp_path: Path, first: int) -> None:
     hub.answers[PLACE] = hubs.trickles(BODY, first)
-    said = fetch_refused(hub, tmp_path)
     assert re.fullmatch(
-        r"the transfer broke off 4 times, at [\d,]+ bytes of 102,402: it sends too slowly", said
+        r"the transfer broke off 4 times, at [\d,]+ bytes of 102,402: it sends too slowly",
+        fetch_refused(hub, tmp_path),
     )
     assert len(hub.asked) == 4
 
 
-def test_transfer_that_trickled_goes_on_where_it_stopped(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pace, "SLOW_SECONDS", 0.2)
-    monkeypatch.setattr(pace, "MIN_BYTES_PER_SECOND", 400_000)
-
-    def recover(request: Request) -> None:
-        monkeypatch.setattr(pace, "SLOW_SECONDS", FOREVER)
-        hubs.sends(BODY, ETag='"1"')(request)
-
-    hub.answers[PLACE] = hubs.in_turn(hubs.trickles(BODY, 70_000, ETag='"1"'), recover)
+@pytest.mark.usefixtures("impatient")
+def test_transfer_that_trickled_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
+    hub.answers[PLACE] = hubs.in_turn(
+        hubs.trickles(BODY, 70_001, ETag='"1"'), hubs.sends(BODY, ETag='"1"')
+    )
     assert fetch(hub, tmp_path) == BODY
 
 
-def test_slow_but_steady_transfer_is_let_through(
+@pytest.mark.usefixtures("used_up")
+def test_transfer_that_flows_is_not_cut_by_the_bound_of_waiting(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "SLOW_SECONDS", 0.1)
-    monkeypatch.setattr(pace, "MIN_BYTES_PER_SECOND", 40)
-
-    def pieces(request: Request) -> None:
-        request.send_response(200)
-        request.send_header("Content-Length", str(len(BODY)))
-        request.end_headers()
-        for start in range(0, len(BODY), 5000):
-            request.wfile.write(BODY[start : start + 5000])
-            time.sleep(0.03)
-
-    hub.answers[PLACE] = pieces
+    """Send a file in many blocks, each of which has the time of a server on a busy machine."""
+    monkeypatch.setattr(connections, "GRACE_SECONDS", 20.0)
+    monkeypatch.setattr(connections, "MIN_BYTES_PER_SECOND", 100)
+    hub.answers[PLACE] = hubs.sends(BODY)
     assert fetch(hub, tmp_path) == BODY
     assert len(hub.asked) == 1
 
 
-def test_chunked_body_that_trickles_is_broken_off(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("impatient")
+def test_chunked_body_that_trickles_is_broken_off(hub: Hub, tmp_path: Path) -> None:
     """Send the length of a chunk, which is read as a line, without ever ending the line."""
-    monkeypatch.setattr(pace, "SLOW_SECONDS", 0.1)
 
     def endless() -> Iterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -104,7 +106,7 @@ def test_chunked_body_that_trickles_is_broken_off(
 
 def head_that_trickles() -> Iterator[bytes]:
     yield b"HTTP/1.1 200 OK\r\nX: "
-    for _ in range(2000):
+    while True:
         yield b"x"
         time.sleep(0.05)
 
@@ -114,53 +116,44 @@ def head_that_goes_on() -> Iterator[bytes]:
         yield b"HTTP/1.1 100 Continue\r\n\r\n" * 1000
 
 
-def test_head_that_trickles_is_too_slow(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pace, "SLOW_SECONDS", 0.2)
-    hub.answers[PLACE] = hubs.writes(head_that_trickles)
-    said = fetch_refused(hub, tmp_path)
-    assert said == "it sends too slowly"
-
-
-@pytest.fixture
-def untimed_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look up names without a bound, so that none but the server uses up the time."""
-    monkeypatch.setattr(pace, "run_within", lambda _, work: work())
-
-
-@pytest.mark.usefixtures("untimed_lookup")
 @pytest.mark.parametrize("pieces", [head_that_trickles, head_that_goes_on])
 def test_answer_has_to_begin_in_time(
     hub: Hub, tmp_path: Path, pieces: Callable[[], Iterator[bytes]]
 ) -> None:
-    hub.answers[PLACE] = hubs.writes(pieces)
-    said = fetch_refused(hub, tmp_path, DownloadPolicy(answer=0.5))
-    assert said == "no answer in time"
+    hung_up = threading.Event()
 
+    def answer(request: Request) -> None:
+        try:
+            hubs.writes(pieces)(request)
+        finally:
+            hung_up.set()
 
-@pytest.mark.usefixtures("untimed_lookup")
-@pytest.mark.parametrize("answer", [hubs.stalls(FOREVER), hubs.writes(head_that_trickles)])
-def test_socket_that_gives_up_first_says_the_same(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: hubs.Answer
-) -> None:
-    """Two clocks watch the same time; here only the socket's runs."""
-    monkeypatch.setattr(connections, "run_within", lambda _, work: work())
     hub.answers[PLACE] = answer
-    said = fetch_refused(hub, tmp_path, DownloadPolicy(answer=0.3))
-    assert said == "no answer in time"
+    assert fetch_refused(hub, tmp_path, DownloadPolicy(answer=0.5)) == "no answer in time"
+    # The thread that waited for it has closed the connection.
+    assert not hub.asked or hung_up.wait(60)
 
 
-@pytest.mark.usefixtures("untimed_lookup")
 def test_redirects_that_dawdle_share_one_bound(hub: Hub, tmp_path: Path) -> None:
     def dawdle(request: Request) -> None:
         time.sleep(0.2)
         hubs.redirects(f"{PLACE}?{time.monotonic_ns()}")(request)
 
     hub.answers[PLACE] = dawdle
-    said = fetch_refused(hub, tmp_path, DownloadPolicy(answer=0.7))
-    assert said == "no answer in time"
+    assert fetch_refused(hub, tmp_path, DownloadPolicy(answer=0.7)) == "no answer in time"
     assert len(hub.asked) <= 4
+
+
+@pytest.mark.parametrize(
+    "policy", [DownloadPolicy(connect=0.3, answer=0.3), DownloadPolicy(read=0.3, answer=0.3)]
+)
+def test_time_that_is_used_up_is_told_in_one_way_whichever_clock_notices_it(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: DownloadPolicy
+) -> None:
+    """Let the waiting thread wake up so late that a clock of the socket has run out before."""
+    monkeypatch.setattr(connections, "wait", lambda outcomes, _: wait(outcomes))
+    hub.answers[PLACE] = hubs.stalls(FOREVER)
+    assert fetch_refused(hub, tmp_path, policy) == "no answer in time"
 
 
 @pytest.mark.parametrize("status", [302, 503])
@@ -182,60 +175,52 @@ def test_bodies_of_redirects_and_failures_are_not_read(
     assert fetch(hub, tmp_path, DownloadPolicy()) == BODY
 
 
+@pytest.mark.usefixtures("used_up")
 def test_silence_after_the_answer_counts_as_waiting(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With little time left, a transfer must prove soon that it flows."""
-    request_in_time = connections.HttpClient.request
-
-    def request_late(client: connections.HttpClient, *arguments: Any) -> Any:
-        answer = request_in_time(client, *arguments)
-        client.left = 0.1
-        return answer
-
-    monkeypatch.setattr(connections.HttpClient, "request", request_late)
-    monkeypatch.setattr(connections, "_GRACE_SECONDS", 0.2)
-
-    def silent(request: Request) -> None:
-        request.send_response(200)
-        request.send_header("Content-Length", "1000")
-        request.end_headers()
-        request.wfile.flush()
-        time.sleep(FOREVER)
-
-    hub.answers[PLACE] = silent
+    """With no time left, a transfer must prove soon that it flows, and is not begun again."""
+    monkeypatch.setattr(connections, "GRACE_SECONDS", 0.2)
+    hub.answers[PLACE] = hubs.announces(1000)
     said = fetch_refused(hub, tmp_path)
-    assert said == "the transfer broke off once, at 0 bytes of 1,000: it stopped answering"
+    assert said == "the transfer broke off once, at 0 bytes of 1,000: it sends too slowly"
 
 
-def test_name_that_is_not_resolved_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        (DownloadPolicy(connect=0.2), "its name cannot be resolved in time"),
+        (DownloadPolicy(answer=0.2), "no answer in time"),
+    ],
+)
+def test_name_that_is_not_resolved_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: DownloadPolicy, says: str
+) -> None:
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("socket.getaddrinfo", lambda *_: time.sleep(5))
-    with pytest.raises(SourceError, match=r"^its name cannot be resolved in time$"):
-        download.download(
-            "https://modules.example/m.tgz", tmp_path / "x", DownloadPolicy(connect=0.2)
-        )
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_: time.sleep(FOREVER))
+    with pytest.raises(SourceError, match=f"^{says}$"):
+        download.download("https://modules.example/m.tgz", tmp_path / "x", policy)
 
 
 def test_time_for_the_name_is_time_for_the_answer(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first look-up takes all of the time, by the clock; the second one never ends."""
-    look, clock = socket.getaddrinfo, time.monotonic
-    late: list[float] = []
+    bounds: list[float] = []
+    run = connections.run_within
 
-    def look_slowly(*arguments: Any, **options: Any) -> Any:
-        if late:
-            time.sleep(FOREVER)
-        late.append(FOREVER)
-        return look(*arguments, **options)
+    def run_within(seconds: float, *arguments: Any) -> Any:
+        bounds.append(seconds)
+        try:
+            return run(60, *arguments)
+        finally:
+            time.sleep(0.1)
 
-    monkeypatch.setattr(socket, "getaddrinfo", look_slowly)
-    late_clock = SimpleNamespace(monotonic=lambda: clock() + sum(late), sleep=time.sleep)
-    monkeypatch.setattr(connections, "time", late_clock)
-    said = fetch_refused(hub, tmp_path)
-    assert said == "no answer in time"
+    monkeypatch.setattr(connections, "run_within", run_within)
+    hub.answers[PLACE] = hubs.sends(BODY)
+    assert fetch(hub, tmp_path, DownloadPolicy(connect=1, answer=50)) == BODY
+    assert bounds[0] == 1
+    assert bounds[1] <= 49.9
 
 
 @pytest.mark.parametrize(
@@ -327,7 +312,7 @@ def test_nonsense_in_the_place_of_a_wait(hub: Hub, tmp_path: Path, told: str) ->
     hub.answers[PLACE] = answer_busy(told)
     if told.isdecimal():
         said = fetch_refused(hub, tmp_path)
-        assert said == "HTTP 503, and it asks to wait 999,999,999 s"
+        assert said == "HTTP 503, and it asks to wait 21,600 s"
     else:
         assert fetch(hub, tmp_path) == BODY
 

@@ -162,6 +162,20 @@ def stalls(seconds: float) -> Answer:
     return answer
 
 
+def announces(length: int) -> Answer:
+    """Send the head of an answer, and nothing of its body."""
+
+    def answer(request: Request) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", str(length))
+        request.end_headers()
+        request.wfile.flush()
+        # Until the client hangs up.
+        request.rfile.read(1)
+
+    return answer
+
+
 def trickles(body: bytes, first: int = 0, pause: float = 0.05, **headers: str) -> Answer:
     """Send the head and `first` bytes at once, then a byte now and then, for ever."""
 

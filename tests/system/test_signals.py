@@ -52,13 +52,17 @@ def test_failure_inside_comes_before_the_signal() -> None:
     nothing_is_left()
 
 
+def work_in_steps(done: list[int]) -> None:
+    with defer_stop():
+        for step in range(3):
+            raise_waiting_stop()
+            done.append(step)
+            request_stop(Stopped())
+
+
 def test_signal_is_raised_where_the_block_may_be_left() -> None:
     done: list[int] = []
-    with pytest.raises(Stopped), defer_stop():
-        raise_waiting_stop()
-        request_stop(Stopped())
-        done.append(1)
-        raise_waiting_stop()
-        done.append(2)
-    assert done == [1]
+    with pytest.raises(Stopped):
+        work_in_steps(done)
+    assert done == [0]
     nothing_is_left()

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import socket
+import sys
+import threading
 import time
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mnv1cli._version import __version__
 from mnv1cli.errors import SourceError, StatusError
-from mnv1cli.modules.transfer.pace import NotInTimeError, Pace, keep_pace, run_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from types import FrameType
     from typing import TextIO
+
+T = TypeVar("T")
 
 _RETRIED_STATUS = (429, 500, 502, 503, 504)
 _REDIRECTS = 20
 PAUSE_SECONDS = 0.5
 # A server that asks for a longer pause is given up.
 MAX_PAUSE_SECONDS = 30.0
-_YEAR = 365 * 24 * 60 * 60.0
+# A transfer slower than this counts as broken off: a trickle would never end.
+MIN_BYTES_PER_SECOND = 4 << 10
+SLOW_SECONDS = 30.0
 # Even a transfer that begins when the time is nearly up has so long to prove that it flows.
-_GRACE_SECONDS = 2.0
+GRACE_SECONDS = 2.0
+
+
+class NotInTimeError(TimeoutError):
+    """A step took longer than its time allows."""
+
+
+class TooSlowError(NotInTimeError):
+    """A server sends so slowly that the transfer would take for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +71,8 @@ class HttpClient:
 
     def __init__(self, policy: DownloadPolicy, checked: bool) -> None:
         self.left = policy.answer
-        self.pace = Pace(policy.read)
         self._policy = policy
-        plain = checked or policy.insecure
-        self._session = _make_session(self.pace, plain, policy.authorize)
+        self._session = _make_session(checked or policy.insecure, policy.authorize)
 
     def close(self) -> None:
         """Close the connections."""
@@ -73,13 +87,19 @@ class HttpClient:
             StatusError: the server refuses.
             SourceError: the server does not answer in time.
         """
+        from urllib3.util import Retry
+
+        # Its rules, without its loop: that would read the bodies of failures, which may be endless.
+        retry = Retry(
+            self._policy.retries, status_forcelist=_RETRIED_STATUS, backoff_factor=PAUSE_SECONDS
+        )
         for attempt in range(self._policy.retries + 1):
             answer = self._follow(url, headers)
             if answer.status_code < 400:
                 return answer
             answer.close()
-            retry = answer.status_code in _RETRIED_STATUS and attempt < self._policy.retries
-            if not retry or not self.pause(self._choose_pause(answer, attempt)):
+            can_retry = retry.is_retry("GET", answer.status_code) and attempt < self._policy.retries
+            if not can_retry or not self.pause(self._choose_pause(retry, answer, attempt)):
                 break
         words = f"HTTP {answer.status_code} {answer.reason}".strip()
         raise StatusError(words, answer.status_code, answer.url)
@@ -92,14 +112,55 @@ class HttpClient:
         time.sleep(seconds)
         return True
 
-    def _choose_pause(self, answer: Any, attempt: int) -> float:
-        """Choose the seconds before the next try: as the server asks, or doubled each time."""
-        seconds = _parse_retry_after(answer.headers.get("Retry-After", ""))
-        if seconds is None:
+    def read(self, answer: Any, decode: bool = False) -> bytes:
+        """Read the next bytes of a body, as many as have to come in a while; none at its end.
+
+        Only time that brings too little is counted as waiting.
+
+        Raises:
+            TooSlowError: they do not come in time.
+        """
+        seconds = min(SLOW_SECONDS, max(self.left, GRACE_SECONDS))
+        size = int(MIN_BYTES_PER_SECOND * seconds)
+        before = self.left
+        with self.waiting():
+            try:
+                block: bytes = run_within(
+                    seconds, lambda: answer.raw.read(size, decode_content=decode)
+                )
+            except NotInTimeError as error:
+                # To close it would wait for the thread that reads.
+                with contextlib.suppress(OSError, RuntimeError):
+                    answer.raw.shutdown()
+                raise TooSlowError(f"less than {MIN_BYTES_PER_SECOND} bytes per second") from error
+        self.left = before
+        return block
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time of a block as waiting."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.left = max(0.0, self.left - (time.monotonic() - start))
+
+    def _choose_pause(self, retry: Any, answer: Any, attempt: int) -> float:
+        """Choose the seconds before the next try: as the server asks, or doubled each time.
+
+        Raises:
+            SourceError: the server asks for more than is left.
+        """
+        from urllib3.exceptions import InvalidHeader
+
+        try:
+            # A date has 29 characters, and no number that makes sense has as many.
+            seconds = retry.parse_retry_after(answer.headers.get("Retry-After", "")[:40])
+        except (InvalidHeader, ValueError, OverflowError):
             return PAUSE_SECONDS * float(1 << attempt)
         if seconds > min(MAX_PAUSE_SECONDS, self.left):
             raise SourceError(f"HTTP {answer.status_code}, and it asks to wait {seconds:,.0f} s")
-        return seconds
+        return float(seconds)
 
     def _follow(self, url: str, headers: Mapping[str, str]) -> Any:
         """Follow redirects to the last answer; their bodies may be endless and are not read."""
@@ -119,87 +180,75 @@ class HttpClient:
         raise SourceError("its redirects go in a circle")
 
     def _get(self, url: str, headers: Mapping[str, str]) -> Any:
-        """Request a URL once, without following redirects."""
-        import requests
+        """Request a URL once, without following redirects.
 
+        Raises:
+            SourceError: the time is used up, whichever clock notices it.
+        """
         timeout = (min(self._policy.connect, max(self.left, 0.01)), self._policy.read)
 
         def get() -> Any:
-            answer = self._session.get(
+            return self._session.get(
                 url, headers=headers, timeout=timeout, stream=True, allow_redirects=False
             )
-            if self.pace.given_up:
-                answer.close()
-            return answer
 
-        self.pace.begin(self.left)
         try:
             with self.waiting():
-                return run_within(self.left, get)
+                return run_within(self.left, get, lambda answer: answer.close())
         except NotInTimeError:
-            # The abandoned thread ends with the next byte.
-            self.pace.given_up = True
-            raise SourceError("no answer in time") from None
-        except (requests.ConnectionError, requests.Timeout):
-            # The socket waits just as long as this thread, and may give up first.
-            if self.left:
-                raise
             raise SourceError("no answer in time") from None
 
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count all of the time, while nothing can arrive."""
-        start = time.monotonic()
+
+def run_within(
+    seconds: float, work: Callable[[], T], drop: Callable[[T], object] | None = None
+) -> T:
+    """Run `work` in bounded time and return its result.
+
+    The timeouts of a socket bound a silence only: neither the look-up of a name nor a header
+    that comes byte by byte. `drop` takes a result that comes too late.
+
+    Raises:
+        NotInTimeError: it took too long; its thread is abandoned.
+    """
+    outcome: Future[T] = Future()
+    end = time.monotonic() + seconds
+
+    def stop(frame: FrameType, event: str, _: object) -> None:
+        """End an abandoned thread at its next read: a server may send for ever."""
+        is_read = event == "call" and frame.f_code is socket.SocketIO.readinto.__code__
+        if is_read and time.monotonic() >= end:
+            raise NotInTimeError
+
+    def run() -> None:
+        sys.setprofile(stop)
         try:
-            yield
-        finally:
-            self.left = max(0.0, self.left - (time.monotonic() - start))
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised again by the waiting thread
+            outcome.set_exception(error)
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        """Count only the time that is waited in vain, while a body is read."""
-        self.pace.begin(max(self.left, _GRACE_SECONDS))
-        try:
-            yield
-        except BaseException:
-            self.left = max(0.0, self.left - self.pace.count_lost_seconds())
-            raise
+    def drop_late(late: Future[T]) -> None:
+        if drop is not None and late.exception() is None:
+            drop(late.result())
 
-
-def _parse_retry_after(text: str) -> float | None:
-    """Parse a `Retry-After` (RFC 9110, 10.2.3), a number or a date, to seconds, else to None."""
-    from email.utils import parsedate_to_datetime
-
-    if text.strip().isdecimal():
-        return float(text.strip()[:9])
-    try:
-        seconds = parsedate_to_datetime(text).timestamp() - time.time()
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), _YEAR)
+    threading.Thread(target=run, daemon=True).start()
+    wait([outcome], max(seconds, 0.0))
+    if not outcome.done():
+        outcome.add_done_callback(drop_late)
+        raise NotInTimeError
+    if (error := outcome.exception()) is not None and time.monotonic() >= end:
+        raise NotInTimeError from error
+    return outcome.result()
 
 
-def _make_session(pace: Pace, plain: bool, authorize: Callable[[str], str] | None) -> Any:
-    """Make a session whose answers keep the pace, with proxies and CA bundles of the environment.
+def _make_session(plain: bool, authorize: Callable[[str], str] | None) -> Any:
+    """Make a session with proxies and CA bundles of the environment.
 
     Each hop of a redirect is checked and authorized here before anything is sent.
     """
     import requests
     from requests.adapters import HTTPAdapter
-    from urllib3.util import Retry
 
     class Adapter(HTTPAdapter):
-        def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-            super().init_poolmanager(*arguments, **options)
-            keep_pace(self.poolmanager, pace)
-
-        def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-            exists = proxy in self.proxy_manager
-            manager = super().proxy_manager_for(proxy, **options)
-            if not exists:
-                keep_pace(manager, pace)
-            return manager
-
         def send(self, request: Any, *arguments: Any, **options: Any) -> Any:
             if not plain and (host := find_exposed_host(request.url, options.get("proxies") or {})):
                 raise SourceError(
@@ -219,10 +268,8 @@ def _make_session(pace: Pace, plain: bool, authorize: Callable[[str], str] | Non
     session.headers["User-Agent"] = f"mnv1/{__version__}"
     # The archive must come as it is, not compressed once more.
     session.headers["Accept-Encoding"] = "identity"
-    retry = Retry(1, read=0, redirect=False, status=0, respect_retry_after_header=False)
     for scheme in ("http://", "https://"):
-        # A failed connection is tried once more; `HttpClient` and its caller do the rest.
-        session.mount(scheme, Adapter(max_retries=retry))
+        session.mount(scheme, Adapter())
     return session
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from mnv1cli.errors import ChecksumError, SourceError
 from mnv1cli.modules.formats.recognise import ARCHIVE_HEAD_BYTES, is_archive
-from mnv1cli.modules.transfer import connections, pace
+from mnv1cli.modules.transfer import connections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from mnv1cli.modules.transfer.connections import DownloadPolicy, HttpClient
 
-_CHUNK = 1 << 16
 MAX_RESUMES = 3
 MAX_BYTES = 2 << 30
 
@@ -52,11 +51,12 @@ def fetch_text(url: str, policy: DownloadPolicy, max_bytes: int) -> bytes:
     with (
         _connect(url, policy, checked=False) as client,
         client.request(url, {}) as answer,
-        client.reading(),
     ):
-        text: bytes = answer.raw.read(max_bytes + 1, decode_content=True)
-    if len(text) > max_bytes:
-        raise SourceError(f"it sends more than {max_bytes:,} bytes")
+        text = b""
+        while block := client.read(answer, decode=True):
+            text += block
+            if len(text) > max_bytes:
+                raise SourceError(f"it sends more than {max_bytes:,} bytes")
     return text
 
 
@@ -73,15 +73,15 @@ def _connect(url: str, policy: DownloadPolicy, checked: bool) -> Iterator[HttpCl
     client = connections.HttpClient(policy, checked)
     try:
         with client.waiting():
-            _resolve_host(url, min(policy.connect, policy.answer))
+            _resolve_host(url, policy)
         yield client
-    except (requests.RequestException, HTTPError) as error:
+    except (requests.RequestException, HTTPError, connections.TooSlowError) as error:
         raise SourceError(_describe_error(error) or str(error).partition("\n")[0]) from error
     finally:
         client.close()
 
 
-def _resolve_host(url: str, seconds: float) -> None:
+def _resolve_host(url: str, policy: DownloadPolicy) -> None:
     """Look up a host's name, so that a failure of this step can be reported as such."""
     from requests.utils import get_environ_proxies, select_proxy
 
@@ -95,9 +95,11 @@ def _resolve_host(url: str, seconds: float) -> None:
             socket.getaddrinfo(host, None)
 
     try:
-        pace.run_within(seconds, look_up)
-    except pace.NotInTimeError:
-        raise SourceError("its name cannot be resolved in time") from None
+        connections.run_within(min(policy.connect, policy.answer), look_up)
+    except connections.NotInTimeError:
+        is_used_up = policy.answer <= policy.connect
+        reason = "no answer in time" if is_used_up else "its name cannot be resolved in time"
+        raise SourceError(reason) from None
 
 
 class _Transfer:
@@ -117,6 +119,7 @@ class _Transfer:
         import requests
         from urllib3.exceptions import HTTPError
 
+        kinds = (requests.ConnectionError, requests.Timeout, HTTPError, connections.TooSlowError)
         broken: list[Exception] = []
         with self._target.open("wb") as file:
             while len(broken) <= MAX_RESUMES:
@@ -124,7 +127,7 @@ class _Transfer:
                     break
                 try:
                     self._request_once(file)
-                except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
+                except kinds as error:
                     if not self._answered:
                         raise
                     broken.append(error)
@@ -156,24 +159,23 @@ class _Transfer:
                 self._version = _read_validator(answer)
             if (self._total or 0) > MAX_BYTES:
                 raise SourceError(f"it sends more than {MAX_BYTES >> 30} GiB")
-            with self._client.reading():
-                self._copy(answer, file, start)
+            self._copy(answer, file, start)
 
     def _copy(self, answer: Any, file: Any, start: int) -> None:
         with _make_bar(self._bar, self._total, start, self._url) as bar:
             # Not decoded: a server may call the archive's own gzip an encoding of the transfer.
             head = b"" if start == 0 else None
-            for chunk in answer.raw.stream(_CHUNK, decode_content=False):
-                file.write(chunk)
+            while block := self._client.read(answer):
+                file.write(block)
                 if head is not None:
-                    head += chunk
+                    head += block
                     # The mark of a tar is behind its first header.
                     if len(head) >= ARCHIVE_HEAD_BYTES or is_archive(head):
                         _check_head(head, answer)
                         head = None
                 if file.tell() > MAX_BYTES:
                     raise SourceError(f"it sends more than {MAX_BYTES >> 30} GiB")
-                bar.update(len(chunk))
+                bar.update(len(block))
             if head is not None:
                 _check_head(head, answer)
 
@@ -230,7 +232,7 @@ def _describe_error(error: Exception) -> str:
         (inner.NameResolutionError, "its name cannot be resolved"),
         (ConnectionRefusedError, "it refuses the connection"),
         (inner.ConnectTimeoutError, "no connection in time"),
-        (pace.TooSlowError, "it sends too slowly"),
+        (connections.TooSlowError, "it sends too slowly"),
         (inner.ReadTimeoutError, "it stopped answering"),
         (inner.ProxyError, "the proxy cannot be reached"),
         (inner.SSLError, "its certificate is not trusted"),
