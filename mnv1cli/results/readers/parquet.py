@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -65,20 +66,21 @@ class ParquetResult:
     def __init__(self, file: Path | str, source: BinaryIO | None = None, far: bool = False) -> None:
         pyarrow = import_pyarrow()
         self._file = file
+        self._far = far
         self._damage: Any = (OSError, pyarrow.ArrowException)
-        try:
+        with self._explain_damage():
+            self._source: Any = source or pyarrow.OSFile(str(file))
             self._parquet: Any = pyarrow.parquet.ParquetFile(
-                source or file,
+                self._source,
                 # Data that is read ahead stays in memory to the end.
                 pre_buffer=far,
                 buffer_size=0 if far else _BUFFER,
                 page_checksum_verification=True,
             )
             self._pool: Any = pyarrow.default_memory_pool()
-        except self._damage as error:
-            raise ResultError(f"cannot read {file}: {explain_failure(error)}") from error
         self._columns = set(self._parquet.schema_arrow.names)
         self.layout: Layout | None = self._read_layout()
+        self._has_ranks = self.layout is not None and self.layout.labels
         encoded = (self._parquet.schema_arrow.metadata or {}).get(METADATA_KEY)
         encoded = (self._parquet.metadata.metadata or {}).get(METADATA_KEY, encoded)
         self.stored_metadata = parse_run_metadata(encoded.decode(), file) if encoded else None
@@ -94,57 +96,35 @@ class ParquetResult:
 
     def tally(self) -> PartTally:
         """Count the images that have rows, and list those of them that failed or are damaged."""
-        tally = PartTally(0, [], [])
-        for group in range(self._parquet.num_row_groups):
-            number, columns = self._count(group)
-            tally = tally._replace(images=tally.images + number)
-            # Most often few have failed: the paths of the others need not be read.
-            for name, faults in (("error", tally.faults), ("warning", tally.damaged)):
-                faults.extend(self._read_faults(group, name) if name in columns else ())
-        return tally
-
-    def _count(self, group: int) -> tuple[int, set[str]]:
-        """Count the images of a row group, and return which columns have errors or warnings."""
         from pyarrow import compute
 
-        arrays: Any = compute
-        by_rank = self.layout is not None and self.layout.labels
-        images = 0 if by_rank else self._parquet.metadata.row_group(group).num_rows
-        filled: set[str] = set()
-        texts = {"error", "warning"} & self._columns
-        columns = [*(["rank"] if "rank" in self._columns else []), *texts]
-        for batch in self._batches(columns, groups=[group]) if columns else ():
-            if by_rank:
+        calls: Any = compute
+        images = self._parquet.metadata.num_rows
+        is_first = calls.scalar(True)
+        with self._explain_damage():
+            if self._has_ranks:
                 # Ranks count up from 1, and an image without labels has none.
-                ranks = arrays.fill_null(batch.column("rank"), 1)
-                images += arrays.sum(arrays.equal(ranks, 1)).as_py() or 0
-            for name in texts - filled:
-                if arrays.any(arrays.not_equal(batch.column(name), "")).as_py():
-                    filled.add(name)
-        return images, filled
-
-    def _read_faults(self, group: int, name: str) -> Iterator[Fault]:
-        """Read the images of a row group that have a text in a column, each of them once."""
-        by_rank = "rank" in self._columns
-        columns = [*_PATH_COLUMNS, name, *(["rank"] if by_rank else [])]
-        for batch in self._batches(columns, groups=[group]):
-            ranks = batch.column("rank").to_pylist() if by_rank else [None] * batch.num_rows
-            for path, text, rank in zip(_paths(batch), _texts(batch, name), ranks, strict=True):
-                if text and (rank or 1) == 1:
-                    yield Fault(path, text)
+                rank = calls.field("rank")
+                is_first = rank.is_null() | (rank == 1)
+                images = self._scan([], is_first).count_rows()
+            lists: dict[str, list[Fault]] = {"error": [], "warning": []}
+            for name in lists.keys() & self._columns:
+                # The statistics of a row group show whether it has a text at all: most have none.
+                scanner = self._scan([*_PATH_COLUMNS, name], is_first & (calls.field(name) != ""))
+                for batch in scanner.to_batches():
+                    lists[name] += map(Fault, _paths(batch), _texts(batch, name))
+        return PartTally(images, lists["error"], lists["warning"])
 
     def paths(self) -> Iterator[bytes]:
         """Yield each image that has a row, in their order."""
-        by_rank = self.layout is not None and self.layout.labels
-        last: tuple[bytes, int] | None = None
-        for batch in self._batches([*_PATH_COLUMNS, *(["rank"] if by_rank else [])], IMAGES):
-            ranks = batch.column("rank").to_pylist() if by_rank else None
-            for i, path in enumerate(_paths(batch)):
-                rank = (ranks[i] or 0) if ranks is not None else 0
-                # Ranks count up, and an image that failed has none.
-                if last is None or path != last[0] or not 0 < last[1] < rank:
-                    yield path
-                last = (path, rank)
+        from pyarrow import compute
+
+        calls: Any = compute
+        for batch in self._batches([*_PATH_COLUMNS, *(["rank"] if self._has_ranks else [])]):
+            rows = batch
+            if self._has_ranks:
+                rows = batch.filter(calls.equal(calls.fill_null(batch.column("rank"), 1), 1))
+            yield from _paths(rows)
 
     def tables(self, images: int | None = None) -> Iterator[Table]:
         """Yield the rows in tables of `images` images, as a writer takes them."""
@@ -213,16 +193,31 @@ class ParquetResult:
                 return Layout((length,), **last)
         raise ResultError(f"{self._file} has other columns than a result of mnv1")
 
-    def _batches(
-        self, columns: list[str] | None, rows: int = IMAGES, groups: list[int] | None = None
-    ) -> Iterator[Any]:
+    def _batches(self, columns: list[str] | None, rows: int = IMAGES) -> Iterator[Any]:
         """Yield record batches of the rows, and give their memory back."""
-        try:
-            for batch in self._parquet.iter_batches(
-                rows, row_groups=groups, columns=columns, use_threads=False
-            ):
+        with self._explain_damage():
+            for batch in self._parquet.iter_batches(rows, columns=columns, use_threads=False):
                 yield batch
                 self._pool.release_unused()
+
+    def _scan(self, columns: list[str], rows: Any) -> Any:
+        """Make a scanner of some rows, which reads little ahead."""
+        from pyarrow import dataset
+
+        sets: Any = dataset
+        options = sets.ParquetFragmentScanOptions(
+            page_checksum_verification=True, pre_buffer=self._far, use_buffered_stream=not self._far
+        )
+        form = sets.ParquetFileFormat(default_fragment_scan_options=options)
+        return form.make_fragment(self._source).scanner(
+            columns=columns, filter=rows, use_threads=False, batch_readahead=1
+        )
+
+    @contextlib.contextmanager
+    def _explain_damage(self) -> Iterator[None]:
+        """Name the file in what is wrong with it."""
+        try:
+            yield
         except self._damage as error:
             raise ResultError(f"cannot read {self._file}: {explain_failure(error)}") from error
 
