@@ -40,6 +40,7 @@ from mnv1cli.types import (
     DEFAULT_DEVICE,
     MAX_BYTES,
     MAX_PIXELS,
+    Engine,
     FetchOptions,
     Runner,
     Task,
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
     from mnv1cli.types import (
         Damaged,
         Decode,
-        Engine,
         FloatArray,
         Loader,
         OnError,
@@ -256,16 +256,27 @@ class Classifier:
         return find_similar(self.predictor, source, images, take_integer("top", top, 1))
 
     def quantize(
-        self, images: ImageInputs, samples: int = 200, seed: int = 0, endpoint: str = ""
+        self,
+        images: ImageInputs,
+        samples: int = 200,
+        seed: int = 0,
+        endpoint: str = "",
+        engine: Engine | None = None,
+        recipe: str | None = None,
     ) -> Price:
         """Calibrate the module for int8 on some of the images, and compare it on others.
 
-        `endpoint` names a layer to calibrate instead of logits and feature vector.
+        `endpoint` names a layer to calibrate instead of logits and feature vector. Recipes are
+        tried, those of `engine` or only `recipe`, and the best is kept; see `Price`.
         """
         check_text("endpoint", endpoint)
+        if recipe is not None:
+            check_text("recipe", recipe)
+        if engine is not None:
+            check_choice("engine", engine, get_args(Engine))
         numbers = take_integer("samples", samples, 1), take_integer("seed", seed, 0)
         refs = from_python.make_refs(images, self.predictor.spec.max_bytes)
-        return quantize(self.predictor, refs, *numbers, endpoint)
+        return quantize(self.predictor, refs, *numbers, endpoint, engine, recipe)
 
     def finetune(self, folder: str | Path, output: str | Path, **options: Any) -> FinetuneResult:
         """Train the module for the classes that `folder` has folders of, and write it to `output`.

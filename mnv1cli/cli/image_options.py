@@ -119,7 +119,7 @@ _READING_OPTIONS = (
         default="float32",
         show_default=True,
         help="bf16 and int8 are faster and less exact. bf16 needs OpenVINO and a processor that "
-        "has it; 'mnv1 module quantize' prepares int8.",
+        "has it; 'mnv1 module quantize' makes int8 agree better.",
     ),
     option(
         Group.RUN,

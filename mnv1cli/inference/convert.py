@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mnv1cli.errors import Mnv1Error, ModuleError
 from mnv1cli.inference.litert_model import LiteRTModel
 from mnv1cli.inference.tf_model import TensorFlowModel
-from mnv1cli.modules.artifacts import CompiledModel
+from mnv1cli.modules.artifacts import STATIC, CompiledModel
 from mnv1cli.modules.savedmodel import describe_error
 from mnv1cli.system import tempdirs
 from mnv1cli.system.threads import ordered_map
@@ -100,7 +100,9 @@ def quantize_module(
     model = _convert(module, outputs, TensorFlowModel(module, outputs), calibrated)
     names = tuple(output.name for output in outputs)
     size = choose_key(module, outputs)
-    return CompiledModel(model, names, "int8", version(), calibration, size, module.input_range)
+    return CompiledModel(
+        model, names, "int8", version(), calibration, size, module.input_range, STATIC
+    )
 
 
 def choose_key(module: HubModule, outputs: Sequence[Output]) -> int | None:

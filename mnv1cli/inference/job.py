@@ -108,6 +108,7 @@ class Job:
             precision=self.model.precision,
             device=self.model.device,
             calibrated=self.model.calibrated or None,
+            recipe=self.model.recipe,
             preprocess=spec.preprocess,
             exif=spec.exif,
             decode=spec.decode,
@@ -134,6 +135,7 @@ class Job:
             # Not known to runs that were begun before there was a choice.
             "--device": None if self.model.device == DEFAULT_DEVICE else self.model.device,
             "calibrated": self.model.calibrated,
+            "recipe": self.model.recipe,
             "--input-range": self.module.input_range.setting,
             "--preprocess": spec.preprocess,
             "--exif": spec.exif,

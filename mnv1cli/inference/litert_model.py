@@ -28,7 +28,8 @@ class LiteRTModel:
 
     Single-threaded interpreters, one per core, are faster than one interpreter with as many
     threads, and a row does not depend on its batch or on the number of cores. `outputs` names
-    the model's outputs in their order; `calibrated` is the sha256 of an int8 model.
+    the model's outputs in their order; `calibrated` is the sha256 of a calibrated int8 model, and
+    `recipe` how an int8 model was made.
 
     Raises:
         ModuleError: LiteRT cannot load the model.
@@ -44,10 +45,12 @@ class LiteRTModel:
         workers: int,
         precision: str = "float32",
         calibrated: str | None = None,
+        recipe: str | None = None,
     ) -> None:
         self.workers = workers
         self.precision = precision
         self.calibrated = calibrated
+        self.recipe = recipe
         self._model = model
         self._outputs = tuple(outputs)
         self._idle: queue.SimpleQueue[_Interpreter] = queue.SimpleQueue()
@@ -55,12 +58,14 @@ class LiteRTModel:
 
     def for_workers(self, workers: int) -> LiteRTModel:
         """Return the same model for another number of cores."""
-        return LiteRTModel(self._model, self._outputs, workers, self.precision, self.calibrated)
+        make, (model, outputs, _, *settings) = self.__reduce__()
+        made: LiteRTModel = make(model, outputs, workers, *settings)
+        return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return what makes the model again in another process, which has its own interpreters."""
-        arguments = (self._model, self._outputs, self.workers, self.precision, self.calibrated)
-        return LiteRTModel, arguments
+        settings = self.workers, self.precision, self.calibrated, self.recipe
+        return LiteRTModel, (self._model, self._outputs, *settings)
 
     def __call__(self, pixels: FloatArray) -> Mapping[str, FloatArray]:
         """Return each output by its name, [n, ...], for pixels float32 [n, size, size, 3]."""

@@ -11,10 +11,11 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from mnv1cli.errors import EngineError, ModuleError, OptionError
-from mnv1cli.inference import convert, litert_model, openvino_model
+from mnv1cli.inference import litert_model, openvino_model
+from mnv1cli.inference.compiled import choose_int8_engine, compile_once, find_compiled
 from mnv1cli.inference.litert_model import LiteRTModel
 from mnv1cli.inference.openvino_model import OpenVINOModel
-from mnv1cli.modules import artifacts, cache
+from mnv1cli.modules.artifacts import STATIC
 from mnv1cli.types import DEFAULT_DEVICE
 
 if TYPE_CHECKING:
@@ -37,13 +38,15 @@ _PRECISIONS: dict[Engine, tuple[Precision, ...]] = {
 class Model(Protocol):
     """A module ready to run; up to `workers` calls may be made at once.
 
-    `calibrated` is the sha256 of an int8 model, None for any other.
+    `calibrated` is the sha256 of a calibrated int8 model, `recipe` the way in which an int8 model
+    was made, both None for any other.
     """
 
     engine: str
     precision: str
     device: str
     calibrated: str | None
+    recipe: str | None
     workers: int
 
     def __call__(self, pixels: FloatArray) -> Mapping[str, FloatArray]:
@@ -68,24 +71,25 @@ def open_model(
 ) -> Model:
     """Make a module ready to give these outputs; compile it if that was not done before.
 
-    Without an `engine` the default one is used, and a module that cannot be compiled for LiteRT
-    is run by TensorFlow, with a warning.
+    Without an `engine` the default one is used, for int8 that of the model that was kept last. A
+    module that cannot be compiled for LiteRT is then run by TensorFlow, with a warning.
 
     Raises:
         EngineError: the engine is not installed.
         OptionError: the engine, or its device, has no such precision, or there is no such device.
-        ModuleError: the module cannot be loaded, compiled, or was not calibrated.
+        ModuleError: the module cannot be loaded or compiled, or has no int8 model for the engine.
     """
-    chosen = engine or default_engine(precision)
+    chosen = engine or _choose_engine(module, outputs[0], precision)
     _check_choice(chosen, precision, device)
     if chosen == "tf":
         return _open_reference(module, outputs, workers)
     if not litert_model.is_available():
         raise EngineError("LiteRT is not installed", "install ai-edge-litert, or use --engine tf")
     if precision == "int8":
-        return _load(find_calibrated(module, outputs[0]), workers, chosen, precision, device)
+        integers = find_compiled(module, outputs[0], precision, chosen)
+        return load_model(integers, workers, chosen, precision, device)
     try:
-        return _load(_compile_once(module, outputs), workers, chosen, precision, device)
+        return load_model(compile_once(module, outputs), workers, chosen, precision, device)
     except ModuleError as error:
         if engine is not None or chosen != "litert":
             raise
@@ -94,43 +98,10 @@ def open_model(
         return model
 
 
-def find_compiled(
-    module: HubModule, output: Output, precision: Precision = "float32"
-) -> CompiledModel:
-    """Return the model for LiteRT that has this output; compile it if that was not done before.
-
-    An int8 model may have other outputs as well.
-
-    Raises:
-        ModuleError: the module cannot be loaded, compiled, or was not calibrated.
-    """
-    if precision == "int8":
-        return find_calibrated(module, output)
-    return _compile_once(module, [output])
-
-
-def find_calibrated(module: HubModule, output: Output) -> CompiledModel:
-    """Return the int8 model of a module that has this output.
-
-    Raises:
-        ModuleError: the module was not calibrated for it.
-    """
-    main_names = tuple(main.name for main in module.main_outputs())
-    for names in (main_names, (output.name,)):
-        if output.name in names:
-            size = convert.choose_key(module, [output])
-            compiled = artifacts.find_model(
-                module.fingerprint, names, "int8", size, module.input_range
-            )
-            if compiled is not None and convert.is_usable(compiled):
-                return compiled
-    option = f" --endpoint {output.name}" if output.name not in main_names else ""
-    if module.input_range.setting:
-        option += f" --input-range {module.input_range}"
-    raise ModuleError(
-        f"module {module.handle} is not calibrated for int8",
-        f"'mnv1 module quantize DIR --module {module.handle}{option}' does that, with your images",
-    )
+def _choose_engine(module: HubModule, output: Output, precision: Precision) -> Engine:
+    if precision == "int8" and litert_model.is_available():
+        return choose_int8_engine(module, output)
+    return default_engine(precision)
 
 
 def _check_choice(engine: Engine, precision: Precision, device: str) -> None:
@@ -153,39 +124,22 @@ def _open_reference(module: HubModule, outputs: Sequence[Output], workers: int) 
     return TensorFlowModel(module, outputs, workers)
 
 
-def _compile_once(module: HubModule, outputs: Sequence[Output]) -> CompiledModel:
-    """Return the compiled module from the cache; compile it if missing, damaged or outdated."""
-    names = tuple(output.name for output in outputs)
-
-    size = convert.choose_key(module, outputs)
-
-    def find_current() -> CompiledModel | None:
-        compiled = artifacts.find_model(
-            module.fingerprint, names, "float32", size, module.input_range
-        )
-        return compiled if compiled and convert.is_current(compiled) else None
-
-    if compiled := find_current():
-        return compiled
-    with cache.lock(artifacts.artifact_directory(module.fingerprint) / "compiling"):
-        # Another process may have compiled it in the meantime.
-        if compiled := find_current():
-            return compiled
-        artifacts.remove_leftovers(module.fingerprint)
-        log.info("preparing the module (once)")
-        compiled = convert.compile_module(module, outputs)
-        if not artifacts.save_model(module.fingerprint, compiled):
-            log.info(
-                "the cache %s cannot be written: the compiled module is not kept",
-                cache.cache_root(),
-            )
-    return compiled
-
-
-def _load(
-    compiled: CompiledModel, workers: int, engine: Engine, precision: Precision, device: str
+def load_model(
+    compiled: CompiledModel,
+    workers: int,
+    engine: Engine,
+    precision: Precision,
+    device: str = DEFAULT_DEVICE,
 ) -> Model:
-    digest = compiled.sha256 if compiled.precision == "int8" else None
+    """Make a compiled model ready to run with an engine, as `open_model` does.
+
+    Raises:
+        ModuleError: the engine cannot load it.
+    """
+    # Results of older versions do not name the only recipe that there was.
+    recipe = compiled.recipe if compiled.recipe != STATIC else ""
+    digest = compiled.sha256 if compiled.calibration else None
+    settings = compiled.outputs, workers, precision, digest, recipe or None
     if engine == "openvino":
-        return OpenVINOModel(compiled.model, compiled.outputs, workers, precision, digest, device)
-    return LiteRTModel(compiled.model, compiled.outputs, workers, precision, digest)
+        return OpenVINOModel(compiled.model, *settings, device, compiled.weights)
+    return LiteRTModel(compiled.model, *settings)

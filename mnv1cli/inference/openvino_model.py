@@ -40,35 +40,53 @@ def is_available() -> bool:
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO, without its report of the import to a server on the internet.
+    """Import OpenVINO.
 
     Raises:
         EngineError: it is not installed, or cannot be loaded.
     """
     if not is_available():
         raise EngineError("OpenVINO is not installed", "pip install 'mnv1cli[openvino]'")
+    try:
+        with without_telemetry():
+            import openvino
+    except ImportError as error:
+        reason = _describe(error)
+        raise EngineError(f"OpenVINO cannot be loaded: {reason}", "install it again") from error
+    return openvino
+
+
+@contextlib.contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Import packages of OpenVINO without their report of that to a server on the internet."""
     # OpenVINO's tools, which its package imports, send a message to Google Analytics by this
     # package, and write to the home directory; without it they do neither.
     before = sys.modules.get("openvino_telemetry", _MISSING)
     if before is _MISSING:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
-        import openvino
-    except ImportError as error:
-        reason = _describe(error)
-        raise EngineError(f"OpenVINO cannot be loaded: {reason}", "install it again") from error
+        yield
     finally:
         if before is _MISSING:
             del sys.modules["openvino_telemetry"]
-    return openvino
+
+
+def read_network(model: bytes, outputs: int) -> Any:
+    """Read a model for LiteRT as a network of OpenVINO, with its outputs in their order."""
+    openvino = import_openvino()
+    network = _read(model)
+    results = network.get_results()
+    ordered = [results[index] for index in _order_outputs(model, network, outputs)]
+    return openvino.Model(ordered, network.get_parameters(), "module")
 
 
 class OpenVINOModel:
     """A compiled module; up to `workers` batches are run at once.
 
     On the CPU each is run on one core, by the thread that calls; another device is given them as
-    they come. `outputs` names the model's outputs in their order; `calibrated` is the sha256 of
-    an int8 model.
+    they come. `model` is one for LiteRT, or with its `weights` one of OpenVINO's own format.
+    `outputs` names the model's outputs in their order; `calibrated` is the sha256 of a calibrated
+    int8 model, and `recipe` how an int8 model was made.
 
     Raises:
         EngineError: OpenVINO is not installed.
@@ -85,16 +103,20 @@ class OpenVINOModel:
         workers: int,
         precision: str = "float32",
         calibrated: str | None = None,
+        recipe: str | None = None,
         device: str = _CPU,
+        weights: bytes = b"",
     ) -> None:
         self.workers = workers
         self.precision = precision
         self.calibrated = calibrated
+        self.recipe = recipe
         self.device = device
         self._model = model
+        self._weights = weights
         self._outputs = tuple(outputs)
         require_device(device, precision)
-        self._network = _Network(model, len(outputs), device, precision)
+        self._network = _Network(model, weights, len(outputs), device, precision)
         self._idle: queue.SimpleQueue[_Request] = queue.SimpleQueue()
         self._idle.put(self._network.make_request())
 
@@ -107,8 +129,8 @@ class OpenVINOModel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return what makes the model again in another process, which has its own requests."""
-        settings = self.workers, self.precision, self.calibrated, self.device
-        return OpenVINOModel, (self._model, self._outputs, *settings)
+        settings = self.workers, self.precision, self.calibrated, self.recipe, self.device
+        return OpenVINOModel, (self._model, self._outputs, *settings, self._weights)
 
     def __call__(self, pixels: FloatArray) -> Mapping[str, FloatArray]:
         """Return each output by its name, [n, ...], for pixels float32 [n, size, size, 3]."""
@@ -155,7 +177,9 @@ def _make_core() -> Any:
 class _Network:
     """A model as OpenVINO reads it, which is compiled for the requests that are made of it."""
 
-    def __init__(self, model: bytes, outputs: int, device: str, precision: str) -> None:
+    def __init__(
+        self, model: bytes, weights: bytes, outputs: int, device: str, precision: str
+    ) -> None:
         self._device = device
         self._hints = {"INFERENCE_PRECISION_HINT": _TYPES[precision]}
         if device == _CPU:
@@ -164,14 +188,16 @@ class _Network:
             self._hints |= {
                 "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1", "ENABLE_CPU_PINNING": "NO",
             }  # fmt: skip
-        if model[4:8] != _IDENTIFIER:
+        if not weights and model[4:8] != _IDENTIFIER:
             # OpenVINO would ask its readers of other formats, which print what they think of it.
             raise ModuleError("OpenVINO cannot load the compiled module: it is not one for LiteRT")
         with _handle_errors("load"):
-            self._model = _read(model)
+            self._model = _make_core().read_model(model, weights) if weights else _read(model)
             shape = self._model.input(0).partial_shape
             self._model.reshape([_TILE, *(side.get_length() for side in list(shape)[1:])])
-            self._outputs = _order_outputs(model, self._model, outputs)
+            # Models of OpenVINO's own format are written with their outputs in order.
+            in_order = list(range(outputs))
+            self._outputs = in_order if weights else _order_outputs(model, self._model, outputs)
         # For the requests of a device that is not the CPU.
         self._compiled: Any = None
 

@@ -52,10 +52,9 @@ class Settings:
         input_range: the values that the module wants for black and for white, low and high.
         labels: a file of class names, for modules with other classes than ImageNet's.
         engine: "litert" (the module compiled), "openvino" (the same, run by OpenVINO) or "tf" (the
-            module as it is); None for "openvino" with the precision "bf16", else "litert" where
-            it is installed.
-        precision: "float32", "bf16" with the engine "openvino", or "int8" for a module that was
-            calibrated.
+            module as it is); None for "openvino" with the precision "bf16", for int8 that of the
+            model that was calibrated last, else "litert" where it is installed.
+        precision: "float32", "bf16" with the engine "openvino", or "int8".
         device: the device of the engine "openvino", such as "CPU" or "GPU.1".
         loader: "threads" or "tf.data" decode, with the same bits; None for tf.data with the
             engine "tf", else threads.

@@ -33,6 +33,7 @@ class TensorFlowModel:
     device = DEFAULT_DEVICE
     precision = "float32"
     calibrated: str | None = None
+    recipe: str | None = None
     # TensorFlow spreads one batch over the cores by itself.
     workers = 1
 

@@ -25,7 +25,7 @@ _DECISIVE = {
     "preprocess": "--preprocess", "exif": "--exif", "decode": "--decode",
     "damaged": "--damaged", "output": "output",
     "top": "--top", "min_probability": "--min-probability", "pool": "--pool",
-    "meta": "--with-meta", "calibrated": "calibrated", "labels": "labels",
+    "meta": "--with-meta", "calibrated": "calibrated", "recipe": "recipe", "labels": "labels",
     "input_range": "--input-range",
 }  # fmt: skip
 
@@ -106,6 +106,7 @@ class RunMetadata:
     precision: Any = None
     device: str = DEFAULT_DEVICE
     calibrated: Any = None
+    recipe: Any = None
     preprocess: Any = None
     exif: bool | None = None
     decode: Any = None

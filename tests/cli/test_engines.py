@@ -77,15 +77,17 @@ def test_engine_that_lacks_a_choice_says_so_in_one_line(
     assert result.stderr.count(b"\n") == 1
 
 
-def test_int8_that_was_not_calibrated_is_refused_in_one_line(
-    few: Path, own_cache: Path, bundled_module: HubModule
+def test_int8_works_at_once_and_the_metadata_name_the_recipe(
+    few: Path, tmp_path: Path, own_cache: Path, bundled_module: HubModule
 ) -> None:
-    result = mnv1("classify", few, "--module", bundled_module.path, "--precision", "int8")
-    assert result.exit_code == 1
-    assert result.stdout == ""
-    assert result.stderr.count("\n") == 1
-    assert "is not calibrated for int8" in result.stderr
-    assert "mnv1 module quantize" in result.stderr
+    out = tmp_path / "x.csv"
+    result = mnv1(
+        "classify", few, "--module", bundled_module.path, "--precision", "int8", "-o", out
+    )
+    assert result.exit_code == 0, result.stderr
+    meta = json.loads((tmp_path / "x.csv.meta.json").read_text())
+    facts = [meta.get(key) for key in ("engine", "precision", "recipe", "calibrated")]
+    assert facts == ["litert", "int8", "dynamic", None]
 
 
 @pytest.mark.parametrize("engine", ["litert", "openvino"])

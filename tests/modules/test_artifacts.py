@@ -197,7 +197,7 @@ def test_models_of_a_module_are_listed(own_cache: Path) -> None:
     artifacts.save_model(PRINT, MODEL)
     artifacts.save_model(PRINT, CALIBRATED)
     artifacts.save_model("0" * 64, MODEL)
-    found = {StoredModel(LOGITS, "float32", 500), StoredModel(BOTH, "int8", 5)}
+    found = {StoredModel(LOGITS, "float32", 500), StoredModel(BOTH, "int8", 5, "static")}
     assert set(artifacts.list_models(PRINT)) == found
     assert artifacts.list_fingerprints() == ["0" * 64, PRINT]
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     type=click.Choice(("float32", "int8")),
     default="float32",
     show_default=True,
-    help="int8: the model that 'mnv1 module quantize' calibrated, for .tflite.",
+    help="int8 is for .tflite; 'mnv1 module quantize' makes it agree better.",
 )
 @option(
     Group.OUTPUT,

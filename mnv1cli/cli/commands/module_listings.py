@@ -151,9 +151,13 @@ def _print_empty() -> None:
 
 def _format_models(models: Iterable[StoredModel]) -> str:
     return ", ".join(
-        f"{' + '.join(model.outputs)} {model.precision} {format_megabytes(model.size)}"
+        f"{' + '.join(model.outputs)} {_name_precision(model)} {format_megabytes(model.size)}"
         for model in models
     )
+
+
+def _name_precision(model: StoredModel) -> str:
+    return f"{model.precision} ({model.recipe})" if model.recipe else model.precision
 
 
 def _describe_models(models: Iterable[StoredModel]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import EngineError, ModuleError, OptionError
 from mnv1cli.inference import litert_model
+from mnv1cli.inference.compiled import find_compiled
 from mnv1cli.inference.convert import agrees
 from mnv1cli.inference.export import onnx, savedmodel, tflite
 from mnv1cli.inference.export.description import describe_classes, describe_model
@@ -17,7 +18,6 @@ from mnv1cli.inference.export.files import ExportFiles, choose_format
 from mnv1cli.inference.export.source import choose_source
 from mnv1cli.inference.job import average_positions
 from mnv1cli.inference.litert_model import LiteRTModel
-from mnv1cli.inference.models import find_compiled
 from mnv1cli.inference.tf_model import TensorFlowModel
 from mnv1cli.modules.files import hash_file
 
@@ -76,8 +76,8 @@ def export_module(
     Raises:
         OptionError: the format has no such precision, or its packages are not installed.
         SignatureError: the module does not have the endpoint.
-        ModuleError: the module cannot be converted, gives other values when it is, or is not
-            calibrated for int8.
+        ModuleError: the module cannot be converted, gives other values when it is, or has
+            nothing to quantise for int8.
         LabelsError: the settings have class names that do not fit the module.
         OutputError: the model exists, or cannot be written.
     """
@@ -87,11 +87,11 @@ def export_module(
     source = choose_source(predictor, endpoint, pool)
     with places.open_work() as work:
         model, text = work / "model", work / "description"
-        shape, calibrated = _write_model(source, places.format, precision, model)
+        shape, origin = _write_model(source, places.format, precision, model)
         description = {
             **describe_model(source, predictor.spec, places.format, shape),
             "precision": precision,
-            **({"calibrated": calibrated} if calibrated else {}),
+            **origin,
             **_describe_files(model),
             # Last, because there may be a thousand of them.
             "classes": describe_classes(source),
@@ -126,26 +126,30 @@ def check_export(
 
 def _write_model(
     source: ExportSource, chosen: ExportFormat, precision: Precision, target: Path
-) -> tuple[tuple[int, ...], str | None]:
+) -> tuple[tuple[int, ...], dict[str, str]]:
     """Write a model and compare it with the module.
 
-    Returns the shape of one image's values, and the sha256 of the calibrated model for int8.
+    Returns the shape of one image's values, and facts about the origin of an int8 model: its
+    recipe and, if it was calibrated, its sha256.
     """
     if chosen == "savedmodel":
         reference = TensorFlowModel(source.module, [source.output])
         savedmodel.write_savedmodel(source, _make_network(source, reference), target)
-        return _compare(source, reference, savedmodel.run_savedmodel, target), None
+        return _compare(source, reference, savedmodel.run_savedmodel, target), {}
     compiled = _find_compiled(source, precision)
     if chosen == "onnx":
         tflite_file = target.with_name("compiled")
         tflite.write_tflite(source, compiled, tflite_file)
         onnx.write_onnx(source, tflite_file, target)
         reference = TensorFlowModel(source.module, [source.output])
-        return _compare(source, reference, onnx.run_onnx, target), None
+        return _compare(source, reference, onnx.run_onnx, target), {}
     tflite.write_tflite(source, compiled, target)
     model = LiteRTModel(compiled.model, compiled.outputs, workers=1)
-    calibrated = compiled.sha256 if precision == "int8" else None
-    return _compare(source, model, tflite.run_tflite, target), calibrated
+    origin = {
+        **({"calibrated": compiled.sha256} if compiled.calibration else {}),
+        **({"recipe": compiled.recipe} if compiled.recipe else {}),
+    }
+    return _compare(source, model, tflite.run_tflite, target), origin
 
 
 def _find_compiled(source: ExportSource, precision: Precision) -> CompiledModel:

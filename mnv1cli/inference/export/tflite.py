@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ModuleError
+from mnv1cli.inference import tflite_graph
 from mnv1cli.inference.export.description import INPUT
 
 if TYPE_CHECKING:
@@ -13,10 +14,6 @@ if TYPE_CHECKING:
     from mnv1cli.inference.export.source import ExportSource
     from mnv1cli.modules.artifacts import CompiledModel
     from mnv1cli.types import FloatArray
-
-_FILE_IDENTIFIER = b"TFL3"
-# `force_align` of Buffer.data in TensorFlow Lite's schema.fbs.
-_ALIGNMENT = 16
 
 
 def write_tflite(source: ExportSource, compiled: CompiledModel, target: Path) -> None:
@@ -45,12 +42,9 @@ def run_tflite(file: Path, pixels: FloatArray) -> dict[str, FloatArray]:
 
 
 def _select_output(source: ExportSource, compiled: CompiledModel) -> bytes:
-    from ai_edge_litert import schema_py_generated as schema
-    from flatbuffers import Builder
-
-    model = schema.ModelT.InitFromPackedBuf(compiled.model, 0)
+    model = tflite_graph.read_model(compiled.model)
     (signature,) = model.signatureDefs
-    graph = model.subgraphs[signature.subgraphIndex]
+    graph = tflite_graph.get_main_graph(model)
     key = f"output_{compiled.outputs.index(source.output.name)}".encode()
     (kept,) = (entry for entry in signature.outputs if entry.name == key)
     if source.pool:
@@ -60,28 +54,8 @@ def _select_output(source: ExportSource, compiled: CompiledModel) -> bytes:
     # Readers without signatures know a tensor by its own name.
     graph.tensors[signature.inputs[0].tensorIndex].name = INPUT.encode()
     graph.tensors[kept.tensorIndex].name = source.name.encode()
-    _remove_unused(model, graph)
-    model.buffers = [_AlignedBuffer(buffer) for buffer in model.buffers]
-    builder = Builder(len(compiled.model))
-    builder.Finish(model.Pack(builder), _FILE_IDENTIFIER)
-    return bytes(builder.Output())
-
-
-class _AlignedBuffer:
-    """The data of a tensor, which begin at a multiple of 16 bytes when they are packed.
-
-    The generated code does not align them, although the schema asks for it.
-    """
-
-    def __init__(self, buffer: Any) -> None:
-        self._buffer = buffer
-
-    def Pack(self, builder: Any) -> int:  # noqa: N802 - the name in generated code
-        """Add the buffer to a FlatBuffer; return its offset."""
-        if self._buffer.data is not None:
-            builder.Prep(_ALIGNMENT, len(self._buffer.data))
-        offset: int = self._buffer.Pack(builder)
-        return offset
+    tflite_graph.remove_unused_operators(model, graph)
+    return tflite_graph.write_model(model)
 
 
 def _append_mean(model: Any, graph: Any, index: int) -> int:
@@ -97,11 +71,10 @@ def _append_mean(model: Any, graph: Any, index: int) -> int:
     if rank <= 2:
         return index
     axes, mean = schema.TensorT(), schema.TensorT()
-    data, code = schema.BufferT(), schema.OperatorCodeT()
+    code = schema.OperatorCodeT()
     numbers = np.arange(1, rank - 1, dtype="<i4")
-    data.data = numbers.view(np.uint8)
     axes.name, axes.type = b"axes", schema.TensorType.INT32
-    axes.shape, axes.buffer = [len(numbers)], len(model.buffers)
+    axes.shape, axes.buffer = [len(numbers)], tflite_graph.append_buffer(model, numbers)
     mean.type, mean.buffer = values.type, 0
     mean.shape = [values.shape[0], values.shape[-1]]
     mean.shapeSignature = [-1, values.shape[-1]]
@@ -113,28 +86,7 @@ def _append_mean(model: Any, graph: Any, index: int) -> int:
     operator.outputs = [len(graph.tensors) + 1]
     operator.builtinOptionsType = schema.BuiltinOptions.ReducerOptions
     operator.builtinOptions = schema.ReducerOptionsT()
-    model.buffers.append(data)
     model.operatorCodes.append(code)
     graph.tensors += [axes, mean]
     graph.operators.append(operator)
     return len(graph.tensors) - 1
-
-
-def _remove_unused(model: Any, graph: Any) -> None:
-    """Remove the operations that do not lead to an output, and the data that only they read."""
-    needed = {int(index) for index in graph.outputs}
-    operators = []
-    for operator in reversed(graph.operators):
-        if needed.isdisjoint(map(int, operator.outputs)):
-            continue
-        operators.append(operator)
-        needed.update(map(int, operator.inputs))
-    removed = len(operators) < len(graph.operators)
-    graph.operators = operators[::-1]
-    if not removed:
-        return
-    read = {graph.tensors[index].buffer for index in needed if index >= 0}
-    read |= {tensor.buffer for other in model.subgraphs if other is not graph
-             for tensor in other.tensors}  # fmt: skip
-    for index in {tensor.buffer for tensor in graph.tensors} - read:
-        model.buffers[index].data = None

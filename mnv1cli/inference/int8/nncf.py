@@ -1,0 +1,121 @@
+"""Compiled models in int8 for OpenVINO, calibrated by its own tool, NNCF (extra `quantize`)."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+import os
+import tempfile
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mnv1cli.errors import EngineError, ModuleError
+from mnv1cli.inference import openvino_model
+from mnv1cli.inference.int8 import recipes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mnv1cli.inference.int8.recipes import Recipe
+    from mnv1cli.modules.artifacts import CompiledModel
+    from mnv1cli.types import FloatArray
+
+# The type of a depthwise convolution in OpenVINO.
+_DEPTHWISE = "GroupConvolution"
+
+
+def is_available() -> bool:
+    """Return whether NNCF and OpenVINO are installed, without importing them."""
+    return openvino_model.is_available() and importlib.util.find_spec("nncf") is not None
+
+
+def calibrate(
+    floats: CompiledModel,
+    recipe: Recipe,
+    images: FloatArray,
+    calibration: Mapping[str, Any],
+    handle: str,
+) -> CompiledModel:
+    """Make the int8 model of a compiled module for OpenVINO, by one of NNCF's recipes.
+
+    `images` are pixels float32 [n, size, size, 3], which `calibration` describes; `handle` is
+    the name of the module in messages. Biases are corrected layer by layer, which takes longer
+    than NNCF's default and agrees better: 97 % of labels instead of 93 %.
+
+    Raises:
+        EngineError: NNCF or OpenVINO is not installed.
+        ModuleError: NNCF cannot quantise the module, or the recipe makes no difference to it.
+    """
+    with _import_nncf() as nncf:
+        network = openvino_model.read_network(floats.model, len(floats.outputs))
+        _name_layers(network)
+        ignored = _list_ignored(network, recipe)
+        if not ignored and recipe != recipes.NNCF:
+            raise ModuleError(f"module {handle} has no depthwise convolutions")
+        try:
+            quantized = nncf.quantize(
+                network,
+                nncf.Dataset([images[i : i + 1] for i in range(len(images))]),
+                subset_size=len(images),
+                fast_bias_correction=False,
+                ignored_scope=nncf.IgnoredScope(names=ignored),
+            )
+        except Exception as error:  # its errors have nothing else in common
+            reason = " ".join(str(error).split())
+            raise ModuleError(f"NNCF cannot quantise module {handle}: {reason}") from error
+        _name_layers(quantized)
+        model, weights = _serialize(quantized)
+    return replace(
+        floats,
+        model=model,
+        weights=weights,
+        precision="int8",
+        calibration=calibration,
+        recipe=recipe.name,
+    )
+
+
+@contextlib.contextmanager
+def _import_nncf() -> Iterator[Any]:
+    """Import NNCF, and keep what it prints, its reports and its logger to itself."""
+    if not is_available():
+        raise EngineError("NNCF is not installed", "pip install 'mnv1cli[quantize]'")
+    logger = logging.getLoggerClass()
+    # It draws bars and logs to stdout, where only results belong.
+    with contextlib.redirect_stdout(io.StringIO()), openvino_model.without_telemetry():
+        try:
+            import nncf
+
+            nncf.set_log_level(logging.ERROR)
+        except ImportError as error:
+            reason = " ".join(str(error).split())
+            raise EngineError(f"NNCF cannot be loaded: {reason}", "install it again") from error
+        finally:
+            logging.setLoggerClass(logger)
+        yield nncf
+
+
+def _list_ignored(network: Any, recipe: Recipe) -> list[str]:
+    """List the layers of a network that a recipe leaves in float32."""
+    operations = network.get_ordered_ops()
+    names = [op.get_friendly_name() for op in operations if op.get_type_name() == _DEPTHWISE]
+    return names[:1] if recipe == recipes.NNCF else names
+
+
+def _name_layers(network: Any) -> None:
+    """Name the layers by their order: OpenVINO numbers them on and on, model after model."""
+    for number, operation in enumerate(network.get_ordered_ops()):
+        operation.set_friendly_name(f"layer_{number}")
+
+
+def _serialize(network: Any) -> tuple[bytes, bytes]:
+    """Return a network in OpenVINO's own format, and its weights."""
+    import openvino
+
+    with tempfile.TemporaryDirectory(prefix="mnv1-") as folder:
+        path = os.path.join(folder, "model")
+        openvino.save_model(network, f"{path}.xml", compress_to_fp16=False)
+        with open(f"{path}.xml", "rb") as model, open(f"{path}.bin", "rb") as weights:
+            return model.read(), weights.read()
