@@ -62,7 +62,8 @@ def test_a_row_does_not_depend_on_its_batch(
 
 def test_noise_is_within_range_and_always_the_same() -> None:
     images = dynamic.make_noise(50, 3)
-    assert (images.shape, images.dtype) == ((3, 50, 50, 3), np.float32)
+    assert images.shape == (3, 50, 50, 3)
+    assert images.dtype == np.float32
     assert images.min() >= 0
     assert images.max() <= 1
     np.testing.assert_array_equal(images, dynamic.make_noise(50, 3))
