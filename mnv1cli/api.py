@@ -23,8 +23,8 @@ from mnv1cli.inference.arguments import (
     take_path,
 )
 from mnv1cli.inference.image_results import Classified, Vector, iterate_classified, iterate_vectors
+from mnv1cli.inference.int8.quantize import quantize
 from mnv1cli.inference.predictor import Predictor
-from mnv1cli.inference.quantize import quantize
 from mnv1cli.inference.reopen import keep_module, reopen_predictor
 from mnv1cli.inference.settings import Settings, make_input_range
 from mnv1cli.inference.tasks import make_classify_task, make_embed_task, make_logits_task
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from mnv1cli.analysis.evaluation import Evaluation
     from mnv1cli.analysis.search_index import Match
     from mnv1cli.analysis.truth import ResolvedTruth, Truth
-    from mnv1cli.inference.quantize import Price
+    from mnv1cli.inference.int8.quantize import Price
     from mnv1cli.inputs.from_python import ImageInputs
     from mnv1cli.runs.tally import Tally
     from mnv1cli.training.finetune import FinetuneResult

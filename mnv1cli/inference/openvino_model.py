@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 import queue
 import sys
-import tempfile
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import EngineError, ModuleError, OptionError
+from mnv1cli.inference import openvino_network
 from mnv1cli.types import DEFAULT_DEVICE as _CPU
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from mnv1cli.types import FloatArray
 
 _MISSING = object()
-# The bytes from the fourth on by which a file says that it is one for LiteRT.
-_IDENTIFIER = b"TFL3"
 # The images of one inference. Always as many, the last ones of a batch filled up: a row does not
 # depend on its batch whatever kernels are chosen by its shape, and fixed shapes are faster. Eight
 # fill the units for matrices, and their intermediate results stay in the cache of a core.
@@ -69,15 +66,6 @@ def without_telemetry() -> Iterator[None]:
     finally:
         if before is _MISSING:
             del sys.modules["openvino_telemetry"]
-
-
-def read_network(model: bytes, outputs: int) -> Any:
-    """Read a model for LiteRT as a network of OpenVINO, with its outputs in their order."""
-    openvino = import_openvino()
-    network = _read(model)
-    results = network.get_results()
-    ordered = [results[index] for index in _order_outputs(model, network, outputs)]
-    return openvino.Model(ordered, network.get_parameters(), "module")
 
 
 class OpenVINOModel:
@@ -152,7 +140,7 @@ def require_device(device: str, precision: str) -> None:
         EngineError: OpenVINO is not installed.
         OptionError: there is no such device, or it does not have the precision.
     """
-    core = _make_core()
+    core = make_core()
     # The CPU needs no search, which takes longer.
     devices = [_CPU] if device == _CPU else core.available_devices
     if not any(name == device or name.startswith(f"{device}.") for name in devices):
@@ -170,7 +158,8 @@ def require_device(device: str, precision: str) -> None:
 
 
 @cache
-def _make_core() -> Any:
+def make_core() -> Any:
+    """Return the core of OpenVINO, which has its devices; raises `EngineError`."""
     return import_openvino().Core()
 
 
@@ -188,23 +177,18 @@ class _Network:
             self._hints |= {
                 "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1", "ENABLE_CPU_PINNING": "NO",
             }  # fmt: skip
-        if not weights and model[4:8] != _IDENTIFIER:
-            # OpenVINO would ask its readers of other formats, which print what they think of it.
-            raise ModuleError("OpenVINO cannot load the compiled module: it is not one for LiteRT")
         with _handle_errors("load"):
-            self._model = _make_core().read_model(model, weights) if weights else _read(model)
+            self._model = openvino_network.read_network(make_core(), model, weights, outputs)
             shape = self._model.input(0).partial_shape
             self._model.reshape([_TILE, *(side.get_length() for side in list(shape)[1:])])
-            # Models of OpenVINO's own format are written with their outputs in order.
-            in_order = list(range(outputs))
-            self._outputs = in_order if weights else _order_outputs(model, self._model, outputs)
+        self._outputs = range(outputs)
         # For the requests of a device that is not the CPU.
         self._compiled: Any = None
 
     def make_request(self) -> _Request:
         """Make a request: on the CPU with a compiled model of its own, as it is a thread's own."""
         with _handle_errors("load"):
-            compiled = self._compiled or _make_core().compile_model(
+            compiled = self._compiled or make_core().compile_model(
                 self._model, self._device, self._hints
             )
             if self._device != _CPU:
@@ -257,34 +241,6 @@ class _Request:
                 self._spare[: len(tile)] = tile
                 tile = self._spare
             yield rows, tile
-
-
-def _read(model: bytes) -> Any:
-    """Read a model; OpenVINO reads this format from files only."""
-    with tempfile.TemporaryDirectory(prefix="mnv1-", ignore_cleanup_errors=True) as folder:
-        file = os.path.join(folder, "model.tflite")
-        with open(file, "wb") as stream:
-            stream.write(model)
-        return _make_core().read_model(file)
-
-
-def _order_outputs(model: bytes, read: Any, outputs: int) -> list[int]:
-    """Return the indices of a model's outputs in the order in which they were compiled.
-
-    The signature of the model has that order; OpenVINO knows only the names of its tensors.
-    """
-    if outputs == 1:
-        return [0]
-    from ai_edge_litert import schema_py_generated as schema
-
-    root = schema.Model.GetRootAs(model, 0)
-    signature = root.SignatureDefs(0)
-    graph = root.Subgraphs(signature.SubgraphIndex())
-    results = [signature.Outputs(i) for i in range(signature.OutputsLength())]
-    names = {result.Name(): graph.Tensors(result.TensorIndex()).Name() for result in results}
-    aliases = [output.names for output in read.outputs]
-    ordered = [names[f"output_{i}".encode()].decode() for i in range(outputs)]
-    return [next(i for i, names_of in enumerate(aliases) if name in names_of) for name in ordered]
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ class Passing:
 
     engine, precision, device = "passing", "float32", ""
     calibrated: str | None = None
+    recipe: str | None = None
 
     def __init__(self, workers: int) -> None:
         self.workers = workers

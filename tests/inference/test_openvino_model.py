@@ -150,7 +150,7 @@ def test_missing_extra_is_named(
     precision: Precision,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(openvino_model, "is_available", lambda: False)
-    openvino_model._make_core.cache_clear()
+    openvino_model.make_core.cache_clear()
     with pytest.raises(EngineError, match="not installed") as caught:
         models.open_model(bundled_module, [bundled_module.logits()], 1, engine, precision)
     assert "mnv1cli[openvino]" in caught.value.remedy

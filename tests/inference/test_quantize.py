@@ -14,9 +14,9 @@ from mnv1cli.analysis import synthetic_photos
 from mnv1cli.errors import EngineError
 from mnv1cli.inference import compiled, openvino_model
 from mnv1cli.inference.int8 import dynamic, trials
+from mnv1cli.inference.int8.quantize import draw_sample
 from mnv1cli.inference.int8.trials import Trial
 from mnv1cli.inference.litert_model import LiteRTModel
-from mnv1cli.inference.quantize import draw_sample
 from mnv1cli.labels.names import imagenet
 from mnv1cli.modules import artifacts, build
 from mnv1cli.types import ImageRef

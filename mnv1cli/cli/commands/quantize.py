@@ -26,7 +26,7 @@ from mnv1cli.inference.int8.recipes import RECIPE_NAMES
 from mnv1cli.path_text import count
 
 if TYPE_CHECKING:
-    from mnv1cli.inference.quantize import Price
+    from mnv1cli.inference.int8.quantize import Price
     from mnv1cli.types import Engine, FetchOptions, InputRange
 
 
@@ -102,8 +102,8 @@ def quantize(
     lose at most 2 % of labels and 0.01 of the cosine against the best.
     """
     with console.session(quiet, verbose) as stream:
+        from mnv1cli.inference.int8.quantize import quantize as quantize_module
         from mnv1cli.inference.predictor import Predictor
-        from mnv1cli.inference.quantize import quantize as quantize_module
         from mnv1cli.inference.settings import Settings
         from mnv1cli.inputs.listing import Listing
 

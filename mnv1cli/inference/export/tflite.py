@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import ModuleError
-from mnv1cli.inference import tflite_graph
 from mnv1cli.inference.export.description import INPUT
+from mnv1cli.inference.int8 import tflite_graph
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mnv1cli.errors import ModuleError
-from mnv1cli.inference import tflite_graph
-from mnv1cli.inference.int8 import recipes
+from mnv1cli.inference.int8 import recipes, tflite_graph
 from mnv1cli.inference.litert_model import LiteRTModel
 
 if TYPE_CHECKING:

@@ -6,13 +6,11 @@ import contextlib
 import importlib.util
 import io
 import logging
-import os
-import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.errors import EngineError, ModuleError
-from mnv1cli.inference import openvino_model
+from mnv1cli.inference import openvino_model, openvino_network
 from mnv1cli.inference.int8 import recipes
 
 if TYPE_CHECKING:
@@ -49,8 +47,9 @@ def calibrate(
         ModuleError: NNCF cannot quantise the module, or the recipe makes no difference to it.
     """
     with _import_nncf() as nncf:
-        network = openvino_model.read_network(floats.model, len(floats.outputs))
-        _name_layers(network)
+        core, outputs = openvino_model.make_core(), len(floats.outputs)
+        network = openvino_network.read_network(core, floats.model, b"", outputs)
+        openvino_network.name_layers(network)
         ignored = _list_ignored(network, recipe)
         if not ignored and recipe != recipes.NNCF:
             raise ModuleError(f"module {handle} has no depthwise convolutions")
@@ -65,8 +64,7 @@ def calibrate(
         except Exception as error:  # its errors have nothing else in common
             reason = " ".join(str(error).split())
             raise ModuleError(f"NNCF cannot quantise module {handle}: {reason}") from error
-        _name_layers(quantized)
-        model, weights = _serialize(quantized)
+        model, weights = openvino_network.write_network(quantized)
     return replace(
         floats,
         model=model,
@@ -102,20 +100,3 @@ def _list_ignored(network: Any, recipe: Recipe) -> list[str]:
     operations = network.get_ordered_ops()
     names = [op.get_friendly_name() for op in operations if op.get_type_name() == _DEPTHWISE]
     return names[:1] if recipe == recipes.NNCF else names
-
-
-def _name_layers(network: Any) -> None:
-    """Name the layers by their order: OpenVINO numbers them on and on, model after model."""
-    for number, operation in enumerate(network.get_ordered_ops()):
-        operation.set_friendly_name(f"layer_{number}")
-
-
-def _serialize(network: Any) -> tuple[bytes, bytes]:
-    """Return a network in OpenVINO's own format, and its weights."""
-    import openvino
-
-    with tempfile.TemporaryDirectory(prefix="mnv1-") as folder:
-        path = os.path.join(folder, "model")
-        openvino.save_model(network, f"{path}.xml", compress_to_fp16=False)
-        with open(f"{path}.xml", "rb") as model, open(f"{path}.bin", "rb") as weights:
-            return model.read(), weights.read()
