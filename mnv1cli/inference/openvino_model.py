@@ -248,15 +248,16 @@ def _handle_errors(verb: str) -> Iterator[None]:
     """Turn the errors of OpenVINO into those of this package."""
     try:
         yield
-    except MemoryError as error:
-        raise EngineError(
-            f"there is no memory to {verb} the compiled module with OpenVINO",
-            "use fewer --threads or a smaller --batch-size",
-        ) from error
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
+        reason = _describe(error)
+        # "std::bad_alloc", "can't alloc"
+        if isinstance(error, MemoryError) or "alloc" in reason:
+            raise EngineError(
+                f"there is no memory to {verb} the compiled module with OpenVINO",
+                "use fewer --threads or a smaller --batch-size",
+            ) from error
         raise ModuleError(
-            f"OpenVINO cannot {verb} the compiled module: {_describe(error)}",
-            "--engine litert runs it",
+            f"OpenVINO cannot {verb} the compiled module: {reason}", "--engine litert runs it"
         ) from error
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from pathlib import Path
 from typing import Any
 
-from mnv1cli.errors import ModuleError
+from mnv1cli.errors import EngineError, ModuleError
+from mnv1cli.system import tempdirs
 
 # The bytes from the fourth on by which a file says that it is one for LiteRT.
 _IDENTIFIER = b"TFL3"
@@ -58,10 +60,17 @@ def name_layers(network: Any) -> None:
 
 def _read_file(core: Any, model: bytes) -> Any:
     """Read a model; OpenVINO reads this format from files only."""
-    with tempfile.TemporaryDirectory(prefix="mnv1-", ignore_cleanup_errors=True) as folder:
-        file = os.path.join(folder, "model.tflite")
-        with open(file, "wb") as stream:
-            stream.write(model)
+    scratch = tempdirs.make_scratch_dir()
+    with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as folder:
+        file = Path(folder) / "model.tflite"
+        try:
+            file.write_bytes(model)
+        except OSError as error:
+            raise EngineError(
+                f"OpenVINO needs a copy of the compiled module in {scratch.parent}, which cannot "
+                f"be written: {error.strerror}",
+                "set TMPDIR to another directory",
+            ) from error
         return core.read_model(file)
 
 

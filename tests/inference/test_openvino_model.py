@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import pickle
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from mnv1cli.errors import EngineError, Mnv1Error, ModuleError, OptionError
 from mnv1cli.inference import models, openvino_model
 from mnv1cli.inference.litert_model import LiteRTModel
-from mnv1cli.inference.openvino_model import OpenVINOModel
+from mnv1cli.inference.openvino_model import OpenVINOModel, _handle_errors
 from tests.inference.test_litert_model import DAMAGES, equal
 from tests.support.engines import require_bf16
 
@@ -172,6 +173,25 @@ def test_other_engines_have_neither_bf16_nor_devices(
     with pytest.raises(Mnv1Error, match=message) as caught:
         models.open_model(bundled_module, [bundled_module.logits()], 1, engine, precision, device)
     assert "--engine openvino" in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("std::bad_alloc"), MemoryError()])
+def test_lack_of_memory_says_what_to_do(error: Exception) -> None:
+    with pytest.raises(EngineError, match="no memory to run") as caught, _handle_errors("run"):
+        raise error
+    assert "--threads" in caught.value.remedy
+
+
+def test_folder_for_temporary_files_that_is_full_is_named(
+    compiled_both: CompiledModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", refuse)
+    with pytest.raises(EngineError, match=r"copy of the compiled module in .*No space") as caught:
+        OpenVINOModel(compiled_both.model, compiled_both.outputs, 1)
+    assert "TMPDIR" in caught.value.remedy
 
 
 def test_import_sends_and_writes_nothing(tmp_path: Path) -> None:
