@@ -139,7 +139,7 @@ class _OldProcessor:
 def test_processor_without_bf16_is_told_before_anything_is_compiled(
     bundled_module: HubModule, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openvino_model, "_make_core", _OldProcessor)
+    monkeypatch.setattr(openvino_model, "make_core", _OldProcessor)
     with pytest.raises(OptionError, match="processor has no bf16"):
         models.open_model(bundled_module, [bundled_module.logits()], 1, precision="bf16")
     assert not own_cache.exists()
