@@ -156,13 +156,14 @@ class Resume:
         """Make a checkpoint, where the files are consistent and there is a journal."""
         if self._journal is None or writer is None or not self._is_consistent:
             return
-        lengths = self._files.sync()
+        # First the state: for it a writer writes what it still holds.
+        state, lengths = writer.state(), self._files.sync()
         self._journal.write(
             Checkpoint(
                 self._prefix.images,
                 self._prefix.digest(),
                 lengths,
-                writer.state(),
+                state,
                 tally.counts(),
                 tally.faults,
                 complete,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,11 +11,12 @@ import numpy as np
 from mnv1cli.errors import OptionError
 from mnv1cli.path_text import decode_lossy
 from mnv1cli.results.writers.delimited import list_texts, zip_texts
+from mnv1cli.types import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mnv1cli.types import ImageInfo, Layout, Table
+    from mnv1cli.types import ImageInfo, Layout
 
 # The key of a run's metadata, as JSON, among those of a schema or a file.
 METADATA_KEY = b"mnv1"
@@ -34,6 +36,22 @@ def import_pyarrow(store_extra: str = "") -> Any:
         extras = ",".join(filter(None, ("parquet", store_extra)))
         raise OptionError("parquet needs pyarrow", f"pip install 'mnv1cli[{extras}]'") from None
     return pyarrow
+
+
+def join_tables(tables: Sequence[Table]) -> Table:
+    """Join the results of consecutive images to one table."""
+    if len(tables) == 1:
+        return tables[0]
+    values = [table.values for table in tables if table.values is not None]
+    with_warnings = any(table.warnings for table in tables)
+    return Table(
+        tuple(chain.from_iterable(table.paths for table in tables)),
+        tuple(chain.from_iterable(table.errors for table in tables)),
+        np.concatenate(values) if values else None,
+        tuple(chain.from_iterable(table.predictions for table in tables)),
+        tuple(chain.from_iterable(table.image_info for table in tables)),
+        tuple(chain.from_iterable(t.get_warnings() for t in tables)) if with_warnings else (),
+    )
 
 
 class ArrowRows:

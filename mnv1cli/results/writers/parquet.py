@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mnv1cli.results.files import read_from_start
-from mnv1cli.results.writers.arrow import METADATA_KEY, ArrowRows, import_pyarrow
+from mnv1cli.results.writers.arrow import METADATA_KEY, ArrowRows, import_pyarrow, join_tables
 from mnv1cli.system import signals
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 # The end of a stream of record batches, which one that was cut does not have.
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+
+# A record batch costs as much as the rows of several images: tables are joined to larger ones.
+_BATCH_IMAGES, _BATCH_BYTES = 256, 1 << 20
 
 # A row group of this size is worth its overhead.
 _GROUP_BYTES = 16 << 20
@@ -46,19 +49,32 @@ class ParquetWriter:
         if self._spool.tell():
             # End the stream that was written before.
             self._spool.write(_END_OF_STREAM)
+        self._tables: list[Table] = []
+        self._images = 0
         self._batches: Any = self._arrow.ipc.new_stream(self._spool, self._schema)
 
     def write(self, table: Table) -> None:
         """Write the results of consecutive images."""
         if table.paths:
-            self._batches.write_batch(self._rows.batch(table))
+            self._tables.append(table)
+            self._images += len(table.paths)
+        is_large = table.values is not None and table.values.nbytes >= _BATCH_BYTES
+        if is_large or self._images >= _BATCH_IMAGES:
+            self._write_batch()
 
     def state(self) -> Mapping[str, Any]:
         """Return nothing: the spool has all that another writer needs."""
+        self._write_batch()
         return {}
+
+    def _write_batch(self) -> None:
+        if self._tables:
+            self._batches.write_batch(self._rows.batch(join_tables(self._tables)))
+            self._tables, self._images = [], 0
 
     def close(self, metadata: Mapping[str, Any] | None = None) -> None:
         """Write the waiting rows and the footer; nothing where the run was stopped."""
+        self._write_batch()
         self._batches.close()
         self._spool.flush()
         if metadata is None:
