@@ -220,16 +220,16 @@ print(most() >> 10)
 def test_memory_is_that_of_the_matrix(tmp_path: Path, name: str) -> None:
     features = np.random.default_rng(0).standard_normal((10_000, 1024), np.float32)
     few = written(tmp_path / "few.npy", features[:3])
+    indexes = {n: written(tmp_path / f"{n}.{name}", features[:n]) for n in (5_000, 10_000)}
 
     def peak(count: int, *query: object) -> int:
-        index = written(tmp_path / f"{count}.{name}", features[:count])
         out = tmp_path / f"{count}{query[0]}.csv"
         words: list[Any] = [
             sys.executable,
             "-c",
             MEASURE,
             "similar",
-            index,
+            indexes[count],
             *query,
             "-o",
             out,

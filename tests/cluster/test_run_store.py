@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 pytest.importorskip("ray")
 __all__ = ["object_store"]
 
-IMAGES = 2_000
+# More than a page of a listing has.
+IMAGES = 1_100
 OPTIONS = ("--module", "bundled", "--threads", 2, "--top", 2)
 # What is no image, or none any more, by its key.
 FAULTS = {

@@ -12,8 +12,9 @@ import pytest
 from mnv1cli.analysis import synthetic_photos
 from mnv1cli.api import Classifier
 from mnv1cli.errors import ResultError
-from mnv1cli.modules import cache, catalog, locate
-from mnv1cli.modules.files import CHECKSUMS
+from mnv1cli.inference import models
+from mnv1cli.modules import cache, catalog, inspection
+from mnv1cli.modules.files import CHECKSUMS, compute_fingerprint
 from mnv1cli.modules.transfer import connections
 from mnv1cli.runs import journal
 from mnv1cli.training.files import find_begun_module
@@ -26,24 +27,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from mnv1cli.modules.hub_module import HubModule
+
 HANDLE = catalog.DEFAULT_HANDLE
 GOES_ON = "going on with module bundled, which {} was made with (--module chooses another)\n"
 
 
-@pytest.fixture(scope="module")
-def built(cache: Path) -> Path:
-    """The bundled module, in the cache of the whole run."""
-    return locate.locate("bundled").path
-
-
 @pytest.fixture(autouse=True)
 def folder(
-    tmp_path: Path, cache: Path, built: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    warm_cache: Path,
+    compiled_cache: Path,
+    other_module: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A working directory with five photos, and a cache with the bundled module alone."""
-    for name in ("compiled", built.name):
-        if (cache / name).is_dir():
-            shutil.copytree(cache / name, own_cache / name)
+    """A working directory with five photos, and a cache with the bundled module alone.
+
+    Both modules are compiled.
+    """
+    inside = f"compiled/{compute_fingerprint(other_module)}"
+    shutil.copytree(compiled_cache / inside, warm_cache / inside)
     monkeypatch.setenv("MNV1_OFFLINE", "0")
     for scheme in ("http", "https"):
         monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")
@@ -64,13 +67,15 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="module")
-def other_module(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def other_module(bundled_module: HubModule, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A module with the weights of the bundled one, and another fingerprint."""
     path = tmp_path_factory.mktemp("module") / "tuned"
-    shutil.copytree(built, path)
+    shutil.copytree(bundled_module.path, path)
     (path / "assets").mkdir(exist_ok=True)
     (path / "assets" / "note.txt").write_text("another module")
     (path / CHECKSUMS).unlink()
+    module = inspection.open_module(str(path))
+    models.open_model(module, [module.logits()], 1)
     return path
 
 

@@ -42,7 +42,7 @@ def main(folder: str, place: str, command: str) -> None:
     seen: dict[str, int] = {}
 
     def go() -> None:
-        while len(dataset.list_parts()) < 2:
+        while not dataset.list_parts():
             time.sleep(0.02)
         seen["parts"] = len(dataset.list_parts())
         nodes.remove_node(other, allow_graceful=False)
