@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mnv1cli.path_text import decode_path
-from mnv1cli.results.files import ResultFiles, refuse_to_replace
+from mnv1cli.results.files import ResultFiles
+from mnv1cli.results.protection import refuse_to_replace
 from mnv1cli.results.writers.delimited import FLOAT_FORMAT, encode_rows
 
 if TYPE_CHECKING:

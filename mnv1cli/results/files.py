@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mnv1cli.errors import OptionError, OutputError, ResumeError
 from mnv1cli.results.locked_files import is_locked, open_locked
-from mnv1cli.types import IMAGE_SUFFIXES
+from mnv1cli.results.protection import give_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +29,8 @@ class ResultFiles:
     Each file is written as FILE.part. `commit` renames them all, the main one
     last, so that it exists only when all others do. With `resume` the files of
     an earlier run are accepted, and `continue_from` says how much of them counts.
-    With `append` an existing result is accepted.
+    With `append` an existing result is accepted. Only files that may be replaced are:
+    with `force`, or an existing result with `append`.
 
     Attributes:
         main: the main file, None for stdout.
@@ -67,6 +68,7 @@ class ResultFiles:
         self.paths = tuple(path for path in named if path is not None)
         _require_different(self.paths)
         extended = {main, self.meta, *self.sidecars} if append else set()
+        self._replaced = set(self.paths) if force else {p for p in extended if p and _exists(p)}
         for path in self.paths:
             _require_writable(path)
             if not force and not resume:
@@ -83,14 +85,20 @@ class ResultFiles:
         """The name of the main file in messages."""
         return str(self.main) if self.main else "stdout"
 
+    def allow_replacing(self) -> None:
+        """Let files of this name be replaced, as in a run that was begun with `force`."""
+        self._replaced = set(self.paths)
+
     def continue_from(self, lengths: Mapping[str, int]) -> None:
         """Continue the files of a run that was stopped, each from its length in bytes, by name.
+
+        The names are those that `sync` gives.
 
         Raises:
             ResumeError: one of them is missing, or shorter.
         """
         for name, length in lengths.items():
-            part = _part(Path(name))
+            part = _part(self._folder / name)
             if not part.is_file() or part.stat().st_size < length:
                 raise ResumeError(
                     f"{part} does not have what was written to it",
@@ -99,12 +107,15 @@ class ResultFiles:
         self._lengths = lengths
 
     def sync(self) -> dict[str, int]:
-        """Bring the open files to the disk, and return the length of each in bytes, by name."""
+        """Bring the open files to the disk, and return the length of each in bytes, by name.
+
+        Names are relative to the folder of the main file: all of them may be moved together.
+        """
         lengths = {}
         for path, file in self._open.items():
             file.flush()
             os.fsync(file.fileno())
-            lengths[os.fspath(path)] = file.tell()
+            lengths[self._relative(path)] = file.tell()
         return lengths
 
     def open_main(self) -> BinaryIO:
@@ -123,11 +134,13 @@ class ResultFiles:
         """Open one of the files, as it was left or empty.
 
         Raises:
-            OutputError: another run is writing it, or it cannot be written.
+            OutputError: another run is writing it, or has just done so, or it cannot be written.
         """
         if path not in self._open:
-            length = self._lengths.get(os.fspath(path), 0)
+            length = self._lengths.get(self._relative(path), 0)
             self._open[path] = open_locked(_part(path), length, name=path)
+            if path in self.paths and path not in self._replaced and _exists(path):
+                raise OutputError(f"{path} exists now, and did not before", "name another file")
         return self._open[path]
 
     def open_spool(self, name: str) -> BinaryIO:
@@ -164,7 +177,7 @@ class ResultFiles:
                 file.flush()
                 os.fsync(file.fileno())
                 # While it is locked: a run that has just opened it sees that it is taken.
-                os.replace(_part(path), path)
+                give_name(_part(path), path, path in self._replaced)
 
     def abandon(self, keep: bool) -> None:
         """Close the files under their .part names; remove them unless they are worth keeping."""
@@ -180,7 +193,7 @@ class ResultFiles:
 
     def has_parts(self) -> bool:
         """Return whether an earlier run has left files named *.part."""
-        return any(os.path.lexists(_part(path)) for path in self.paths)
+        return any(_exists(_part(path)) for path in self.paths)
 
     def is_complete(self) -> bool:
         """Return whether the main file exists and nothing is left to be renamed."""
@@ -192,35 +205,24 @@ class ResultFiles:
         Raises:
             OutputError: one of them cannot be renamed.
         """
-        for spool in set(map(Path, written)) - set(self.paths):
-            _part(spool).unlink(missing_ok=True)
+        for name in set(written) - set(map(self._relative, self.paths)):
+            _part(self._folder / name).unlink(missing_ok=True)
         for path in sorted(self.paths, key=lambda path: path == self.main):
             with _name_in_errors(path):
                 if _part(path).exists():
-                    os.replace(_part(path), path)
+                    give_name(_part(path), path, path in self._replaced)
+
+    @property
+    def _folder(self) -> Path:
+        return self.main.parent if self.main is not None else Path()
+
+    def _relative(self, path: Path) -> str:
+        """Return the name of a file relative to the folder of the main one."""
+        return path.name if path.parent == self._folder else os.path.relpath(path, self._folder)
 
 
-def refuse_to_replace(outputs: ResultFiles, inputs: Iterable[Path | None]) -> None:
-    """Keep a run from replacing the files that it reads.
-
-    Raises:
-        OptionError: a file to write is one of `inputs`.
-    """
-    read = {os.path.realpath(path) for path in inputs if path is not None}
-    for path in outputs.paths:
-        if os.path.realpath(path) in read:
-            raise OptionError(f"{path} is read, and cannot be written", "name another file")
-
-
-def refuse_image_name(file: Path) -> None:
-    """Keep results out of photos, whether by a slip or by `-f csv *.jpg` with a file `-o.jpg`.
-
-    Raises:
-        OptionError: the name has the suffix of an image.
-    """
-    suffix = os.fsencode(file.name).lower().rpartition(b".")[2]
-    if suffix in IMAGE_SUFFIXES:
-        raise OptionError(f"{file} is the name of an image", "results need another")
+def _exists(path: Path) -> bool:
+    return os.path.lexists(path)
 
 
 @contextlib.contextmanager
@@ -287,9 +289,9 @@ def _require_writable(path: Path) -> None:
 
 def _require_free(path: Path, extended: bool, journal: Path | None) -> None:
     """Refuse a file that exists, unless it is `extended`, or that an earlier run has begun."""
-    if os.path.lexists(path) and not extended:
+    if _exists(path) and not extended:
         raise OutputError(f"{path} exists", "add --force to replace it")
-    if os.path.lexists(_part(path)):
+    if _exists(_part(path)):
         raise OutputError(
             f"{_part(path)} is left from a run that was stopped",
             "add --resume to go on with it, or --force to begin anew"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -12,13 +11,12 @@ from mnv1cli.errors import OptionError, ResultError, ResumeError
 from mnv1cli.inference.result_module import ResultModule
 from mnv1cli.path_text import display_path
 from mnv1cli.results.metadata import REMEDY, RunMetadata
-from mnv1cli.results.readers import describe_dataset_parts, detect_format, open_result
-from mnv1cli.storage.location import Location
+from mnv1cli.results.readers import describe_version, detect_format, open_result
+from mnv1cli.storage.location import is_same_file
 from mnv1cli.types import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from mnv1cli.runs.options import OutputOptions
     from mnv1cli.storage.location import ResultSource
@@ -36,7 +34,8 @@ class ExistingResult:
     """An existing result that a run goes on with.
 
     `metadata` are its own, None where there are none; with `force` it is taken without any.
-    `skipped` counts the images that need not be done again.
+    `skipped` counts the images that need not be done again. `signature` is a text that differs
+    once the file or the dataset has changed.
 
     Raises:
         MissingInputError: there is no such file.
@@ -46,6 +45,8 @@ class ExistingResult:
     def __init__(self, file: ResultSource, force: bool = False) -> None:
         self.file = file
         self.skipped = 0
+        # Taken before it is read, so that whatever is written from then on is noticed.
+        self.signature = describe_version(file)
         self._result = open_result(file)
         self.metadata = self._result.metadata
         if self.metadata is None and not force:
@@ -67,13 +68,14 @@ class ExistingResult:
         if self.metadata is not None:
             self.metadata.require_same(self.file, metadata)
 
-    @property
-    def signature(self) -> str:
-        """A text that differs once the file or the dataset has changed."""
-        if isinstance(self.file, Location):
-            return f"{self.file.name} of {describe_dataset_parts(self.file)}"
-        status = self.file.stat()
-        return f"{self.file.name} of {status.st_size} bytes and time {status.st_mtime_ns}"
+    def require_unchanged(self) -> None:
+        """Require that the file or the dataset is as it was when it was read.
+
+        Raises:
+            ResultError: another run has written it.
+        """
+        if describe_version(self.file) != self.signature:
+            raise ResultError(f"another run has just written {self.file}", "try again")
 
     def select_missing(self, refs: Iterable[ImageRef]) -> Iterator[ImageRef]:
         """Yield the images that have no row in the result, by the bytes of their paths."""
@@ -233,6 +235,15 @@ class EarlierResults:
         missing = self._to_skip.select_missing(refs) if self._to_skip else iter(refs)
         return self._to_extend.watch(missing) if self._to_extend else missing
 
+    def require_unchanged(self) -> None:
+        """Require that the result to add to is as it was read; call it when it is locked.
+
+        Raises:
+            ResultError: another run has replaced it.
+        """
+        if self._to_extend is not None:
+            self._to_extend.require_unchanged()
+
     def tables(self, layout: Layout) -> Iterator[Table]:
         """Return the rows that the new ones come behind."""
         return self._to_extend.tables(layout) if self._to_extend else iter(())
@@ -283,12 +294,3 @@ def find_result_module(source: ResultSource, metadata: RunMetadata) -> ResultMod
     with contextlib.suppress(ResultError):
         return ResultModule.from_metadata(metadata.module, source)
     return None
-
-
-def is_same_file(source: ResultSource | None, file: Path | None) -> bool:
-    """Return whether two paths name one file, which need not exist."""
-    if source is None or file is None or isinstance(source, Location):
-        return False
-    if source.exists() and file.exists():
-        return source.samefile(file)
-    return os.path.abspath(source) == os.path.abspath(file)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from mnv1cli.errors import OptionError, OutputError
 from mnv1cli.path_text import decode_path
-from mnv1cli.results.files import ResultFiles, refuse_image_name
+from mnv1cli.results.files import ResultFiles
 from mnv1cli.results.formats import choose_format
+from mnv1cli.results.protection import refuse_image_name
 from mnv1cli.results.shard_positions import ShardPositions
 from mnv1cli.results.writers.delimited import encode_rows
-from mnv1cli.runs.existing import EarlierResults, is_same_file, require_existing_format
+from mnv1cli.runs.existing import EarlierResults, require_existing_format
 from mnv1cli.runs.resume import Resume
+from mnv1cli.storage.location import is_same_file
 from mnv1cli.types import Layout, Table
 
 if TYPE_CHECKING:
@@ -136,6 +138,8 @@ class FileSink:
         self.resume.open_journal(job)
         state = checkpoint.writer if checkpoint else None
         self._writer = self._format.create(self.files, layout, state)
+        # From here on the files are locked, so that what was read before stays true.
+        self.earlier.require_unchanged()
         if checkpoint is None:
             for table in self.earlier.tables(layout):
                 self._writer.write(table)

@@ -34,10 +34,12 @@ log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 2.0
 # The keys of the settings with the module's fingerprint, its handle and the size of its images.
 _MODULE, _HANDLE, _IMAGE_SIZE = "module", "handle", "--image-size"
+# Whether a file of the result's name may be replaced: a fact of the run, and no setting to compare.
+REPLACES = "--force"
 # Settings that the journals of earlier versions do not have, with the values that they had then.
 _ADDED = {"--damaged": "refuse"}
 # Raise this with every change of the content of a journal.
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ class Checkpoint:
     """A state to go on from.
 
     `images` inputs are done, failed ones included, and `inputs` is the digest
-    of their paths; `files` has the length in bytes of each file by its name;
+    of their paths; `files` has the length in bytes of each file by its name
+    relative to the journal;
     `writer` and `counts` are what the writer and the tally gave, `marks` (one an
     image) and `digest` what a shard has noted. A run that is `complete` has only
     to rename its files.
@@ -216,7 +219,7 @@ def check_settings(file: str, begun: Mapping[str, Any], now: Mapping[str, Any]) 
         ResumeError: names the first one that differs.
     """
     # Of one handle there may be several versions, and of several handles the same.
-    names = [name for name in (*begun, *now) if name != _HANDLE]
+    names = [name for name in (*begun, *now) if name not in (_HANDLE, REPLACES)]
     for name in names:
         earlier, current = (settings.get(name, _ADDED.get(name)) for settings in (begun, now))
         if earlier != current:

@@ -50,6 +50,7 @@ class Resume:
         self._earlier = earlier
         self._prefix = Prefix()
         self._journal: Journal | None = None
+        self._replaces = options.force
         self._committed = 0.0
         # Whether files and counts are of the same images: only then a checkpoint is true.
         self._is_consistent = False
@@ -116,6 +117,9 @@ class Resume:
             return iter(images)
         settings, checkpoint = saved
         journal.check_settings(self._files.name, settings, self._settings(job))
+        self._replaces = bool(settings.get(journal.REPLACES))
+        if self._replaces:
+            self._files.allow_replacing()
         self._files.continue_from(checkpoint.files)
         self._positions.continue_from(checkpoint.marks, checkpoint.digest)
         remaining, self._prefix = journal.skip_done(images, checkpoint)
@@ -203,6 +207,8 @@ class Resume:
         # What existed before is another file once the result has its name.
         earlier = {name: settings.get(name) for name in self._earlier.signatures()}
         journal.check_settings(self._files.name, settings, {**self._settings(job), **earlier})
+        if settings.get(journal.REPLACES):
+            self._files.allow_replacing()
         self._files.finish_renames(checkpoint.files)
         assert self._files.journal is not None
         self._files.journal.unlink(missing_ok=True)
@@ -217,5 +223,6 @@ class Resume:
             "--on-error": options.on_error,
             "--errors": None if options.errors is None else options.errors.name,
             "--shard": self._positions.setting,
+            journal.REPLACES: self._replaces,
             **self._earlier.signatures(),
         }

@@ -81,3 +81,12 @@ class Location:
 
 # The source of an existing result: a path for a file on this machine, else a location.
 ResultSource = Path | Location
+
+
+def is_same_file(source: ResultSource | None, file: Path | None) -> bool:
+    """Return whether two paths name one file, which need not exist."""
+    if source is None or file is None or isinstance(source, Location):
+        return False
+    if source.exists() and file.exists():
+        return source.samefile(file)
+    return os.path.abspath(source) == os.path.abspath(file)

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from mnv1cli.errors import OptionError, OutputError
-from mnv1cli.results.files import ResultFiles, refuse_to_replace
+from mnv1cli.results import files
+from mnv1cli.results.files import ResultFiles
+from mnv1cli.results.protection import give_name, refuse_to_replace
+
+
+def refuse_links(*_: object, **__: object) -> None:
+    """Do as a file system without links."""
+    raise PermissionError(1, "Operation not permitted")
 
 
 class TestResultFiles:
@@ -43,13 +50,12 @@ class TestResultFiles:
 
     def test_main_one_gets_its_name_last(self, monkeypatch: pytest.MonkeyPatch) -> None:
         renamed = []
-        replace = os.replace
 
-        def record(source: Path, target: Path) -> None:
-            renamed.append(target.name)
-            replace(source, target)
+        def record(part: Path, path: Path, replace: bool) -> None:
+            renamed.append(path.name)
+            give_name(part, path, replace)
 
-        monkeypatch.setattr(os, "replace", record)
+        monkeypatch.setattr(files, "give_name", record)
         outputs = ResultFiles(Path("x.npy"), io.BytesIO(), [".index.csv"], [Path("bad.csv")])
         self.fill(outputs, Path("bad.csv"))
         outputs.commit()
@@ -59,14 +65,12 @@ class TestResultFiles:
     def test_main_one_does_not_exist_if_another_could_not_be_renamed(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        replace = os.replace
-
-        def fail(source: Path, target: Path) -> None:
-            if target.name.endswith(".meta.json"):
+        def fail(part: Path, path: Path, replace: bool) -> None:
+            if path.name.endswith(".meta.json"):
                 raise OSError(28, "No space left on device")
-            replace(source, target)
+            give_name(part, path, replace)
 
-        monkeypatch.setattr(os, "replace", fail)
+        monkeypatch.setattr(files, "give_name", fail)
         outputs = ResultFiles(Path("x.csv"), io.BytesIO())
         self.fill(outputs)
         with pytest.raises(OutputError, match=r"cannot write x\.csv\.meta\.json: No space left"):
@@ -74,6 +78,42 @@ class TestResultFiles:
         outputs.abandon(keep=True)
         assert "x.csv" not in self.names()
         assert Path("x.csv.part").read_bytes() == b"main"
+
+    @pytest.mark.parametrize("links", [True, False])
+    def test_that_appear_during_the_run_are_not_replaced(
+        self, monkeypatch: pytest.MonkeyPatch, links: bool
+    ) -> None:
+        if not links:
+            monkeypatch.setattr(os, "link", refuse_links)
+        outputs = ResultFiles(Path("x.csv"), io.BytesIO())
+        self.fill(outputs)
+        Path("x.csv").write_bytes(b"precious")
+        with pytest.raises(OutputError, match=r"^x\.csv was written by another .* x\.csv\.part$"):
+            outputs.commit()
+        outputs.abandon(keep=True)
+        assert Path("x.csv").read_bytes() == b"precious"
+        assert Path("x.csv.part").read_bytes() == b"main"
+
+    def test_that_appeared_before_they_are_opened_are_named_at_once(self) -> None:
+        outputs = ResultFiles(Path("x.csv"), io.BytesIO())
+        Path("x.csv").write_bytes(b"precious")
+        with pytest.raises(OutputError, match=r"^x\.csv exists now, and did not before"):
+            outputs.open_main()
+        outputs.abandon(keep=False)
+        assert self.names() == {"x.csv"}
+
+    @pytest.mark.parametrize("links", [True, False])
+    def test_get_their_names_where_there_are_no_links(
+        self, monkeypatch: pytest.MonkeyPatch, links: bool
+    ) -> None:
+        Path("a.part").write_bytes(b"a")
+        if links:
+            # A run that was killed has left both names.
+            os.link("a.part", "a")
+        else:
+            monkeypatch.setattr(os, "link", refuse_links)
+        give_name(Path("a.part"), Path("a"), replace=False)
+        assert self.names() == {"a"}
 
     def test_stdout_is_written_directly_and_left_open(self) -> None:
         stdout = io.BytesIO()

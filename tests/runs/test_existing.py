@@ -12,6 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from mnv1cli.analysis import synthetic_photos
+from mnv1cli.runs import file_sink
 from tests.runs.test_resume import Cut, cut_at
 from tests.support.shell import mnv1
 
@@ -80,6 +81,33 @@ def test_what_is_added_makes_a_whole(
     assert told["counts"] == wanted["counts"] == {"done": 8, "failed": 1}
     assert told["failures"] == wanted["failures"]
     assert told["seconds"] > 0
+    assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob("*.journal"))
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("name", ["csv", "npy", "parquet"])
+def test_two_runs_that_add_at_once_do_not_double_rows(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, begun: bool
+) -> None:
+    """Let another run add everything between what the first one reads and what it writes."""
+    out, whole = tmp_path / f"x.{name}", tmp_path / f"whole.{name}"
+    words = (folder / "whole", "-o", out, "--skip-existing", out)
+    if begun:
+        run(folder / "first", "-o", out)
+    begin = file_sink.FileSink.begin
+
+    def begin_late(self: file_sink.FileSink, job: Any) -> None:
+        monkeypatch.setattr(file_sink.FileSink, "begin", begin)
+        assert run(*words).exit_code == 3
+        begin(self, job)
+
+    monkeypatch.setattr(file_sink.FileSink, "begin", begin_late)
+    result = run(*words)
+    assert result.exit_code == 1
+    assert "has just written" in result.stderr or "exists now" in result.stderr
+    run(folder / "whole", "-o", whole)
+    assert rows(out) == rows(whole)
+    assert metadata(out)["counts"] == {"done": 8, "failed": 1}
     assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob("*.journal"))
 
 

@@ -264,6 +264,57 @@ def test_signal_while_the_rows_are_put_together_is_answered_at_once(
     assert content(tmp_path, name) == content(tmp_path / "whole", name)
 
 
+def cut_run(listing: Path, out: object, *more: object) -> None:
+    """Let a run be cut half way."""
+    with pytest.MonkeyPatch.context() as dying:
+        cut_at(dying, 5)
+        with pytest.raises(Cut):
+            run(listing, out, *more)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_that_were_moved_go_on_from_any_folder(
+    listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Begin with a relative path, move the folder, and go on in it."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "whole").mkdir()
+    run(listing, tmp_path / "whole" / name, "--errors", tmp_path / "whole" / "bad.csv")
+    monkeypatch.chdir(tmp_path)
+    cut_run(listing, f"out/{name}", "--errors", "out/bad.csv")
+    (tmp_path / "out").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    result = run(listing, name, "--errors", "bad.csv", "--resume")
+    assert result.exit_code == 3, result.stderr
+    assert content(tmp_path / "moved", name) == content(tmp_path / "whole", name)
+    assert sorted(os.listdir(tmp_path / "moved")) == sorted(os.listdir(tmp_path / "whole"))
+
+
+def test_result_that_appears_is_not_replaced_by_a_run_that_goes_on(
+    listing: Path, tmp_path: Path
+) -> None:
+    """Refuse it each time, and finish when it has been moved away."""
+    out = tmp_path / "x.csv"
+    cut_run(listing, out)
+    out.write_text("precious")
+    for _ in range(2):
+        result = run(listing, out, "--resume")
+        assert result.exit_code == 1
+        assert "x.csv exists now" in result.stderr
+        assert out.read_text() == "precious"
+    out.unlink()
+    assert run(listing, out, "--resume").exit_code == 3
+
+
+def test_run_that_was_begun_with_force_goes_on_to_replace(listing: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.csv"
+    out.write_text("old")
+    cut_run(listing, out, "--force")
+    assert out.read_text() == "old"
+    assert run(listing, out, "--resume").exit_code == 3
+    assert out.read_text() != "old"
+
+
 def half(listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run that was cut half way."""
     out = tmp_path / "x.csv"

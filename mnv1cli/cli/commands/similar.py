@@ -114,8 +114,9 @@ def similar(
         from mnv1cli.analysis.search import Search
         from mnv1cli.analysis.search_index import Index, list_index_files
         from mnv1cli.inputs.listing import InputOptions, Listing
-        from mnv1cli.results.files import ResultFiles, refuse_to_replace
+        from mnv1cli.results.files import ResultFiles
         from mnv1cli.results.formats import choose_rows_format
+        from mnv1cli.results.protection import refuse_to_replace
         from mnv1cli.results.rows import write_rows
 
         file = None if output == Path("-") else output

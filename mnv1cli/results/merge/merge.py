@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, cast
 
 from mnv1cli.errors import OptionError, OutputError, ResultError
 from mnv1cli.path_text import count
-from mnv1cli.results.files import META, ResultFiles, refuse_image_name, refuse_to_replace
+from mnv1cli.results.files import META, ResultFiles
 from mnv1cli.results.formats import choose_format
 from mnv1cli.results.merge.order import order_parts
 from mnv1cli.results.merge.part import Part
+from mnv1cli.results.protection import refuse_image_name, refuse_to_replace
 from mnv1cli.system import signals
 from mnv1cli.types import Layout, Task
 

@@ -83,14 +83,21 @@ def open_result(source: ResultSource) -> Result:
     return cast("Result", reader(file))
 
 
-def describe_dataset_parts(location: Location) -> str:
-    """Describe the parts of a dataset, which never change: equal texts mean equal datasets."""
+def describe_version(source: ResultSource) -> str:
+    """Describe a result by a text that differs once it has changed; empty where there is none."""
     from mnv1cli.results.readers.dataset import list_parts
     from mnv1cli.storage.folder import open_folder
 
-    names = list_parts(open_folder(location))
-    digest = hashlib.sha256(os.fsencode("/".join(names))).hexdigest()
-    return f"{count(len(names), 'part')}, {digest[:12]}"
+    if isinstance(source, Location):
+        # Parts never change: equal names mean equal datasets.
+        names = list_parts(open_folder(source))
+        digest = hashlib.sha256(os.fsencode("/".join(names))).hexdigest()
+        return f"{source.name} of {count(len(names), 'part')}, {digest[:12]}"
+    try:
+        status = source.stat()
+    except FileNotFoundError:
+        return ""
+    return f"{source.name} of {status.st_size} bytes and time {status.st_mtime_ns}"
 
 
 def detect_format(file: Path) -> str:
