@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
@@ -17,13 +18,13 @@ from mnv1cli.cli.options import WRITING_OPTIONS
 from mnv1cli.errors import OptionError
 from mnv1cli.results.formats import FORMATS, find_format
 from mnv1cli.runs.options import OutputOptions
-from mnv1cli.storage.location import Location
+from mnv1cli.storage.location import Location, is_same_file
 from mnv1cli.storage.sources import to_result_source
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mnv1cli.inputs.listing import Listing
+    from mnv1cli.results.files import ResultFiles
+    from mnv1cli.results.protection import InputGuard
     from mnv1cli.storage.upload import Delivery
     from mnv1cli.types import OnError, Runner, Task
 
@@ -87,6 +88,7 @@ class ImageRun:
             )
         if delivery.is_remote:
             delivery.require_free(sink.files.paths, self.force)
+        guard = self._guard(listing, sink.files, labels)
         listing.require_images()
         engine, made_with = sink.resume.earlier_engine(), sink.earlier_module()
         predictor = self.reading.predictor(labels, progress, engine, made_with)
@@ -95,7 +97,7 @@ class ImageRun:
             console.log.info("%s is complete: nothing is left to do", sink.name)
             raise SystemExit(0)
         tally = Tally(progress)
-        loop.run(job, listing, sink, tally)
+        loop.run(job, guard.watch(listing), sink, tally)
         delivery.send(sink.files.paths)
         warn_of_empty(listing)
         place = f", in {delivery.name or sink.name}" if sink.options.file else ""
@@ -117,13 +119,14 @@ class ImageRun:
         from mnv1cli.runs.dataset_sink import DatasetSink
 
         sink = DatasetSink(dataset, task, options)
+        guard = self._guard(listing, sink.files, labels)
         listing.require_images()
         engine, made_with = sink.earlier_engine(), sink.earlier_module()
         predictor = self.reading.predictor(labels, progress, engine, made_with)
         # Ray prints messages about its processes to stdout, and has no setting against it.
         with contextlib.redirect_stdout(sys.stderr):
             tally = fill_dataset(
-                predictor, task, listing, sink, self.runner, self.ray_address, progress
+                predictor, task, guard.watch(listing), sink, self.runner, self.ray_address, progress
             )
         warn_of_empty(listing)
         if sink.skipped and not tally.done and not tally.failed:
@@ -132,6 +135,21 @@ class ImageRun:
             note = sink.describe_skipped() + listing.describe_skipped()
             console.log.info("%s%s, in %s", tally.summary(), note, dataset)
         raise SystemExit(tally.exit_code)
+
+    def _guard(self, listing: Listing, files: ResultFiles, labels: Path | None) -> InputGuard:
+        """Refuse to replace what the run reads, as far as the options name it."""
+        from mnv1cli.results.protection import InputGuard
+
+        guard = InputGuard(files.paths)
+        skipped, module = self.skip_existing, self.reading.module
+        guard.check(*listing.files, labels, None if module is None else Path(module))
+        if (
+            skipped is not None
+            and not skipped.is_remote
+            and not is_same_file(skipped.path, files.main)
+        ):
+            guard.check(skipped.path)
+        return guard
 
     def _dataset(self) -> Location | None:
         """Return the dataset to write; None where the output is a file or stdout."""

@@ -55,8 +55,9 @@ class InputOptions:
 class Listing:
     """The images that inputs and lists name, in their order; iterate it once.
 
-    Inputs are files, folders, archives, globs, URIs or `-`. `empty_inputs` names the folders
-    that hold no image. `shard_selection` is that of the shard, None without one.
+    Inputs are files, folders, archives, globs, URIs or `-`. `files` are the inputs and lists
+    that are files themselves, `empty_inputs` the folders that hold no image.
+    `shard_selection` is that of the shard, None without one.
 
     Raises:
         MissingInputError: an input or a list does not exist; raised before any work.
@@ -68,6 +69,7 @@ class Listing:
         lists: Sequence[bytes] = (),
         options: InputOptions | None = None,
     ) -> None:
+        self.files: list[bytes] = []
         self.empty_inputs: list[bytes] = []
         self._options = options or InputOptions()
         self._filter = ImageFilter(self._options.recursive)
@@ -143,12 +145,14 @@ class Listing:
     def _open_existing(self, name: bytes) -> Iterator[ListedImage]:
         if os.path.isdir(name):
             return self._list_folder(name)
+        self.files.append(name)
         if is_archive(name):
             return self._list_archive(name, open_archive(name))
         return iter([ListedImage(name)])
 
     def _open_member(self, path: bytes, name: bytes, inside: bytes) -> Iterator[ListedImage]:
         """List the file, or the files in the folder, that is called `inside` in an archive."""
+        self.files.append(name)
         archive = self._shelf.get(name)
         if archive.has_folder(inside) and not archive.has_file(inside):
             return self._list_archive(name, archive, inside.rstrip(b"/"))
@@ -229,6 +233,7 @@ class Listing:
                 f"cannot read the list {display_path(name)}: {error.strerror}"
             ) from error
         self._opened.append(file)
+        self.files.append(name)
         return self._read_list(file, display_path(name))
 
     def _read_list(self, file: BinaryIO, name: str) -> Iterator[ListedImage]:

@@ -12,6 +12,7 @@ from mnv1cli.errors import OptionError, OutputError
 from mnv1cli.path_text import count, decode_path
 from mnv1cli.results.dataset import Dataset, dataset_layout
 from mnv1cli.results.files import ResultFiles
+from mnv1cli.results.protection import refuse_image_name
 from mnv1cli.results.writers.arrow import ArrowRows
 from mnv1cli.results.writers.delimited import encode_rows
 from mnv1cli.runs.existing import (
@@ -58,11 +59,12 @@ class DatasetSink:
     def __init__(self, location: Location, task: Task, options: OutputOptions) -> None:
         _check(location, task, options)
         self.options = options
-        for path in (options.errors, options.manifest):
+        for path in filter(None, (options.errors, options.manifest)):
+            refuse_image_name(path)
             # --force is about the rows: nobody should lose them for the sake of a list.
-            if path is not None and os.path.lexists(path) and not options.force:
+            if os.path.lexists(path) and not options.force:
                 raise OutputError(f"{path} exists", "name another file, or remove it")
-        self._files = ResultFiles(
+        self.files = ResultFiles(
             None, None, other_files=(options.errors, options.manifest), force=options.force
         )
         self.dataset = Dataset(location, options.force, options.retry)
@@ -175,15 +177,15 @@ class DatasetSink:
         options = self.options
         try:
             if options.errors is not None:
-                file = self._files.open(options.errors)
+                file = self.files.open(options.errors)
                 file.write(encode_rows([("path", "reason")]))
                 faults = metadata.failures or ()
                 file.write(encode_rows([decode_path(fault.path), fault.reason] for fault in faults))
             if options.manifest is not None:
-                self._files.write_json(options.manifest, metadata.to_json())
-            self._files.commit()
+                self.files.write_json(options.manifest, metadata.to_json())
+            self.files.commit()
         except BaseException:
-            self._files.abandon(keep=False)
+            self.files.abandon(keep=False)
             raise
 
 

@@ -216,8 +216,8 @@ class FileSink:
 
 def _choose_format(task: Task, options: OutputOptions, terminal: bool) -> Format:
     """Choose the format, and refuse options that it has no room for."""
-    if options.file is not None:
-        refuse_image_name(options.file)
+    for path in filter(None, (options.file, options.errors, options.manifest)):
+        refuse_image_name(path)
     if options.retry:
         raise OptionError(
             "--retry-failed is for datasets", "--skip-existing FILE --append does so for files"
