@@ -161,7 +161,7 @@ class DatasetSink:
             return
         if not isinstance(error, OutputError):
             try:
-                with signals.defer_stop():
+                with signals.defer_stop(f"the last rows are in {self.name}"):
                     self._buffer.flush()
             except OutputError as failure:
                 log.error("%s", failure)

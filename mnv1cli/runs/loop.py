@@ -81,7 +81,7 @@ def run(job: Job, images: Iterable[ImageRef], sink: Sink, tally: Tally) -> None:
                 table = batch.until_fault() if sink.on_error == "fail" else batch
                 with _writing(sink), signals.defer_stop():
                     _take(table, sink, tally)
-            with _writing(sink), signals.defer_stop():
+            with _writing(sink), signals.defer_stop(f"{sink.name} is complete"):
                 sink.finish(job, tally)
         except BaseException as error:
             sink.abandon(tally, error)

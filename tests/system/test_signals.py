@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING
+
 import pytest
 
+from mnv1cli.system import signals
 from mnv1cli.system.signals import defer_stop, raise_waiting_stop, request_stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Stopped(BaseException):
@@ -66,3 +73,31 @@ def test_signal_is_raised_where_the_block_may_be_left() -> None:
         work_in_steps(done)
     assert done == [0]
     nothing_is_left()
+
+
+def work_until(is_logged: Callable[[], bool]) -> None:
+    with defer_stop("x.csv is complete"):
+        request_stop(Stopped())
+        for _ in range(1000):
+            if is_logged():
+                break
+            time.sleep(0.01)
+
+
+def test_signal_that_waits_long_says_for_what(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(signals, "PATIENCE_SECONDS", 0.001)
+    with pytest.raises(Stopped):
+        work_until(lambda: bool(caplog.messages))
+    said = "stopping when x.csv is complete; a second signal stops at once"
+    assert caplog.messages == [said]
+
+
+def test_work_without_a_signal_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(signals, "PATIENCE_SECONDS", 0.001)
+    with defer_stop("x.csv is complete"):
+        time.sleep(0.02)
+    assert not caplog.messages
