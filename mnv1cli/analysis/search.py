@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 # Keys of the index's metadata that are not the search's.
 _OF_THE_RUN = ("version", "command", "counts", "seconds", "failures")
+_NOT_FINITE = "its features have NaN or infinity"
 # Queries that are searched in one reading of the index.
 _CHUNK = 4096
 
@@ -78,7 +80,8 @@ class Search:
         """
         queries.metadata.require_same(queries.file, self._index.metadata)
         self._settings = {"top": top, "from": queries.file.name}
-        return self._matches(map(self.tally.counted, queries.tables()), top)
+        tables = map(_add_faults, queries.tables())
+        return self._matches(map(self.tally.counted, tables), top)
 
     def groups(self, threshold: float) -> Iterator[Row]:
         """Yield the groups of similar images of the index; groups are numbered from 1."""
@@ -152,6 +155,17 @@ def find_similar(
     task = index.make_task()
     index.metadata.require_same(index.file, predictor.make_job(task).metadata())
     return index.search(predictor.predict_array(task, images), top)
+
+
+def _add_faults(table: Table) -> Table:
+    """Return a table in which rows with NaN or infinity are faults: nothing is similar to them."""
+    assert table.values is not None
+    finite = np.isfinite(table.values).all(axis=tuple(range(1, table.values.ndim)))
+    errors = zip(table.errors, finite, strict=True)
+    return replace(
+        table,
+        errors=tuple(error or ("" if good else _NOT_FINITE) for error, good in errors),
+    )
 
 
 def _chunks(tables: Iterable[Table], length: int) -> Iterator[tuple[list[bytes], FloatArray]]:
