@@ -160,7 +160,7 @@ def find_similar(
 def _add_faults(table: Table) -> Table:
     """Return a table in which rows with NaN or infinity are faults: nothing is similar to them."""
     assert table.values is not None
-    finite = np.isfinite(table.values).all(axis=tuple(range(1, table.values.ndim)))
+    finite: Any = np.isfinite(table.values).all(axis=tuple(range(1, table.values.ndim)))
     errors = zip(table.errors, finite, strict=True)
     return replace(
         table,

@@ -47,7 +47,7 @@ def session(quiet: bool = False, verbose: bool = False) -> Iterator[TextIO]:
         except (click.exceptions.Exit, click.ClickException, SystemExit):
             raise
         except Mnv1Error as error:
-            log.error("%s", error, extra={"label": "error: "})
+            log.error("%s", _add_deleted_folder(error), extra={"label": "error: "})
             _forget_unwritable_stdout()
             raise SystemExit(error.exit_code) from None
         except BrokenPipeError:
@@ -55,7 +55,7 @@ def session(quiet: bool = False, verbose: bool = False) -> Iterator[TextIO]:
             raise SystemExit(0) from None
         except OSError as error:
             # A full disk or a folder without permission is no bug, wherever it occurs.
-            log.error("%s", error, extra={"label": "error: "})
+            log.error("%s", _add_deleted_folder(error), extra={"label": "error: "})
             raise SystemExit(Mnv1Error.exit_code) from None
         except (KeyboardInterrupt, Terminated) as stop:
             log.error("stopped by a signal")
@@ -69,6 +69,18 @@ def session(quiet: bool = False, verbose: bool = False) -> Iterator[TextIO]:
             if verbose:
                 stream.write(diagnostics())
             stream.flush()
+
+
+def _add_deleted_folder(error: Exception) -> str:
+    """Return the message of an error, with the reason why relative paths lead nowhere, if so."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        reason = "the working folder has been deleted; change to another one"
+        return f"{error}: {reason}" if isinstance(error, Mnv1Error) else reason
+    except OSError:
+        pass
+    return str(error)
 
 
 def progress(stream: TextIO, quiet: bool) -> TextIO | None:

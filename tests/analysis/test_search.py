@@ -368,6 +368,22 @@ def test_features_are_looked_for_without_a_module(indexes: Path, unwritable_cach
     assert result.stderr == f"mnv1: 0 groups among 3 images of {indexes}/x.csv\n"
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", INDEXES)
+def test_query_that_is_not_finite_is_a_failure(tmp_path: Path, name: str, value: float) -> None:
+    queries = np.ones((3, 4), np.float32)
+    queries[1, 2] = value
+    index = written(tmp_path / "x.npy", np.ones((2, 4), np.float32))
+    saved = written(tmp_path / f"q.{name}", queries)
+    out = tmp_path / "found.csv"
+    result = mnv1("similar", index, "--from", saved, "--top", 1, "-o", out)
+    assert result.exit_code == 3
+    assert "1.jpg: its features have NaN or infinity" in result.stderr
+    assert [row["query"] for row in rows(out.read_bytes())] == ["0.jpg", "2.jpg"]
+    metadata = json.loads((tmp_path / "found.csv.meta.json").read_text())
+    assert (metadata["counts"]["done"], metadata["counts"]["failed"]) == (2, 1)
+
+
 def test_query_that_fails_is_named_among_good_ones(indexes: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"")
     (tmp_path / "none").mkdir()
