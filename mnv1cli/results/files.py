@@ -68,7 +68,8 @@ class ResultFiles:
         self.paths = tuple(path for path in named if path is not None)
         _require_different(self.paths)
         extended = {main, self.meta, *self.sidecars} if append else set()
-        self._replaced = set(self.paths) if force else {p for p in extended if p and _exists(p)}
+        self._replaces_all = force
+        self._replaced = {path for path in extended if path and os.path.lexists(path)}
         for path in self.paths:
             _require_writable(path)
             if not force and not resume:
@@ -87,7 +88,7 @@ class ResultFiles:
 
     def allow_replacing(self) -> None:
         """Let files of this name be replaced, as in a run that was begun with `force`."""
-        self._replaced = set(self.paths)
+        self._replaces_all = True
 
     def continue_from(self, lengths: Mapping[str, int]) -> None:
         """Continue the files of a run that was stopped, each from its length in bytes, by name.
@@ -139,7 +140,7 @@ class ResultFiles:
         if path not in self._open:
             length = self._lengths.get(self._relative(path), 0)
             self._open[path] = open_locked(_part(path), length, name=path)
-            if path in self.paths and path not in self._replaced and _exists(path):
+            if path in self.paths and not self._may_replace(path) and os.path.lexists(path):
                 raise OutputError(f"{path} exists now, and did not before", "name another file")
         return self._open[path]
 
@@ -177,7 +178,7 @@ class ResultFiles:
                 file.flush()
                 os.fsync(file.fileno())
                 # While it is locked: a run that has just opened it sees that it is taken.
-                give_name(_part(path), path, path in self._replaced)
+                give_name(_part(path), path, self._may_replace(path))
 
     def abandon(self, keep: bool) -> None:
         """Close the files under their .part names; remove them unless they are worth keeping."""
@@ -193,7 +194,7 @@ class ResultFiles:
 
     def has_parts(self) -> bool:
         """Return whether an earlier run has left files named *.part."""
-        return any(_exists(_part(path)) for path in self.paths)
+        return any(os.path.lexists(_part(path)) for path in self.paths)
 
     def is_complete(self) -> bool:
         """Return whether the main file exists and nothing is left to be renamed."""
@@ -210,19 +211,18 @@ class ResultFiles:
         for path in sorted(self.paths, key=lambda path: path == self.main):
             with _name_in_errors(path):
                 if _part(path).exists():
-                    give_name(_part(path), path, path in self._replaced)
+                    give_name(_part(path), path, self._may_replace(path))
 
     @property
     def _folder(self) -> Path:
         return self.main.parent if self.main is not None else Path()
 
+    def _may_replace(self, path: Path) -> bool:
+        return self._replaces_all or path in self._replaced
+
     def _relative(self, path: Path) -> str:
         """Return the name of a file relative to the folder of the main one."""
         return path.name if path.parent == self._folder else os.path.relpath(path, self._folder)
-
-
-def _exists(path: Path) -> bool:
-    return os.path.lexists(path)
 
 
 @contextlib.contextmanager
@@ -289,9 +289,9 @@ def _require_writable(path: Path) -> None:
 
 def _require_free(path: Path, extended: bool, journal: Path | None) -> None:
     """Refuse a file that exists, unless it is `extended`, or that an earlier run has begun."""
-    if _exists(path) and not extended:
+    if os.path.lexists(path) and not extended:
         raise OutputError(f"{path} exists", "add --force to replace it")
-    if _exists(_part(path)):
+    if os.path.lexists(_part(path)):
         raise OutputError(
             f"{_part(path)} is left from a run that was stopped",
             "add --resume to go on with it, or --force to begin anew"
