@@ -18,7 +18,16 @@ from mnv1cli.runs import loop
 from mnv1cli.runs.file_sink import FileSink
 from mnv1cli.runs.options import OutputOptions
 from mnv1cli.runs.tally import Tally
-from mnv1cli.types import UNIT_RANGE, ImageInfo, ImageRef, PixelSpec, Prediction, Table, Task
+from mnv1cli.types import (
+    DEFAULT_DEVICE,
+    UNIT_RANGE,
+    ImageInfo,
+    ImageRef,
+    PixelSpec,
+    Prediction,
+    Table,
+    Task,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -67,7 +76,8 @@ class Run:
     def job(self, fingerprint: str = "0" * 64) -> Job:
         facts = {"handle": "made up", "fingerprint": fingerprint, "input_range": UNIT_RANGE}
         module: Any = SimpleNamespace(**facts)
-        model: Any = SimpleNamespace(engine="litert", precision="float32", calibrated=None)
+        engine = {"engine": "litert", "precision": "float32", "device": DEFAULT_DEVICE}
+        model: Any = SimpleNamespace(**engine, calibrated=None)
         return MadeUp(module, model, PixelSpec(128), self.task, "features", self.shape, BATCH, 1)
 
     def shards(self, folder: Path, count: int, paths: Sequence[bytes], *kinds: str) -> list[Path]:
