@@ -167,7 +167,7 @@ def _decode_raw(data: bytes, kind: str, spec: PixelSpec, reuse: bool) -> Decoded
         raise ImageError(f"preview of {kind}: {error}") from error
     if spec.exif and preview.orientation >= 5:
         height, width = width, height
-    warning = f"preview of a {kind}: {image.warning}" if image.warning else ""
+    warning = f"preview of {kind}: {image.warning}" if image.warning else ""
     exif_bytes = raw.find_exif(data) or image.exif
     return image._replace(width=width, height=height, exif=exif_bytes, warning=warning)
 
