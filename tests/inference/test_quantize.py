@@ -24,7 +24,6 @@ from tests.modules.test_build import write_npz
 from tests.support.shell import mnv1
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from mnv1cli.modules.artifacts import CompiledModel
@@ -51,31 +50,41 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "module"
 
 
-@pytest.fixture(scope="module")
-def calibrated(
-    small: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Classifier]:
-    """A classifier in int8, calibrated for LiteRT in a cache of its own."""
+def quantize_in(cache: Path, small: Path, folder: Path, recipe: str) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MNV1_CACHE_DIR", str(tmp_path_factory.mktemp("calibrated")))
-        Classifier(small).quantize([str(folder)], 6, seed=1, recipe="dynamic-calibrated")
-        classifier = Classifier(small, precision="int8")
-        classifier.logits(str(folder / "3-00000.jpg"))
-        yield classifier
+        patch.setenv("MNV1_CACHE_DIR", str(cache))
+        Classifier(small).quantize([str(folder)], 6, seed=1, recipe=recipe)
+    return cache
+
+
+def copy_cache(cache: Path, own_cache: Path, small: Path) -> Classifier:
+    """Make a classifier in int8 with a copy of a cache, which a test may change."""
+    shutil.copytree(cache, own_cache)
+    return Classifier(small, precision="int8")
 
 
 @pytest.fixture(scope="module")
-def network(
-    small: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Classifier]:
-    """A classifier in int8, calibrated for OpenVINO in a cache of its own."""
+def litert_cache(small: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cache = tmp_path_factory.mktemp("litert")
+    return quantize_in(cache, small, folder, "dynamic-calibrated")
+
+
+@pytest.fixture(scope="module")
+def network_cache(small: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("nncf")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MNV1_CACHE_DIR", str(tmp_path_factory.mktemp("network")))
-        Classifier(small).quantize([str(folder)], 6, recipe="nncf")
-        classifier = Classifier(small, precision="int8")
-        classifier.logits(str(folder / "3-00000.jpg"))
-        yield classifier
+    return quantize_in(tmp_path_factory.mktemp("network"), small, folder, "nncf")
+
+
+@pytest.fixture
+def calibrated(litert_cache: Path, own_cache: Path, small: Path) -> Classifier:
+    """A classifier in int8, calibrated for LiteRT."""
+    return copy_cache(litert_cache, own_cache, small)
+
+
+@pytest.fixture
+def network(network_cache: Path, own_cache: Path, small: Path) -> Classifier:
+    """A classifier in int8, calibrated for OpenVINO."""
+    return copy_cache(network_cache, own_cache, small)
 
 
 def test_price_is_of_images_that_were_held_back(
