@@ -86,7 +86,8 @@ def _import_nncf() -> Iterator[Any]:
         try:
             import nncf
 
-            nncf.set_log_level(logging.ERROR)
+            # Not by its own function, which changes whatever handlers others gave the logger.
+            logging.getLogger("nncf").setLevel(logging.ERROR)
         except ImportError as error:
             reason = " ".join(str(error).split())
             raise EngineError(f"NNCF cannot be loaded: {reason}", "install it again") from error

@@ -142,7 +142,8 @@ def choose_best(trials: Sequence[Trial]) -> Trial:
     Of those that are about as fast it is the one with the best cosine.
     """
     best = max(trial.agreement or 0 for trial in trials)
-    labels = max(best - _LABELS_LOST, min(best, _LABELS_WANTED))
+    wanted = _LABELS_WANTED if best >= _LABELS_WANTED else 0
+    labels = max(best - _LABELS_LOST, wanted)
     cosine = max(trial.similarity for trial in trials) - _COSINE_LOST
     good = [t for t in trials if (t.agreement or 0) >= labels and t.similarity >= cosine]
     # There may be none: the best in labels need not be the best in the cosine.
