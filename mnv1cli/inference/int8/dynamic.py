@@ -29,7 +29,7 @@ _FEWEST_WEIGHTS = 8192
 # The largest int8 value used; -128 is not, because weights are symmetric in LiteRT.
 _LARGEST = 127
 _BATCH = 8
-# How often biases are corrected on the images of a user. A third time changes no label.
+# How often biases are corrected on the images of a user.
 _ROUNDS = 2
 # To be raised with every change of the models made without images: they are then made again.
 _REVISION = 1
