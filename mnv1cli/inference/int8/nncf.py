@@ -1,15 +1,22 @@
-"""Compiled models in int8 for OpenVINO, calibrated by its own tool, NNCF (extra `quantize`)."""
+"""Compiled models in int8 for OpenVINO, calibrated by its own tool, NNCF (extra `quantize`).
+
+It works in a process of its own: in one that has run TensorFlow for long OpenVINO was seen to
+crash while NNCF compiles its networks.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
-import io
 import logging
+import os
+import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mnv1cli.errors import EngineError, ModuleError
+from mnv1cli.errors import EngineError, Mnv1Error, ModuleError
 from mnv1cli.inference import openvino_model, openvino_network
 from mnv1cli.inference.int8 import recipes
 
@@ -36,7 +43,7 @@ def calibrate(
     calibration: Mapping[str, Any],
     handle: str,
 ) -> CompiledModel:
-    """Make the int8 model of a compiled module for OpenVINO, by one of NNCF's recipes.
+    """Make the int8 model of a compiled module for OpenVINO, by one of NNCF's recipes, apart.
 
     `images` are pixels float32 [n, size, size, 3], which `calibration` describes; `handle` is
     the name of the module in messages. Biases are corrected layer by layer, which takes longer
@@ -46,6 +53,43 @@ def calibrate(
         EngineError: NNCF or OpenVINO is not installed.
         ModuleError: NNCF cannot quantise the module, or the recipe makes no difference to it.
     """
+    task = pickle.dumps((floats, recipe, images, calibration, handle))
+    # -P: a file in the working folder must not stand in for a library.
+    command = [sys.executable, "-P", "-m", __name__]
+    done = subprocess.run(command, input=task, capture_output=True, check=False)  # noqa: S603 - its own code
+    if done.returncode:
+        lines = done.stderr.decode("utf-8", "replace").split("\n")
+        reason = next((line.strip() for line in reversed(lines) if line.strip()), "it says nothing")
+        raise ModuleError(
+            f"NNCF ended with exit code {done.returncode} at module {handle}: {reason}"
+        )
+    outcome = pickle.loads(done.stdout)  # noqa: S301 - written by `run_task`
+    if isinstance(outcome, Mnv1Error):
+        raise outcome
+    made: CompiledModel = outcome
+    return made
+
+
+def run_task() -> None:
+    """Read the arguments of `calibrate` from stdin; write the model or its error to stdout."""
+    task = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by `calibrate`
+    with os.fdopen(os.dup(1), "wb") as results:
+        # NNCF draws bars and logs to stdout.
+        os.dup2(2, 1)
+        try:
+            outcome: CompiledModel | Mnv1Error = _calibrate_here(*task)
+        except Mnv1Error as error:
+            outcome = error
+        pickle.dump(outcome, results)
+
+
+def _calibrate_here(
+    floats: CompiledModel,
+    recipe: Recipe,
+    images: FloatArray,
+    calibration: Mapping[str, Any],
+    handle: str,
+) -> CompiledModel:
     with _import_nncf() as nncf:
         core, outputs = openvino_model.make_core(), len(floats.outputs)
         network = openvino_network.read_network(core, floats.model, b"", outputs)
@@ -77,22 +121,16 @@ def calibrate(
 
 @contextlib.contextmanager
 def _import_nncf() -> Iterator[Any]:
-    """Import NNCF, and keep what it prints, its reports and its logger to itself."""
+    """Import NNCF without its reports to a server."""
     if not is_available():
         raise EngineError("NNCF is not installed", "pip install 'mnv1cli[quantize]'")
-    logger = logging.getLoggerClass()
-    # It draws bars and logs to stdout, where only results belong.
-    with contextlib.redirect_stdout(io.StringIO()), openvino_model.without_telemetry():
+    with openvino_model.without_telemetry():
         try:
             import nncf
-
-            # Not by its own function, which changes whatever handlers others gave the logger.
-            logging.getLogger("nncf").setLevel(logging.ERROR)
         except ImportError as error:
             reason = " ".join(str(error).split())
             raise EngineError(f"NNCF cannot be loaded: {reason}", "install it again") from error
-        finally:
-            logging.setLoggerClass(logger)
+        nncf.set_log_level(logging.ERROR)
         yield nncf
 
 
@@ -101,3 +139,7 @@ def _list_ignored(network: Any, recipe: Recipe) -> list[str]:
     operations = network.get_ordered_ops()
     names = [op.get_friendly_name() for op in operations if op.get_type_name() == _DEPTHWISE]
     return names[:1] if recipe == recipes.NNCF else names
+
+
+if __name__ == "__main__":
+    run_task()
