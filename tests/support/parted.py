@@ -77,7 +77,7 @@ class Run:
         facts = {"handle": "made up", "fingerprint": fingerprint, "input_range": UNIT_RANGE}
         module: Any = SimpleNamespace(**facts)
         engine = {"engine": "litert", "precision": "float32", "device": DEFAULT_DEVICE}
-        model: Any = SimpleNamespace(**engine, calibrated=None)
+        model: Any = SimpleNamespace(**engine, calibrated=None, recipe=None)
         return MadeUp(module, model, PixelSpec(128), self.task, "features", self.shape, BATCH, 1)
 
     def shards(self, folder: Path, count: int, paths: Sequence[bytes], *kinds: str) -> list[Path]:
