@@ -42,7 +42,7 @@ class EvaluationFiles:
         self._per_class, self._confusion, self._mistakes = per_class, confusion, mistakes
         files = (per_class, confusion, mistakes)
         self._outputs = ResultFiles(None, None, other_files=files, force=force)
-        refuse_to_replace(self._outputs, read)
+        refuse_to_replace(self._outputs.paths, read)
 
     def write(self, evaluation: Evaluation) -> None:
         """Write the files; all of them get their names at the end, or none.

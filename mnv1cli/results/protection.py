@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from mnv1cli.results.files import ResultFiles
     from mnv1cli.types import ImageRef
 
 
@@ -112,13 +111,13 @@ def _list_below(folder: bytes | Path) -> Iterator[bytes]:
         yield from (os.path.join(root, name) for name in names)
 
 
-def refuse_to_replace(outputs: ResultFiles, inputs: Iterable[Path | None]) -> None:
+def refuse_to_replace(written: Iterable[Path], inputs: Iterable[Path | None]) -> None:
     """Keep a run from replacing the files that it reads.
 
     Raises:
-        OptionError: a file to write is one of `inputs`.
+        OptionError: a file of `written` is one of `inputs`.
     """
-    InputGuard(outputs.paths).check(*inputs)
+    InputGuard(written).check(*inputs)
 
 
 def refuse_image_name(file: Path) -> None:

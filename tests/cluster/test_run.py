@@ -176,7 +176,10 @@ def test_without_ray_an_error_names_the_extra(tmp_path: Path) -> None:
         (["--runner", "ray", "-o", "-"], "name its folder with -o"),
         (["--runner", "ray", "-o", "out.csv"], "out.csv is a file"),
         (["--runner", "ray", "-o", "out", "-f", "csv"], "a dataset of Parquet files, not csv"),
-        (["--runner", "ray", "-o", "out", "--engine", "tf"], "only the engine litert"),
+        (
+            ["--runner", "ray", "-o", "out", "--engine", "tf"],
+            "only the engines litert and openvino",
+        ),
         (["--runner", "ray", "-o", "out", "--on-error", "fail"], "--on-error fail"),
         (
             ["--ray-address", "auto", "-o", "out/"],

@@ -422,7 +422,7 @@ def test_a_loop_over_images_has_no_int8(tmp_path: Path, own_cache: Path) -> None
     import tensorflow as tf
 
     module = write_tf2(tmp_path / "m", lambda _, x: {LOGITS: tf.map_fn(lambda row: row * 2, x)})
-    result = mnv1("module", "quantize", EXAMPLES, "--module", module)
+    result = mnv1("module", "quantize", EXAMPLES, "--module", module, "--recipe", "static")
     assert result.exit_code == 1
     assert "has loops over lists, which have no int8" in result.stderr
     compute_with_all(["logits", EXAMPLES, "--module", module], tmp_path)

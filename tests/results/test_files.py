@@ -294,5 +294,5 @@ def test_files_that_are_read_are_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "link.csv").symlink_to(read)
     for name in ("x.csv", "link.csv"):
         with pytest.raises(OptionError, match="is read, and cannot be written"):
-            refuse_to_replace(ResultFiles(tmp_path / name, None, force=True), [read, None])
-    refuse_to_replace(ResultFiles(tmp_path / "y.csv", None, force=True), [read, None])
+            refuse_to_replace(ResultFiles(tmp_path / name, None, force=True).paths, [read, None])
+    refuse_to_replace(ResultFiles(tmp_path / "y.csv", None, force=True).paths, [read, None])

@@ -165,10 +165,10 @@ def test_credentials_that_are_missing_are_told(
     assert "no credentials; set AWS_ACCESS_KEY_ID" in heard
 
 
-def test_single_file_in_a_store_is_no_dataset(bucket: str) -> None:
-    found = mnv1("similar", f"s3://{bucket}/x.npy", "--all-pairs")
-    assert found.exit_code == 1
-    assert "is a single file; copy it to this machine first" in found.stderr
+def test_result_that_a_store_lacks_is_missing(bucket: str) -> None:
+    result = mnv1("similar", f"s3://{bucket}/x.npy", "--all-pairs")
+    assert result.exit_code == 2
+    assert f"s3://{bucket}/x.npy" in result.stderr
 
 
 def test_marker_of_a_folder_is_no_part(here: Path, object_store: ObjectStore, bucket: str) -> None:

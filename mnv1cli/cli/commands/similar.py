@@ -124,7 +124,7 @@ def similar(
         with_meta = not chosen.holds_metadata
         outputs = ResultFiles(file, console.binary_stdout(), force=force, with_meta=with_meta)
         for read in (index, saved):
-            refuse_to_replace(outputs, list_index_files(read) if read else ())
+            refuse_to_replace(outputs.paths, list_index_files(read) if read else ())
         search = Search(Index(to_result_source(index)), console.progress(stream, quiet))
         stdin = sys.stdin.buffer if sys.stdin else None
         listing = Listing([os.fsencode(name) for name in queries], (), InputOptions(stdin=stdin))

@@ -77,7 +77,7 @@ def merge(
     outputs = ResultFiles(
         output, None, chosen.sidecars, force=force, with_meta=not chosen.holds_metadata
     )
-    refuse_to_replace(outputs, [path for part in parts for path in _list_files(part.file)])
+    refuse_to_replace(outputs.paths, [path for part in parts for path in _list_files(part.file)])
     ordered = order_parts(parts)
     failures = ordered.failures()
     done, seconds = sum(part.done for part in parts), sum(part.seconds for part in ordered.parts)
