@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import queue
 import sys
+import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,9 @@ def import_openvino() -> Any:
         reason = _describe(error)
         raise EngineError(f"OpenVINO cannot be loaded: {reason}", "install it again") from error
     return openvino
+
+
+_COMPILING = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -187,7 +191,8 @@ class _Network:
 
     def make_request(self) -> _Request:
         """Make a request: on the CPU with a compiled model of its own, as it is a thread's own."""
-        with _handle_errors("load"):
+        # One after the other: OpenVINO can crash where several threads compile at once.
+        with _COMPILING, _handle_errors("load"):
             compiled = self._compiled or make_core().compile_model(
                 self._model, self._device, self._hints
             )

@@ -1,7 +1,7 @@
 """Compiled models in int8 for OpenVINO, calibrated by its own tool, NNCF (extra `quantize`).
 
-It works in a process of its own: in one that has run TensorFlow for long OpenVINO was seen to
-crash while NNCF compiles its networks.
+It works in a process of its own, which is begun again if it crashes: now and then OpenVINO does
+while NNCF compiles a network for several streams.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mnv1cli.modules.artifacts import CompiledModel
     from mnv1cli.types import FloatArray
 
+# A process that ends by a signal has crashed, which it rarely does twice.
+_ATTEMPTS = 4
 # The type of a depthwise convolution in OpenVINO.
 _DEPTHWISE = "GroupConvolution"
 
@@ -56,7 +58,10 @@ def calibrate(
     task = pickle.dumps((floats, recipe, images, calibration, handle))
     # -P: a file in the working folder must not stand in for a library.
     command = [sys.executable, "-P", "-m", __name__]
-    done = subprocess.run(command, input=task, capture_output=True, check=False)  # noqa: S603 - its own code
+    for _ in range(_ATTEMPTS):
+        done = subprocess.run(command, input=task, capture_output=True, check=False)  # noqa: S603 - its own code
+        if done.returncode >= 0:
+            break
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").split("\n")
         reason = next((line.strip() for line in reversed(lines) if line.strip()), "it says nothing")
