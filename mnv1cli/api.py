@@ -270,10 +270,6 @@ class Classifier:
         tried, those of `engine` or only `recipe`, and the best is kept; see `Price`.
         """
         check_text("endpoint", endpoint)
-        if recipe is not None:
-            check_text("recipe", recipe)
-        if engine is not None:
-            check_choice("engine", engine, get_args(Engine))
         numbers = take_integer("samples", samples, 1), take_integer("seed", seed, 0)
         refs = from_python.make_refs(images, self.predictor.spec.max_bytes)
         return quantize(self.predictor, refs, *numbers, endpoint, engine, recipe)

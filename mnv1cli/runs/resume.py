@@ -71,8 +71,7 @@ class Resume:
             ResumeError: no run can go on with what there is.
             ResultError: the complete result cannot be read.
         """
-        saved = self._read()
-        main = self._files.main
+        saved, main = self._read(), self._files.main
         if saved is not None:
             return journal.find_module(saved[0], self._files.name, main)
         if not self._options.resume or self._options.append or not self._files.is_complete():

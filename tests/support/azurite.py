@@ -9,8 +9,6 @@ import hmac
 import shutil
 import socket
 import subprocess
-import time
-import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mnv1cli.storage import objects
+from tests.support.objectstore import await_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 # Documented with the emulator; the same everywhere.
 _ACCOUNT = "devstoreaccount1"
 _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-_START_SECONDS = 30
 
 
 @contextmanager
@@ -42,7 +40,8 @@ def serving(folder: Path, container: str) -> Iterator[None]:
     server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     endpoint = f"http://127.0.0.1:{port}/{_ACCOUNT}"
     try:
-        _make_container(endpoint, container, server)
+        place = f"{endpoint}/{container}?restype=container"
+        await_server(server, _sign(place, container))
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(
                 "AZURE_STORAGE_CONNECTION_STRING",
@@ -55,22 +54,6 @@ def serving(folder: Path, container: str) -> Iterator[None]:
     finally:
         server.terminate()
         server.wait()
-
-
-def _make_container(endpoint: str, name: str, server: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + _START_SECONDS
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while True:
-        try:
-            opener.open(_sign(f"{endpoint}/{name}?restype=container", name), timeout=5).close()
-        except urllib.error.HTTPError:
-            raise
-        except OSError:
-            assert server.poll() is None, "Azurite did not start"
-            assert time.monotonic() < end, "Azurite does not answer"
-            time.sleep(0.05)
-        else:
-            return
 
 
 def _sign(url: str, container: str) -> urllib.request.Request:

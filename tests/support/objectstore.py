@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def serving() -> Iterator[ObjectStore]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        _await(endpoint, server)
+        await_server(server, f"{endpoint}/moto-api/")
         with pytest.MonkeyPatch.context() as patch:
             for name, value in environment.items():
                 patch.setenv(name, value)
@@ -99,12 +100,15 @@ def _client(endpoint: str) -> Any:
     return boto3.client("s3", endpoint_url=endpoint)
 
 
-def _await(endpoint: str, server: subprocess.Popen[bytes]) -> None:
+def await_server(server: subprocess.Popen[bytes], request: str | urllib.request.Request) -> None:
+    """Send a request until the server answers it."""
     end = time.monotonic() + _START_SECONDS
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while True:
         try:
-            opener.open(f"{endpoint}/moto-api/", timeout=5).close()
+            opener.open(request, timeout=5).close()
+        except urllib.error.HTTPError:
+            raise
         except OSError:
             assert server.poll() is None, "the object store did not start"
             assert time.monotonic() < end, "the object store does not answer"

@@ -14,7 +14,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnv1cli.errors import EngineError, Mnv1Error, ModuleError
 from mnv1cli.inference import openvino_model, openvino_network
@@ -33,40 +33,46 @@ _ATTEMPTS = 4
 _DEPTHWISE = "GroupConvolution"
 
 
+class Task(NamedTuple):
+    """A model to make: of the compiled module `floats`, by one of NNCF's recipes.
+
+    `images` are pixels float32 [n, size, size, 3], which `calibration` describes; `handle` is
+    the name of the module in messages.
+    """
+
+    floats: CompiledModel
+    recipe: Recipe
+    images: FloatArray
+    calibration: Mapping[str, Any]
+    handle: str
+
+
 def is_available() -> bool:
     """Return whether NNCF and OpenVINO are installed, without importing them."""
     return openvino_model.is_available() and importlib.util.find_spec("nncf") is not None
 
 
-def calibrate(
-    floats: CompiledModel,
-    recipe: Recipe,
-    images: FloatArray,
-    calibration: Mapping[str, Any],
-    handle: str,
-) -> CompiledModel:
-    """Make the int8 model of a compiled module for OpenVINO, by one of NNCF's recipes, apart.
+def calibrate(task: Task) -> CompiledModel:
+    """Make the int8 model of a compiled module for OpenVINO, in a process of its own.
 
-    `images` are pixels float32 [n, size, size, 3], which `calibration` describes; `handle` is
-    the name of the module in messages. Biases are corrected layer by layer, which takes longer
-    than NNCF's default and agrees better: 97 % of labels instead of 93 %.
+    Biases are corrected layer by layer, which takes longer than NNCF's default and agrees
+    better: 97 % of labels instead of 93 %.
 
     Raises:
         EngineError: NNCF or OpenVINO is not installed.
         ModuleError: NNCF cannot quantise the module, or the recipe makes no difference to it.
     """
-    task = pickle.dumps((floats, recipe, images, calibration, handle))
     # -P: a file in the working folder must not stand in for a library.
     command = [sys.executable, "-P", "-m", __name__]
     for _ in range(_ATTEMPTS):
-        done = subprocess.run(command, input=task, capture_output=True, check=False)  # noqa: S603 - its own code
+        done = subprocess.run(command, input=pickle.dumps(task), capture_output=True, check=False)  # noqa: S603 - its own code
         if done.returncode >= 0:
             break
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").split("\n")
         reason = next((line.strip() for line in reversed(lines) if line.strip()), "it says nothing")
         raise ModuleError(
-            f"NNCF ended with exit code {done.returncode} at module {handle}: {reason}"
+            f"NNCF ended with exit code {done.returncode} at module {task.handle}: {reason}"
         )
     outcome = pickle.loads(done.stdout)  # noqa: S301 - written by `run_task`
     if isinstance(outcome, Mnv1Error):
@@ -76,25 +82,20 @@ def calibrate(
 
 
 def run_task() -> None:
-    """Read the arguments of `calibrate` from stdin; write the model or its error to stdout."""
+    """Read the task of `calibrate` from stdin; write the model or its error to stdout."""
     task = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by `calibrate`
     with os.fdopen(os.dup(1), "wb") as results:
         # NNCF draws bars and logs to stdout.
         os.dup2(2, 1)
         try:
-            outcome: CompiledModel | Mnv1Error = _calibrate_here(*task)
+            outcome: CompiledModel | Mnv1Error = _calibrate_here(task)
         except Mnv1Error as error:
             outcome = error
         pickle.dump(outcome, results)
 
 
-def _calibrate_here(
-    floats: CompiledModel,
-    recipe: Recipe,
-    images: FloatArray,
-    calibration: Mapping[str, Any],
-    handle: str,
-) -> CompiledModel:
+def _calibrate_here(task: Task) -> CompiledModel:
+    floats, recipe, images, calibration, handle = task
     with _import_nncf() as nncf:
         core, outputs = openvino_model.make_core(), len(floats.outputs)
         network = openvino_network.read_network(core, floats.model, b"", outputs)

@@ -79,11 +79,6 @@ def quantize(
     module, spec = predictor.module, predictor.spec
     outputs = [module.endpoint(endpoint)] if endpoint else module.main_outputs()
     pixels, failed = _load_pixels(draw_sample(refs, 2 * samples, seed), spec, predictor.threads)
-    if len(pixels) < 2:
-        raise NoImagesError(
-            f"only {count(len(pixels), 'image')} can be read, which is too few to calibrate with",
-            "two are needed, some hundreds like those to be classified are good",
-        )
     number = min(samples, (len(pixels) + 1) // 2)
     record = {"images": number, "seed": seed, "preprocess": spec.preprocess}
     keeps_softmax = outputs[0].name == "logits" and predictor.gives_probabilities()
@@ -128,8 +123,18 @@ def draw_sample(refs: Iterable[ImageRef], number: int, seed: int) -> list[ImageR
 
 
 def _load_pixels(refs: Sequence[ImageRef], spec: PixelSpec, threads: int) -> tuple[FloatArray, int]:
-    """Return the pixels of the images that can be read, and the number of those that cannot."""
+    """Return the pixels of the images that can be read, and the number of those that cannot.
+
+    Raises:
+        NoImagesError: there are fewer than two images that can be read.
+    """
     batches = list(loader.load_batches(refs, spec, DEFAULT_BATCH, threads))
     failed = sum(bool(reason) for batch in batches for reason in batch.reasons)
     empty = np.empty((0, spec.size, spec.size, 3), np.float32)
-    return np.concatenate([empty, *(batch.pixels for batch in batches)]), failed
+    pixels = np.concatenate([empty, *(batch.pixels for batch in batches)])
+    if len(pixels) < 2:
+        raise NoImagesError(
+            f"only {count(len(pixels), 'image')} can be read, which is too few to calibrate with",
+            "two are needed, some hundreds like those to be classified are good",
+        )
+    return pixels, failed

@@ -6,15 +6,16 @@ import logging
 import statistics
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
 from mnv1cli.errors import EngineError, ModuleError, OptionError
 from mnv1cli.inference import compiled, convert
+from mnv1cli.inference.arguments import check_choice
 from mnv1cli.inference.int8 import dynamic, nncf, recipes
 from mnv1cli.inference.models import load_model
-from mnv1cli.types import DEFAULT_BATCH
+from mnv1cli.types import DEFAULT_BATCH, Engine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from mnv1cli.modules.artifacts import CompiledModel
     from mnv1cli.modules.hub_module import HubModule
     from mnv1cli.modules.signatures import Output
-    from mnv1cli.types import Engine, FloatArray
+    from mnv1cli.types import FloatArray
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +82,10 @@ def choose_recipes(engine: Engine | None, name: str | None) -> list[Recipe]:
         OptionError: there is no such recipe, or the engine does not have it.
         EngineError: the packages that the recipe needs are not installed.
     """
-    if name not in (None, *recipes.RECIPE_NAMES):
-        known = ", ".join(recipes.RECIPE_NAMES)
-        raise OptionError(f"there is no recipe {name}", f"there are {known}")
+    if name is not None:
+        check_choice("recipe", name, recipes.RECIPE_NAMES)
+    if engine is not None:
+        check_choice("engine", engine, get_args(Engine))
     chosen = [
         recipe
         for recipe in recipes.RECIPES
@@ -184,7 +186,7 @@ def _make_model(recipe: Recipe, calibration: Calibration, floats: CompiledModel)
     if recipe == recipes.ALL_STATIC:
         samples = (images[i : i + 1] for i in range(len(images)))
         return convert.quantize_module(module, outputs, samples, description, keeps_softmax)
-    return nncf.calibrate(floats, recipe, images, description, module.handle)
+    return nncf.calibrate(nncf.Task(floats, recipe, images, description, module.handle))
 
 
 def _run(model: Model, pixels: FloatArray, name: str) -> FloatArray:
